@@ -1,0 +1,131 @@
+"""Manifests and indexes (image-spec manifest.md, image-index.md; Docker schema 2 has the same structure).
+
+`raw` is what was read or will be sent; the digest is taken over exactly these bytes and they are never written anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry_client.oci import media_types
+from registry_client.oci.descriptor import Descriptor, parse_descriptor
+from registry_client.oci.digest import Digest, digest_of
+from registry_client.oci.platform import Platform, rank
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    raw: bytes
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self.raw)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    raw: bytes
+    media_type: str
+    manifests: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+
+    @property
+    def digest(self) -> Digest:
+        return digest_of(self.raw)
+
+    @property
+    def descriptor(self) -> Descriptor:
+        return Descriptor(self.media_type, self.digest, len(self.raw))
+
+    def choose(self, wanted: Platform) -> Descriptor | None:
+        """The manifest that fits `wanted` best; None when none does. Attestations (`unknown`) never match."""
+        ranked = [
+            (score, position, entry)
+            for position, entry in enumerate(self.manifests)
+            if entry.platform is not None and (score := rank(wanted, entry.platform)) is not None
+        ]
+        if ranked:
+            return min(ranked, key=lambda item: item[:2])[2]
+        bare = [entry for entry in self.manifests if entry.platform is None]
+        return bare[0] if len(bare) == 1 and len(self.manifests) == 1 else None
+
+
+def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
+    """Read a manifest or index; `media_type` is the Content-Type it came with. ValueError when it is neither."""
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"manifest is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError("manifest is not a JSON object")
+    if record.get("schemaVersion") == 1:
+        raise ValueError("schema 1 manifests are not supported; push the image again with a current tool")
+    kind = _kind(record, media_type.partition(";")[0].strip())
+    annotations = {str(k): str(v) for k, v in (record.get("annotations") or {}).items()}
+    artifact_type = str(record.get("artifactType") or "")
+    subject = parse_descriptor(record["subject"]) if record.get("subject") else None
+    if kind in media_types.INDEXES:
+        entries = tuple(parse_descriptor(entry) for entry in record.get("manifests") or ())
+        return Index(raw, kind, entries, annotations, artifact_type, subject)
+    config = parse_descriptor(record.get("config"))
+    layers = tuple(parse_descriptor(layer) for layer in record.get("layers") or ())
+    return Manifest(raw, kind, config, layers, annotations, artifact_type, subject)
+
+
+def _kind(record: dict[str, Any], sent_as: str) -> str:
+    declared = record.get("mediaType") or sent_as
+    if declared in media_types.INDEXES or declared in media_types.MANIFESTS:
+        return str(declared)
+    if "manifests" in record:
+        return media_types.OCI_INDEX
+    if "config" in record:
+        return media_types.OCI_MANIFEST
+    raise ValueError(f"unsupported manifest media type {declared!r}")
+
+
+def make_manifest(
+    config: Descriptor, layers: tuple[Descriptor, ...], annotations: Mapping[str, str] | None = None
+) -> Manifest:
+    """An OCI image manifest; the same arguments always give the same bytes."""
+    record: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config.to_json(),
+        "layers": [layer.to_json() for layer in layers],
+    }
+    if annotations:
+        record["annotations"] = dict(sorted(annotations.items()))
+    raw = canonical_json(record)
+    return Manifest(raw, media_types.OCI_MANIFEST, config, layers, dict(annotations or {}))
+
+
+def make_index(manifests: tuple[Descriptor, ...], annotations: Mapping[str, str] | None = None) -> Index:
+    """An OCI image index; the same arguments always give the same bytes."""
+    record: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_INDEX,
+        "manifests": [entry.to_json() for entry in manifests],
+    }
+    if annotations:
+        record["annotations"] = dict(sorted(annotations.items()))
+    return Index(canonical_json(record), media_types.OCI_INDEX, manifests, dict(annotations or {}))
+
+
+def canonical_json(record: Any) -> bytes:
+    """One spelling of a JSON value: keys in the order given, no white space, UTF-8."""
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
