@@ -1,0 +1,1 @@
+"""The product: pipe.yaml, plans, runs, deploys, and the `pipe` command."""

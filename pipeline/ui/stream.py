@@ -1,0 +1,100 @@
+"""From producers to one renderer: a queue and one thread.
+
+`emit` only puts into the queue, so it never blocks and may be called from any thread. The thread ends when the stream
+is closed, after everything emitted before was shown. A renderer that fails must not stop the work: its stream falls
+silent and the fault is raised when the stream is closed.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from runtime.events import Emit, Event
+
+TICK = 0.1  # seconds between two redraws
+
+
+class Renderer(Protocol):
+    def update(self, event: Event) -> None: ...
+
+    def tick(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def choose_renderer(kind: str, out: TextIO) -> Renderer:
+    """The renderer of a kind; "auto" is tty on a terminal, else plain."""
+    if kind == "auto":
+        kind = "tty" if out.isatty() else "plain"
+    if kind == "tty":
+        from pipeline.ui.tty import TtyRenderer
+
+        return TtyRenderer(out)
+    if kind == "jsonl":
+        from pipeline.ui.jsonl import JsonLinesRenderer
+
+        return JsonLinesRenderer(out)
+    if kind == "quiet":
+        from pipeline.ui.quiet import QuietRenderer
+
+        return QuietRenderer()
+    from pipeline.ui.plain import PlainRenderer
+
+    return PlainRenderer(out)
+
+
+class Stream:
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._consume, name="renderer", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Event) -> None:
+        self._queue.put(event)
+
+    def close(self) -> None:
+        """Show what was emitted so far and end; raises what made the renderer fail, except a reader that went away."""
+        self._queue.put(None)
+        self._thread.join()
+        if self._fault is not None and not isinstance(self._fault, BrokenPipeError):
+            raise self._fault
+
+    def _consume(self) -> None:
+        try:
+            self._render()
+        except Exception as error:  # noqa: BLE001  kept for close(): the work goes on without a screen
+            self._fault = error
+
+    def _render(self) -> None:
+        try:
+            while True:
+                try:
+                    event = self._queue.get(timeout=TICK)
+                except queue.Empty:
+                    self._renderer.tick(time.time())
+                    continue
+                if event is None:
+                    return
+                self._renderer.update(event)
+        finally:
+            self._renderer.close()
+
+
+@contextmanager
+def open_stream(kind: str, out: TextIO | None = None) -> Iterator[Emit]:
+    """An `Emit` whose events are shown on `out` (standard error; JSON lines go to standard output)."""
+    if out is None:
+        out = sys.stdout if kind == "jsonl" else sys.stderr
+    stream = Stream(choose_renderer(kind, out))
+    try:
+        yield stream.emit
+    finally:
+        stream.close()
