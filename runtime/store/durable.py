@@ -1,0 +1,92 @@
+"""Making things so that they are whole or absent.
+
+The rule of the store: write under a name nobody looks at, get the data to the disk, rename. What is left behind by a
+kill is recognisable by its place and by the owner in its name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runtime.errors import HostFault
+
+
+@contextmanager
+def faults_of_the_host(action: str) -> Iterator[None]:
+    """Translate an `OSError` in the block into a `HostFault` that says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space, for example with `pipe system prune`" if error.errno in (28, 122) else ""
+        raise HostFault(f"{action}: {error.strerror or error}", hint=hint) from error
+
+
+def sync_directory(path: str) -> None:
+    """Get a rename in `path` to the disk (fsync(2): the file's own fsync does not cover its directory entry)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """write(2) until all is written."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
+    """Give `path` the content `data`; after a crash it has the old content or the new one."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        remove_file(temporary)
+        raise
+    sync_directory(directory)
+
+
+def remove_file(path: str) -> bool:
+    """Unlink; False when it was not there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_tree(path: str) -> int:
+    """Remove what is at `path`, if anything, without following links; the bytes that were freed."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISDIR(status.st_mode):
+        return status.st_blocks * 512 if remove_file(path) else 0
+    freed = status.st_blocks * 512
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                freed += remove_tree(entry.path)
+                continue
+            if (found := entry.stat(follow_symlinks=False)).st_nlink == 1:
+                freed += found.st_blocks * 512
+            remove_file(entry.path)
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return 0
+    return freed
