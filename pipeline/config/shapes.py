@@ -1,0 +1,436 @@
+"""The words in which a table of keys is written. A shape parses a node to a value and prints itself as JSON Schema, so the
+parser, `pipe schema` and the reference page cannot disagree.
+
+A shape raises InvalidInput for what it cannot read. Collections catch that per child, note it in the `Reader` and go on, so
+`pipe lint` shows all mistakes at once; whoever reads a whole file asks the reader for its problems at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping as MappingOf
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
+from pipeline.config.interpolate import Lookup, Unset, expand, has_placeholder
+from pipeline.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+from runtime.errors import InvalidInput, did_you_mean
+from runtime.spans import Span
+
+T = TypeVar("T")
+Json = dict[str, Any]
+_VARIABLE: Json = {"type": "string", "pattern": r"\$"}
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+
+
+@dataclass(slots=True)
+class Reader:
+    """What is collected while one file is read."""
+
+    lookup: Lookup
+    problems: list[InvalidInput] = field(default_factory=list)
+    warnings: list[tuple[str, Span]] = field(default_factory=list)
+    unset: list[Unset] = field(default_factory=list)
+
+    def text(self, node: Scalar) -> str:
+        """The scalar's text with variables expanded."""
+        return expand(node.text, self.lookup, node.span, self.unset)
+
+    def attempt(self, shape: Shape[T], node: Node) -> T | None:
+        """The value, or None after noting the problem."""
+        try:
+            return shape.parse(node, self)
+        except InvalidInput as problem:
+            self.problems.append(problem)
+            return None
+
+
+class Shape(Generic[T]):
+    def parse(self, node: Node, reader: Reader) -> T:
+        raise InvalidInput(f"expected {self.expects()}, not {kind_of(node)}", node.span)
+
+    def schema(self) -> Json:
+        return {}
+
+    def expects(self) -> str:
+        return "a value"
+
+
+def scalar(node: Node, shape: Shape[Any], hint: str = "") -> Scalar:
+    if not isinstance(node, Scalar) or node.null:
+        raise InvalidInput(f"expected {shape.expects()}, not {kind_of(node)}", node.span, hint=hint)
+    return node
+
+
+@dataclass(frozen=True)
+class Text(Shape[str]):
+    """`later`: may wait for a matrix value, a digest or an output. `raw`: not interpolated (scripts)."""
+
+    pattern: str = ""
+    what: str = "a text"
+    later: bool = True
+    raw: bool = False
+    null: bool = False
+    check: Callable[[str], object] | None = None  # raises ValueError
+
+    def parse(self, node: Node, reader: Reader) -> str:
+        if self.null and isinstance(node, Scalar) and node.null:
+            return ""
+        value = scalar(node, self)
+        text = value.text if self.raw else reader.text(value)
+        if has_placeholder(text):
+            if not self.later:
+                raise InvalidInput("a value that is known only during the run cannot be used here", node.span)
+            return text
+        if "\0" in text:
+            raise InvalidInput("a NUL character in a text", node.span)
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            raise InvalidInput(
+                f"{text!r} is not {self.what}", node.span, hint=f"it must match `{self.pattern}`"
+            )
+        if self.check is not None:
+            try:
+                self.check(text)
+            except ValueError as error:
+                raise InvalidInput(str(error), node.span) from error
+        return text
+
+    def schema(self) -> Json:
+        return {
+            "type": ["string", "number", "boolean", "null"] if self.null else ["string", "number", "boolean"]
+        }
+
+    def expects(self) -> str:
+        return self.what
+
+
+@dataclass(frozen=True)
+class Name(Text):
+    """A word that names something of ours; never interpolated away to nothing."""
+
+    pattern: str = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+    what: str = "a name"
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Choice(Shape[str]):
+    values: tuple[str, ...]
+
+    def parse(self, node: Node, reader: Reader) -> str:
+        text = reader.text(scalar(node, self))
+        if text not in self.values:
+            hint = did_you_mean(text, self.values)
+            raise InvalidInput(f"{text!r} is not {self.expects()}", node.span, hint=hint)
+        return text
+
+    def schema(self) -> Json:
+        return {"enum": list(self.values)}
+
+    def expects(self) -> str:
+        return "one of " + ", ".join(f"`{value}`" for value in self.values)
+
+
+@dataclass(frozen=True)
+class Flag(Shape[bool]):
+    def parse(self, node: Node, reader: Reader) -> bool:
+        text = reader.text(scalar(node, self))
+        if text in _TRUE:
+            return True
+        if text in _FALSE:
+            return False
+        hint = (
+            "YAML 1.2 has no `yes`, `no`, `on`, `off`" if text.lower() in ("yes", "no", "on", "off") else ""
+        )
+        raise InvalidInput(f"expected true or false, not {text!r}", node.span, hint=hint)
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"type": "boolean"}, _VARIABLE]}
+
+    def expects(self) -> str:
+        return "true or false"
+
+
+class _Checked(Shape[T]):
+    """A scalar that a function from text to value understands."""
+
+    def convert(self, text: str) -> T:
+        raise ValueError(text)
+
+    def parse(self, node: Node, reader: Reader) -> T:
+        text = reader.text(scalar(node, self))
+        if has_placeholder(text):
+            raise InvalidInput("a value that is known only during the run cannot be used here", node.span)
+        try:
+            return self.convert(text)
+        except ValueError as error:
+            raise InvalidInput(str(error), node.span) from error
+
+
+@dataclass(frozen=True)
+class Integer(_Checked[int]):
+    low: int = 0
+    high: int = 1 << 62
+
+    def convert(self, text: str) -> int:
+        if not re.fullmatch(r"[-+]?\d{1,19}", text):
+            raise ValueError(f"expected a whole number, not {text!r}")
+        number = int(text)
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{number} is not between {self.low} and {self.high}")
+        return number
+
+    def schema(self) -> Json:
+        return {
+            "anyOf": [
+                {"type": "integer", "minimum": self.low},
+                {"type": "string", "pattern": r"^[-+]?\d+$|\$"},
+            ]
+        }
+
+    def expects(self) -> str:
+        return "a whole number"
+
+
+@dataclass(frozen=True)
+class Number(_Checked[float]):
+    def convert(self, text: str) -> float:
+        if not re.fullmatch(r"\d{1,12}(\.\d{1,12})?|\.\d{1,12}", text):
+            raise ValueError(f"expected a number, not {text!r}")
+        return float(text)
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d*\.?\d+$|\$"}]}
+
+    def expects(self) -> str:
+        return "a number"
+
+
+@dataclass(frozen=True)
+class Duration(_Checked[float]):
+    def convert(self, text: str) -> float:
+        return parse_duration(text)
+
+    def schema(self) -> Json:
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": DURATION_PATTERN + r"|\$"},
+            ]
+        }
+
+    def expects(self) -> str:
+        return "a duration like `90s` or `10m`"
+
+
+@dataclass(frozen=True)
+class Size(_Checked[int]):
+    def convert(self, text: str) -> int:
+        return parse_size(text)
+
+    def schema(self) -> Json:
+        return {
+            "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": SIZE_PATTERN + r"|\$"}]
+        }
+
+    def expects(self) -> str:
+        return "a size like `512m`"
+
+
+@dataclass(frozen=True)
+class ListOf(Shape[tuple[T, ...]]):
+    """`single`: one item may stand there without the list."""
+
+    item: Shape[T]
+    single: bool = False
+
+    def parse(self, node: Node, reader: Reader) -> tuple[T, ...]:
+        if isinstance(node, Sequence):
+            found = [reader.attempt(self.item, child) for child in node.items]
+            return tuple(value for value in found if value is not None)
+        if isinstance(node, Scalar) and node.null and not self.single:
+            return ()
+        if self.single:
+            return (self.item.parse(node, reader),)
+        raise InvalidInput(
+            f"expected a list, not {kind_of(node)}", node.span, hint="start each item with `- `"
+        )
+
+    def schema(self) -> Json:
+        many: Json = {"type": "array", "items": self.item.schema()}
+        return {"anyOf": [self.item.schema(), many]} if self.single else {"anyOf": [many, {"type": "null"}]}
+
+    def expects(self) -> str:
+        return "a list"
+
+
+@dataclass(frozen=True)
+class MapOf(Shape[tuple[T, ...]]):
+    """A mapping from names to things that are made by `make(name, node)`; the order of the file is kept."""
+
+    make: Callable[[str, Span], Shape[T]]
+    sample: Shape[T]
+    key_pattern: str = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+    what: str = "a name"
+
+    def parse(self, node: Node, reader: Reader) -> tuple[T, ...]:
+        if isinstance(node, Scalar) and node.null:
+            return ()
+        if not isinstance(node, Mapping):
+            raise InvalidInput(f"expected {self.expects()}, not {kind_of(node)}", node.span)
+        found: list[T] = []
+        for entry in node:
+            if entry.key.startswith("x-"):
+                continue
+            if not re.fullmatch(self.key_pattern, entry.key):
+                hint = "letters, digits, `_`, `.` and `-`, at most 63"
+                reader.problems.append(
+                    InvalidInput(f"{entry.key!r} is not {self.what}", entry.key_span, hint=hint)
+                )
+                continue
+            value = reader.attempt(self.make(entry.key, entry.key_span), entry.value)
+            if value is not None:
+                found.append(value)
+        return tuple(found)
+
+    def schema(self) -> Json:
+        patterns = {f"^(?!x-){self.key_pattern}$": self.sample.schema(), "^x-": {}}
+        return {"type": ["object", "null"], "patternProperties": patterns, "additionalProperties": False}
+
+    def expects(self) -> str:
+        return "a mapping"
+
+
+@dataclass(frozen=True)
+class Either(Shape[T]):
+    """The first shape for scalars and lists, the second for mappings."""
+
+    simple: Shape[T]
+    mapping: Shape[T]
+
+    def parse(self, node: Node, reader: Reader) -> T:
+        return (self.mapping if isinstance(node, Mapping) else self.simple).parse(node, reader)
+
+    def schema(self) -> Json:
+        return {"anyOf": [self.simple.schema(), self.mapping.schema()]}
+
+    def expects(self) -> str:
+        return f"{self.simple.expects()} or a mapping"
+
+
+@dataclass(frozen=True)
+class Convert(Shape[T]):
+    """Another shape's value made into something else; `by` raises ValueError or InvalidInput."""
+
+    inner: Shape[Any]
+    by: Callable[[Any], T]
+
+    def parse(self, node: Node, reader: Reader) -> T:
+        value = self.inner.parse(node, reader)
+        try:
+            return self.by(value)
+        except ValueError as error:
+            raise InvalidInput(str(error), node.span) from error
+
+    def schema(self) -> Json:
+        return self.inner.schema()
+
+    def expects(self) -> str:
+        return self.inner.expects()
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a record: its shape, the attribute it fills (the key itself by default), and a line for the reference.
+
+    `part` names the attribute of the record that holds the value, where a record is composed of others.
+    """
+
+    shape: Shape[Any]
+    help: str
+    attribute: str = ""
+    required: bool = False
+    part: str = ""
+
+
+@dataclass(frozen=True)
+class Record(Shape[T]):
+    """A mapping with known keys that becomes a frozen dataclass. `given` are attributes that come from outside (name, span)."""
+
+    build: Callable[..., T]
+    keys: MappingOf[str, Key]
+    given: tuple[tuple[str, object], ...] = ()
+    parts: MappingOf[str, Callable[..., object]] = field(default_factory=dict)
+    what: str = ""  # "a stage": for messages
+    check: Callable[[T, Mapping, Reader], None] | None = None
+    spanned: bool = False
+    null: bool = False  # `key:` alone is the record with all defaults
+
+    def parse(self, node: Node, reader: Reader) -> T:
+        if self.null and isinstance(node, Scalar) and node.null:
+            node = Mapping((), node.span)
+        if not isinstance(node, Mapping):
+            raise InvalidInput(f"expected {self.expects()}, not {kind_of(node)}", node.span)
+        before = len(reader.problems)
+        groups: dict[str, dict[str, object]] = {part: {} for part in ("", *self.parts)}
+        for entry in node:
+            if entry.key.startswith("x-"):
+                continue
+            key = self.keys.get(entry.key)
+            if key is None:
+                reader.problems.append(self._unknown(entry.key, entry.key_span))
+                continue
+            value = reader.attempt(key.shape, entry.value)
+            if value is not None:
+                groups[key.part][key.attribute or entry.key.replace("-", "_")] = value
+        missing = [name for name, key in self.keys.items() if key.required and node.get(name) is None]
+        if missing:
+            what = self.what or "this mapping"
+            raise InvalidInput(f"{what} needs the key `{missing[0]}`", node.span)
+        return self._finish(node, groups, reader, before)
+
+    def _finish(self, node: Mapping, groups: dict[str, dict[str, object]], reader: Reader, before: int) -> T:
+        values = groups.pop("")
+        values.update((part, self.parts[part](**group)) for part, group in groups.items())
+        if self.spanned:
+            values["span"] = node.span
+        values.update(self.given)
+        try:
+            value = self.build(**values)
+        except TypeError as error:
+            # A required key was there but wrong, and its problem is noted already.
+            if len(reader.problems) == before:
+                raise
+            raise reader.problems.pop() from error
+        if self.check is not None and len(reader.problems) == before:
+            self.check(value, node, reader)
+        return value
+
+    def _unknown(self, key: str, span: Span) -> InvalidInput:
+        hint = did_you_mean(key, self.keys)
+        if not hint:
+            hint = (
+                "known keys: "
+                + ", ".join(f"`{name}`" for name in list(self.keys)[:14])
+                + ("…" if len(self.keys) > 14 else "")
+            )
+        return InvalidInput(
+            f"unknown key `{key}`" + (f" in {self.what}" if self.what else ""), span, hint=hint
+        )
+
+    def schema(self) -> Json:
+        properties = {
+            name: {**key.shape.schema(), "description": key.help} for name, key in self.keys.items()
+        }
+        schema: Json = {
+            "type": ["object", "null"] if self.null else "object",
+            "properties": properties,
+            "patternProperties": {"^x-": {}},
+            "additionalProperties": False,
+        }
+        required = [name for name, key in self.keys.items() if key.required]
+        return {**schema, "required": required} if required else schema
+
+    def expects(self) -> str:
+        return f"a mapping ({self.what})" if self.what else "a mapping"
