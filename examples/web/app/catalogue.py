@@ -15,7 +15,11 @@ class Product:
 
     @staticmethod
     def parse(record: object) -> Product:
-        if not isinstance(record, dict) or not isinstance(record.get("name"), str) or not record["name"].strip():
+        if (
+            not isinstance(record, dict)
+            or not isinstance(record.get("name"), str)
+            or not record["name"].strip()
+        ):
             raise ValueError("a product needs a name")
         cents = record.get("cents")
         if not isinstance(cents, int) or isinstance(cents, bool) or cents < 0:
@@ -52,6 +56,7 @@ class Catalogue:
     def add(self, product: Product) -> Product:
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute(
-                "INSERT INTO products (name, cents) VALUES (%s, %s) RETURNING id", (product.name, product.cents)
+                "INSERT INTO products (name, cents) VALUES (%s, %s) RETURNING id",
+                (product.name, product.cents),
             )
             return Product(product.name, product.cents, cursor.fetchone()[0])

@@ -6,7 +6,9 @@ import pytest
 
 from shop import create_app
 
-pytestmark = pytest.mark.skipif("DATABASE_URL" not in os.environ, reason="needs a database (stage `integration`)")
+pytestmark = pytest.mark.skipif(
+    "DATABASE_URL" not in os.environ, reason="needs a database (stage `integration`)"
+)
 
 
 @pytest.fixture
