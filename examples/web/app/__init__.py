@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from flask import Flask, abort, jsonify, request
-
 from shop.catalogue import Catalogue, Product
 
 

@@ -1,7 +1,6 @@
 """Pure: no database."""
 
 import pytest
-
 from shop.catalogue import Product
 
 

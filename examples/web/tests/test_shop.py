@@ -3,7 +3,6 @@
 import os
 
 import pytest
-
 from shop import create_app
 
 pytestmark = pytest.mark.skipif(
