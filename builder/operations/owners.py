@@ -1,0 +1,87 @@
+"""Whose a file is: `--chown` and the owner of a WORKDIR, looked up in the root the step works on (A-69, A-45)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from runtime.errors import InvalidInput
+
+_FILE_LIMIT = 16 << 20
+_ID_LIMIT = 2**32 - 1
+
+
+class Readable(Protocol):
+    """A root that can be asked for one of its files."""
+
+    def read(self, path: str, limit: int) -> bytes | None: ...
+
+
+class Owner(NamedTuple):
+    uid: int
+    gid: int
+
+
+ROOT = Owner(0, 0)
+
+
+def resolve_owner(text: str, root: Readable) -> Owner:
+    """`user[:group]` by name or number. A number alone is both; a name alone takes its group from /etc/passwd."""
+    user, colon, group = text.partition(":")
+    if not user or (colon and not group):
+        raise InvalidInput(f"invalid owner {text!r}", hint="write user, user:group, uid or uid:gid")
+    number = _number(user)
+    if number is not None:
+        uid, own_group = number, number
+    else:
+        uid, own_group = _user(user, root)
+    return Owner(uid, _group(group, root) if colon else own_group)
+
+
+def needs_files(text: str) -> bool:
+    """True when the answer depends on the root's passwd or group file."""
+    return any(_number(part) is None for part in text.split(":"))
+
+
+def resolve_user(text: str, root: Readable) -> Owner:
+    """The owner of what USER `text` makes: as above, but a number's group is the one of its passwd line, else 0 (A-46)."""
+    user, colon, _ = text.partition(":")
+    number = _number(user)
+    if colon or number is None:
+        return resolve_owner(text, root)
+    for fields in _lines(root, "etc/passwd"):
+        if len(fields) > 3 and fields[2] == user:
+            return Owner(number, _number(fields[3]) or 0)
+    return Owner(number, 0)
+
+
+def _number(text: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    value = int(text)
+    if value > _ID_LIMIT:
+        raise InvalidInput(f"invalid id {text}: ids end at {_ID_LIMIT}")
+    return value
+
+
+def _user(name: str, root: Readable) -> tuple[int, int]:
+    for fields in _lines(root, "etc/passwd"):
+        if fields[0] == name and len(fields) > 3:
+            uid, gid = _number(fields[2]), _number(fields[3])
+            if uid is not None and gid is not None:
+                return uid, gid
+    raise InvalidInput(f"no user {name!r} in the image's /etc/passwd", hint="create it before, or give its number")
+
+
+def _group(name: str, root: Readable) -> int:
+    number = _number(name)
+    if number is not None:
+        return number
+    for fields in _lines(root, "etc/group"):
+        if fields[0] == name and len(fields) > 2 and (gid := _number(fields[2])) is not None:
+            return gid
+    raise InvalidInput(f"no group {name!r} in the image's /etc/group", hint="create it before, or give its number")
+
+
+def _lines(root: Readable, path: str) -> list[list[str]]:
+    data = root.read(path, _FILE_LIMIT) or b""
+    return [line.split(":") for line in data.decode("utf-8", "surrogateescape").splitlines() if line]

@@ -1,0 +1,234 @@
+"""The root a step works on, looked at without mounting it.
+
+A `Root` is an upper directory over read-only lower ones, in overlayfs's own form (a 0/0 character device hides a name,
+`trusted.overlay.opaque` hides what is below a directory). COPY and WORKDIR write straight into the upper through it,
+which is several times quicker than a mount and works where overlay cannot be mounted. Paths are relative to the root,
+without a leading slash; no link ever leads outside.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+
+from runtime.errors import InvalidInput
+
+LINK_LIMIT = 255
+_NOWHERE: tuple[str, ...] = ()
+
+
+def clean(path: str) -> str:
+    """`path` relative to the root: no leading slash, no `.`, and `..` stops at the root."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part and part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+class Root:
+    """An upper directory over lower ones, topmost first."""
+
+    def __init__(self, upper: str, lowers: Sequence[str] = ()) -> None:
+        self.upper = upper
+        self._layers = (upper, *lowers)
+        self._directories: dict[str, tuple[str, ...]] = {"": self._layers}
+        self._touched: dict[str, tuple[int, int]] = {}  # directory in the upper -> the times it shall end with
+
+    # --- looking ---------------------------------------------------------------------------------------------
+
+    def directories(self, path: str) -> tuple[str, ...]:
+        """Where the directory `path` is made of, topmost first; empty when there is no such directory."""
+        known = self._directories.get(path)
+        if known is None:
+            known = self._merge(path)
+            self._directories[path] = known
+        return known
+
+    def _merge(self, path: str) -> tuple[str, ...]:
+        parent, _, name = path.rpartition("/")
+        found: list[str] = []
+        for layer in self.directories(parent):
+            place = f"{layer}/{name}"
+            try:
+                status = os.lstat(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if not stat.S_ISDIR(status.st_mode):
+                break
+            found.append(place)
+            if layer_is_opaque(place):
+                break
+        return tuple(found)
+
+    def locate(self, path: str) -> str | None:
+        """The host path of the topmost entry of that name (no link is followed), None when there is none."""
+        if not path:
+            return self._layers[0]
+        parent, _, name = path.rpartition("/")
+        for layer in self.directories(parent):
+            place = f"{layer}/{name}"
+            try:
+                status = os.lstat(place)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            return None if is_whiteout(status) else place
+        return None
+
+    def lstat(self, path: str) -> os.stat_result | None:
+        place = self.locate(path)
+        return None if place is None else os.lstat(place)
+
+    def resolve(self, path: str) -> str:
+        """Follow every link of `path` within the root; what does not exist stays as written."""
+        todo = [part for part in path.split("/") if part and part != "."][::-1]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                del done[-1:]
+                continue
+            here = "/".join([*done, part])
+            place = self.locate(here)
+            if place is None or not os.path.islink(place):
+                done.append(part)
+                continue
+            links += 1
+            if links > LINK_LIMIT:
+                raise InvalidInput(f"too many levels of symbolic links in /{path}")
+            target = os.readlink(place)
+            if target.startswith("/"):
+                done.clear()
+            todo.extend([step for step in target.split("/") if step and step != "."][::-1])
+        return "/".join(done)
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        """A file of the root (links followed inside it), at most `limit` bytes; None when it is no file."""
+        place = self.locate(self.resolve(path))
+        if place is None:
+            return None
+        try:
+            handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with open(handle, "rb") as file:
+            return file.read(limit) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+
+    def is_fresh(self, path: str) -> bool:
+        """True when the directory `path` is only in the upper: nothing below it needs to be looked up."""
+        return all(place.startswith(self.upper) for place in self.directories(path))
+
+    # --- changing --------------------------------------------------------------------------------------------
+
+    def ensure(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0, mtime_ns: int) -> bool:
+        """Make the directory `path` and missing parents; True when it was not there. Existing ones keep all attributes."""
+        if path in self._directories and self._directories[path]:
+            self.raise_up(path)
+            return False
+        created = False
+        parts = path.split("/") if path else []
+        for depth in range(1, len(parts) + 1):
+            here = "/".join(parts[:depth])
+            if self.directories(here):
+                self.raise_up(here)
+                continue
+            if self.locate(here) is not None:
+                raise InvalidInput(f"cannot make the directory /{path}: /{here} is not a directory")
+            self.make_directory(here, mode, uid, gid, mtime_ns)
+            created = True
+        return created
+
+    def make_directory(self, path: str, mode: int, uid: int, gid: int, mtime_ns: int) -> str:
+        """A new directory in the upper, where no entry of that name is visible."""
+        parent = path.rpartition("/")[0]
+        self.raise_up(parent)
+        place = f"{self.upper}/{path}"
+        hidden = _unlink_whiteout(place)
+        os.mkdir(place, 0o700)
+        if hidden:
+            os.setxattr(place, "trusted.overlay.opaque", b"y")
+        os.chown(place, uid, gid)
+        os.chmod(place, mode)
+        self._touched[path] = (mtime_ns, mtime_ns)
+        self._directories[path] = (place,)
+        return place
+
+    def raise_up(self, path: str) -> str:
+        """Have the existing directory `path` in the upper, with the attributes it has below (overlay's copy-up)."""
+        place = f"{self.upper}/{path}" if path else self.upper
+        places = self.directories(path)
+        if not path:
+            if path not in self._touched:
+                status = os.stat(self.upper)
+                self._touched[path] = (status.st_atime_ns, status.st_mtime_ns)
+            return place
+        if places and places[0] == place:
+            if path not in self._touched:
+                status = os.stat(place)
+                self._touched[path] = (status.st_atime_ns, status.st_mtime_ns)
+            return place
+        self.raise_up(path.rpartition("/")[0])
+        model = os.stat(places[0])
+        os.mkdir(place, 0o700)
+        copy_xattrs(places[0], place)
+        os.chown(place, model.st_uid, model.st_gid)
+        os.chmod(place, stat.S_IMODE(model.st_mode))
+        self._touched[path] = (model.st_atime_ns, model.st_mtime_ns)
+        self._directories[path] = (place, *places)
+        return place
+
+    def set_times(self, path: str, mtime_ns: int) -> None:
+        """The time directory `path` of the upper shall have in the end."""
+        self._touched[path] = (mtime_ns, mtime_ns)
+
+    def make_way(self, path: str) -> str:
+        """Where to create the file `path` in the upper; what is there under that name (no directory) goes."""
+        parent = path.rpartition("/")[0]
+        self.raise_up(parent)
+        place = f"{self.upper}/{path}"
+        try:
+            os.unlink(place)
+        except FileNotFoundError:
+            pass
+        return place
+
+    def settle(self) -> None:
+        """Give the directories that were written to their times; the last act of a step."""
+        for path in sorted(self._touched, reverse=True):
+            os.utime(f"{self.upper}/{path}", ns=self._touched[path])
+        self._touched.clear()
+
+    def touched(self) -> tuple[str, ...]:
+        """The directories of the upper this step made or raised, in layer order."""
+        return tuple(sorted((path for path in self._touched if path), key=lambda path: path.split("/")))
+
+
+def layer_is_opaque(place: str) -> bool:
+    try:
+        return os.getxattr(place, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
+    except OSError:
+        return False
+
+
+def is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _unlink_whiteout(place: str) -> bool:
+    try:
+        os.unlink(place)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def copy_xattrs(source: str, target: str) -> None:
+    """The extended attributes a layer carries: all but those of the overlay itself (and those the kernel makes up)."""
+    for name in os.listxattr(source, follow_symlinks=False):
+        if name.startswith(("user.", "security.capability")):
+            value = os.getxattr(source, name, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=False)

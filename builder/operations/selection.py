@@ -1,0 +1,306 @@
+"""Which files a COPY, ADD or bind mount takes from a source tree, in which order and under which names (A-65…A-74).
+
+Nothing is opened here but directories. A selection is made of groups, one for each thing a pattern named; the items of
+a group come parents first, every directory sorted by name bytes, which is the order of a layer. Links inside a tree are
+kept as they are; only what a pattern names is followed, and never out of the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from builder.operations.globs import compile_component, has_wildcard, unescape
+from builder.operations.roots import Root, clean
+from runtime.errors import NotFound
+
+
+class Ignoring(Protocol):
+    """What we need of `.dockerignore` patterns."""
+
+    def excludes(self, path: str, is_dir: bool = ...) -> bool: ...
+
+    def may_reinclude_below(self, directory: str) -> bool: ...
+
+
+class Item(NamedTuple):
+    """One file: `name` below the destination, where it lies, what it is."""
+
+    name: str
+    path: str
+    status: os.stat_result
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A directory files are taken from. `keep_owner` is False for a client's context: its files come as 0:0 (B-4)."""
+
+    path: str
+    keep_owner: bool = False
+    ignore: Ignoring | None = None
+    name: str = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What one matched path gives: the contents of a directory, or a single file."""
+
+    source: str  # relative to the tree
+    is_directory: bool
+    items: tuple[Item, ...]
+
+
+def select(
+    tree: Tree, patterns: Sequence[str], *, exclude: Ignoring | None = None, parents: bool = False
+) -> tuple[Group, ...]:
+    """The groups of `patterns`. A wildcard may match nothing; a plain path must exist."""
+    if parents:
+        return tuple(_select_with_parents(tree, pattern, exclude) for pattern in patterns)
+    groups: list[Group] = []
+    for pattern in patterns:
+        groups.extend(_groups(tree, pattern, exclude))
+    return tuple(groups)
+
+
+def _groups(tree: Tree, pattern: str, exclude: Ignoring | None) -> Iterator[Group]:
+    wanted = clean(pattern)
+    if not has_wildcard(wanted):
+        yield _group(tree, wanted, exclude)
+        return
+    matches = list(_expand(tree, wanted))
+    # Escapes only (`[[]`, `\*`): a literal name after all, but no match is still no error, as in BuildKit.
+    for path in matches:
+        group = _group(tree, path, None if exclude is None else exclude)
+        if exclude is None or not exclude.excludes(os.path.basename(path), group.is_directory):
+            yield group
+
+
+def _group(tree: Tree, path: str, exclude: Ignoring | None) -> Group:
+    followed = Root(tree.path).resolve(path)
+    place = f"{tree.path}/{followed}" if followed else tree.path
+    try:
+        status = os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(tree, path) from None
+    if stat.S_ISDIR(status.st_mode):
+        items = tuple(walk(tree, followed, exclude=exclude))
+        if not items and _hidden(tree, followed, is_directory=True):
+            raise _missing(tree, path, ignored=True)
+        return Group(path, True, items)
+    if _hidden(tree, followed, is_directory=False) or _hidden(tree, path, is_directory=False):
+        raise _missing(tree, path, ignored=True)
+    name = os.path.basename(path)
+    if exclude is not None and exclude.excludes(name, False):
+        return Group(path, False, ())
+    return Group(path, False, (Item(name, place, status),))
+
+
+def _hidden(tree: Tree, path: str, *, is_directory: bool) -> bool:
+    return bool(path) and tree.ignore is not None and tree.ignore.excludes(path, is_directory)
+
+
+def _missing(tree: Tree, path: str, *, ignored: bool = False) -> NotFound:
+    hint = f"it is excluded by the ignore file of the {tree.name}" if ignored else ""
+    if not ignored and tree.name == "context":
+        hint = "paths are relative to the root of the build context"
+    return NotFound(f'"/{path}": not found in {tree.name}', hint=hint)
+
+
+def walk(
+    tree: Tree, start: str, *, exclude: Ignoring | None = None, relative_to: str | None = None
+) -> Iterator[Item]:
+    """Everything below `start`, without `start` itself; names are relative to it (or to `relative_to`)."""
+    base = start if relative_to is None else relative_to
+    prefix = "" if start == base else start.removeprefix(f"{base}/" if base else "") + "/"
+    top = f"{tree.path}/{start}" if start else tree.path
+    if tree.ignore is None and exclude is None:
+        yield from _walk_all(top, prefix)
+    else:
+        yield from _walk_filtered(tree, start, top, prefix, exclude)
+
+
+def _by_name(entry: os.DirEntry[str]) -> bytes:
+    return os.fsencode(entry.name)
+
+
+def _walk_all(top: str, prefix: str) -> Iterator[Item]:
+    with os.scandir(top) as listing:
+        entries = sorted(listing, key=_by_name)
+    for entry in entries:
+        status = entry.stat(follow_symlinks=False)
+        name = prefix + entry.name
+        yield Item(name, entry.path, status)
+        if stat.S_ISDIR(status.st_mode):
+            yield from _walk_all(entry.path, name + "/")
+
+
+def _walk_filtered(
+    tree: Tree, directory: str, top: str, prefix: str, exclude: Ignoring | None
+) -> Iterator[Item]:
+    """The same, where a directory that is excluded itself appears only when something below it does not (A-86)."""
+    with os.scandir(top) as listing:
+        entries = sorted(listing, key=_by_name)
+    for entry in entries:
+        status = entry.stat(follow_symlinks=False)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        path = f"{directory}/{entry.name}" if directory else entry.name
+        name = prefix + entry.name
+        hidden = tree.ignore is not None and tree.ignore.excludes(path, is_directory)
+        dropped = exclude is not None and exclude.excludes(name, is_directory)
+        item = Item(name, entry.path, status)
+        if not is_directory:
+            if not hidden and not dropped:
+                yield item
+            continue
+        if hidden and not (tree.ignore and tree.ignore.may_reinclude_below(path)):
+            continue
+        if dropped and not (exclude and exclude.may_reinclude_below(name)):
+            continue
+        below = _walk_filtered(tree, path, entry.path, name + "/", exclude)
+        if hidden or dropped:
+            first = next(below, None)
+            if first is None:
+                continue
+            yield item
+            yield first
+        else:
+            yield item
+        yield from below
+
+
+def _expand(tree: Tree, pattern: str) -> Iterator[str]:
+    """The paths of the tree that match, sorted; `**` crosses directories (only --parents and --exclude know it)."""
+    root = Root(tree.path)
+
+    def descend(directory: str, parts: Sequence[str]) -> Iterator[str]:
+        if not parts:
+            if not _hidden_path(tree, root, directory):
+                yield directory
+            return
+        part, rest = parts[0], parts[1:]
+        if not has_wildcard(part):
+            path = f"{directory}/{part}" if directory else part
+            if root.lstat(root.resolve(path)) is not None:
+                yield from descend(path, rest)
+            return
+        expression = compile_component(part)
+        for name in _names(tree, root, directory):
+            if expression.fullmatch(name):
+                yield from descend(f"{directory}/{name}" if directory else name, rest)
+
+    yield from descend("", pattern.split("/"))
+
+
+def _names(tree: Tree, root: Root, directory: str) -> list[str]:
+    place = f"{tree.path}/{root.resolve(directory)}"
+    try:
+        return sorted(os.listdir(place), key=os.fsencode)
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+
+
+def _hidden_path(tree: Tree, root: Root, path: str) -> bool:
+    """Excluded, with nothing below that could come back."""
+    if tree.ignore is None:
+        return False
+    status = root.lstat(root.resolve(path))
+    is_directory = status is not None and stat.S_ISDIR(status.st_mode)
+    if not tree.ignore.excludes(path, is_directory):
+        return False
+    return not (is_directory and tree.ignore.may_reinclude_below(path))
+
+
+# --- COPY --parents -----------------------------------------------------------------------------------------------
+
+
+def _select_with_parents(tree: Tree, pattern: str, exclude: Ignoring | None) -> Group:
+    """One group holding the matches with their directories below the pivot `/./` (A-73)."""
+    before, pivot, after = pattern.partition("/./")
+    base = Root(tree.path).resolve(clean(before)) if pivot else ""
+    wanted = clean(after if pivot else pattern)
+    inside = Tree(f"{tree.path}/{base}" if base else tree.path, tree.keep_owner, None, tree.name)
+    found: dict[str, Item] = {}
+    matches = list(_expand_deep(inside.path, "", wanted.split("/"))) if has_wildcard(wanted) else [wanted]
+    for match in matches:
+        _take_with_parents(tree, inside, base, match, exclude, found)
+    if not has_wildcard(wanted) and not matches:
+        raise _missing(tree, wanted)
+    ordered = sorted(found.values(), key=lambda item: [os.fsencode(part) for part in item.name.split("/")])
+    return Group(pattern, True, tuple(ordered))
+
+
+def _take_with_parents(
+    tree: Tree, inside: Tree, base: str, match: str, exclude: Ignoring | None, found: dict[str, Item]
+) -> None:
+    place = f"{inside.path}/{match}" if match else inside.path
+    try:
+        status = os.lstat(place)
+    except (FileNotFoundError, NotADirectoryError):
+        raise _missing(tree, match) from None
+    full = f"{base}/{match}" if base and match else base or match
+    is_directory = stat.S_ISDIR(status.st_mode)
+    taken: list[Item] = []
+    if is_directory:
+        taken.extend(walk(tree, full, exclude=None, relative_to=base))
+    hidden = _hidden(tree, full, is_directory=is_directory)
+    if match and not (hidden and not taken):
+        taken.insert(0, Item(match, place, status))
+    for item in taken:
+        if exclude is not None and exclude.excludes(item.name, stat.S_ISDIR(item.status.st_mode)):
+            continue
+        for parent in _parents_of(item.name):
+            if parent not in found:
+                where = f"{inside.path}/{parent}"
+                found[parent] = Item(parent, where, os.lstat(where))
+        found[item.name] = item
+
+
+def _parents_of(name: str) -> Iterator[str]:
+    parts = name.split("/")
+    for depth in range(1, len(parts)):
+        yield "/".join(parts[:depth])
+
+
+def _expand_deep(top: str, prefix: str, parts: Sequence[str]) -> Iterator[str]:
+    """Matches of a pattern with `**` below `top`; links are not followed."""
+    if not parts:
+        yield prefix.rstrip("/")
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        yield from _expand_deep(top, prefix, rest) if rest else _everything(top, prefix)
+        for name in _directories(top):
+            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", parts)
+        return
+    if not has_wildcard(part):
+        name = unescape(part)
+        if os.path.lexists(f"{top}/{name}"):
+            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", rest)
+        return
+    expression = compile_component(part.replace("**", "*"))
+    try:
+        names = sorted(os.listdir(top), key=os.fsencode)
+    except NotADirectoryError:
+        return
+    for name in names:
+        if expression.fullmatch(name):
+            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", rest)
+
+
+def _everything(top: str, prefix: str) -> Iterator[str]:
+    try:
+        names = sorted(os.listdir(top), key=os.fsencode)
+    except NotADirectoryError:
+        return
+    yield from (prefix + name for name in names)
+
+
+def _directories(top: str) -> list[str]:
+    try:
+        with os.scandir(top) as listing:
+            return sorted(entry.name for entry in listing if entry.is_dir(follow_symlinks=False))
+    except NotADirectoryError:
+        return []
