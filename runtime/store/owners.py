@@ -1,6 +1,6 @@
 """Who made or uses something: a process, told apart from later ones that get the same pid.
 
-A token is `boot.pidns.pid.start`. Its process is dead when the machine was booted since, or when that pid is free or was
+A token is `boot.pidns.pid.start`, and may have further parts that tell things of one process apart. Its process is dead when the machine was booted since, or when that pid is free or was
 started at another time. Of a process in another pid namespace nothing can be said, so it counts as alive until the
 next boot.
 """
@@ -47,7 +47,7 @@ def own_token() -> str:
 def is_alive(token: str) -> bool:
     """Whether the process behind `token` may still be working."""
     try:
-        boot, namespace, pid, start = token.split(".")
+        boot, namespace, pid, start = token.split(".")[:4]
         number = int(pid)
     except ValueError:
         return False

@@ -1,0 +1,258 @@
+"""Snapshots: immutable directories in overlay form, each on top of a parent.
+
+`snapshots/<id>/fs` is one layer: whiteouts are char devices 0/0, `trusted.overlay.opaque` hides what is below. It is
+made in a draft (`drafts/<id>.<owner>/`), renamed into place, and then gets its row; it never changes again. Data need
+not be on the disk for that, because a kill does not lose it: the row remembers the boot, and after a power loss a
+snapshot that nobody had `settle`d is treated as absent.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from registry_client.oci.digest import Digest, chain_ids
+from runtime.errors import NotFound
+from runtime.store.database import Database
+from runtime.store.durable import faults_of_the_host, remove_tree
+from runtime.store.leases import Leases
+from runtime.store.overlay import overlay
+from runtime.store.owners import boot_id, own_token
+
+_WHOLE = "boot IN ('', :boot)"  # see the module's docstring
+_COLUMNS = "snapshots.id, snapshots.parent, snapshots.diff_id, snapshots.size, snapshots.created"
+_ANCESTRY = """WITH RECURSIVE line (id, parent, depth) AS (
+                 SELECT id, parent, 0 FROM snapshots WHERE id = ?
+                 UNION ALL SELECT s.id, s.parent, depth + 1 FROM snapshots s JOIN line ON s.id = line.parent)
+               SELECT id FROM line ORDER BY depth"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`diff_id` and `size` describe its own layer and are unknown until somebody hashed it."""
+
+    id: str
+    parent: str | None
+    diff_id: Digest | None = None
+    size: int = 0
+    created: float = 0.0
+    chain_id: Digest | None = None
+
+
+class Snapshots:
+    """The snapshots of one store. Whatever this object hands out is kept until the store is closed."""
+
+    def __init__(self, root: str, database: Database, leases: Leases) -> None:
+        self._database, self._leases = database, leases
+        self.directory = os.path.join(root, "snapshots")
+        self.drafts = os.path.join(root, "drafts")
+        self.mounts = os.path.join(root, "mnt")
+        self._empty = os.path.join(root, "empty")
+
+    # --- making ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, parent: str | None = None) -> Draft:
+        """A new directory on top of `parent`; a context manager that drops it unless it was committed."""
+        snapshot_id = secrets.token_hex(8)
+        lowers = self.lowers(parent) if parent else ()
+        self._leases.keep("snapshot", snapshot_id)
+        directory = os.path.join(self.drafts, f"{snapshot_id}.{own_token()}")
+        with faults_of_the_host(f"cannot make a draft below {self.drafts}"):
+            os.mkdir(directory, 0o711)
+            upper = os.path.join(directory, "fs")
+            os.mkdir(upper)
+            os.mkdir(os.path.join(directory, "work"))
+            # The upper directory is what a container sees as the attributes of `/`.
+            os.chmod(upper, 0o755)
+            if lowers:
+                copy_attributes(lowers[0], upper)
+        return Draft(self, snapshot_id, parent, directory, lowers)
+
+    def adopt(self, draft: Draft, diff_id: Digest | None, size: int) -> Snapshot:
+        """Rename a draft into place and record it (what `Draft.commit` does)."""
+        with faults_of_the_host(f"cannot commit snapshot {draft.id}"):
+            remove_tree(draft.work)
+            os.rename(draft.directory, os.path.join(self.directory, draft.id))
+        row = (draft.id, draft.parent, diff_id, size, time.time(), boot_id())
+        with self._database.transaction() as connection:
+            connection.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", row)
+            if diff_id is not None:
+                self._link_own_chain(connection, draft.id, draft.parent, diff_id)
+        return self.get(draft.id)
+
+    def identify(self, snapshot_id: str, diff_id: Digest, size: int = 0) -> Snapshot:
+        """Record what hashing the snapshot's layer gave, and the chain it is then known by."""
+        with self._database.transaction() as connection:
+            change = "UPDATE snapshots SET diff_id = ?, size = ? WHERE id = ?"
+            connection.execute(change, (diff_id, size, snapshot_id))
+            self._link_own_chain(connection, snapshot_id, self.get(snapshot_id).parent, diff_id)
+        return self.get(snapshot_id)
+
+    def link(self, diff_ids: tuple[Digest, ...], snapshot_id: str) -> None:
+        """Record that the chain of `diff_ids` is unpacked as this snapshot."""
+        chain = chain_ids(diff_ids)
+        with self._database.transaction() as connection:
+            _insert_chain(connection, chain[-1], chain[-2] if chain[1:] else None, diff_ids[-1], snapshot_id)
+
+    def _link_own_chain(
+        self, connection: sqlite3.Connection, snapshot_id: str, parent: str | None, diff_id: Digest
+    ) -> None:
+        below: list[str | None] = [None]
+        if parent is not None:
+            rows = connection.execute("SELECT chain_id FROM chains WHERE snapshot = ?", (parent,))
+            below = [row["chain_id"] for row in rows]
+        for chain in below:
+            chain_id = diff_id if chain is None else chain_ids((Digest(chain), diff_id))[-1]
+            _insert_chain(connection, chain_id, chain, diff_id, snapshot_id)
+
+    # --- finding --------------------------------------------------------------------------------------------------
+
+    def find(self, snapshot_id: str) -> Snapshot | None:
+        sql = f"SELECT {_COLUMNS} FROM snapshots WHERE id = :id AND {_WHOLE}"
+        return self._found(sql, {"id": snapshot_id})
+
+    def get(self, snapshot_id: str) -> Snapshot:
+        if (found := self.find(snapshot_id)) is None:
+            raise NotFound(f"no snapshot {snapshot_id} in the store")
+        return found
+
+    def by_chain(self, chain_id: Digest) -> Snapshot | None:
+        """What a chain of layers is unpacked as, if it is."""
+        sql = f"""SELECT {_COLUMNS} FROM chains JOIN snapshots ON snapshots.id = chains.snapshot
+                  WHERE chains.chain_id = :chain AND {_WHOLE}"""
+        return self._found(sql, {"chain": chain_id})
+
+    def _found(self, sql: str, args: dict[str, str]) -> Snapshot | None:
+        with self._database.transaction() as connection:
+            row = connection.execute(sql, args | {"boot": boot_id()}).fetchone()
+            if row is None or not os.path.isdir(self.path(row["id"])):
+                return None
+            self._leases.keep("snapshot", row["id"])
+            chain = connection.execute(
+                "SELECT chain_id FROM chains WHERE snapshot = ?", (row["id"],)
+            ).fetchone()
+        chain_id = chain["chain_id"] if chain else None
+        return Snapshot(row["id"], row["parent"], row["diff_id"], row["size"], row["created"], chain_id)
+
+    def path(self, snapshot_id: str) -> str:
+        """The snapshot's own layer as a directory. Never write there."""
+        return os.path.join(self.directory, snapshot_id, "fs")
+
+    def ancestry(self, snapshot_id: str) -> tuple[str, ...]:
+        """The snapshot and all below it, topmost first."""
+        return tuple(row["id"] for row in self._database.read(_ANCESTRY, (snapshot_id,)))
+
+    def lowers(self, snapshot_id: str) -> tuple[str, ...]:
+        """Overlay lower directories of the snapshot, topmost first."""
+        self.get(snapshot_id)
+        return tuple(self.path(each) for each in self.ancestry(snapshot_id))
+
+    @contextmanager
+    def mounted(self, snapshot_id: str) -> Iterator[str]:
+        """A merged view for reading. A snapshot without parent is shown as it lies there."""
+        lowers = self.lowers(snapshot_id)
+        if len(lowers) == 1:
+            yield lowers[0]
+            return
+        with overlay(self.mounts, lowers, empty=self._empty) as path:
+            yield path
+
+    @contextmanager
+    def merged(self, draft: Draft) -> Iterator[str]:
+        """A writable view of a draft (what `Draft.merged` gives)."""
+        with overlay(self.mounts, draft.lowers, draft.upper, draft.work, empty=self._empty) as path:
+            yield path
+
+    def settle(self) -> None:
+        """Get every snapshot to the disk and record that it is, so that it outlives a power loss."""
+        boot = boot_id()
+        args = {"boot": boot}
+        ids = [row["id"] for row in self._database.read("SELECT id FROM snapshots WHERE boot = :boot", args)]
+        if not ids:
+            return
+        with faults_of_the_host(f"cannot sync {self.directory}"):
+            sync_filesystem(self.directory)
+        with self._database.transaction(durable=True) as connection:
+            connection.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(each,) for each in ids])
+
+
+class Draft:
+    """A snapshot in the making: write into `merged()`, or into `upper` in overlay form, then `commit`."""
+
+    def __init__(
+        self,
+        snapshots: Snapshots,
+        snapshot_id: str,
+        parent: str | None,
+        directory: str,
+        lowers: tuple[str, ...],
+    ) -> None:
+        self._snapshots = snapshots
+        self.id, self.parent, self.directory, self.lowers = snapshot_id, parent, directory, lowers
+        self.upper, self.work = os.path.join(directory, "fs"), os.path.join(directory, "work")
+        self._open = True
+
+    @contextmanager
+    def merged(self) -> Iterator[str]:
+        """The file system as it will be, writable, at a path."""
+        with self._snapshots.merged(self) as path:
+            yield path
+
+    def commit(self, *, diff_id: Digest | None = None, size: int = 0, empty: bool = False) -> Snapshot:
+        """Make it a snapshot. With `empty` nothing was written and the parent stands for it."""
+        if empty and self.parent is not None:
+            self.discard()
+            return self._snapshots.get(self.parent)
+        self._open = False
+        return self._snapshots.adopt(self, diff_id, size)
+
+    def discard(self) -> None:
+        if self._open:
+            self._open = False
+            remove_tree(self.directory)
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.discard()
+
+
+def _insert_chain(
+    connection: sqlite3.Connection, chain_id: str, parent: str | None, diff_id: str, snapshot: str
+) -> None:
+    """The first snapshot of a chain stays, unless it was lost with the power."""
+    sql = f"""INSERT INTO chains VALUES (:chain, :parent, :diff, :snapshot) ON CONFLICT DO UPDATE
+              SET snapshot = :snapshot
+              WHERE NOT EXISTS (SELECT 1 FROM snapshots WHERE id = chains.snapshot AND {_WHOLE})"""
+    names = {"chain": chain_id, "parent": parent, "diff": diff_id, "snapshot": snapshot, "boot": boot_id()}
+    connection.execute(sql, names)
+
+
+def copy_attributes(source: str, target: str) -> None:
+    """Owner, mode, times and visible extended attributes of a directory."""
+    status = os.lstat(source)
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, status.st_mode & 0o7777)
+    for name in os.listxattr(source):
+        if not name.startswith("trusted.overlay."):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def sync_filesystem(path: str) -> None:
+    """syncfs(2) of the file system `path` is on."""
+    import ctypes
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # `CDLL` gives the interpreter lock away: this may take seconds.
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed", path)
+    finally:
+        os.close(descriptor)
