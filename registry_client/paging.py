@@ -1,0 +1,19 @@
+"""Lists that come in pages: the `Link` header (distribution-spec, listing tags; RFC 5988)."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+
+_NEXT = re.compile(r'<([^>]*)>[^,]*?rel="?next"?')
+
+
+def next_page(response: httpx.Response) -> str:
+    """The absolute URL of the next page, "" on the last one. A page at another host is not followed."""
+    for text in response.headers.get_list("link"):
+        for match in _NEXT.finditer(text):
+            target = response.url.join(match[1])
+            if target.netloc == response.url.netloc:
+                return str(target)
+    return ""
