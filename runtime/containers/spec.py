@@ -10,7 +10,7 @@ from registry_client.oci.config import Healthcheck
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """`type` is bind, volume or tmpfs. `source`: an absolute host path, a volume name ("" is an anonymous volume), or ""."""
+    """`type` is bind, volume, tmpfs or image. `source`: an absolute host path, a volume name ("" is an anonymous volume), an image, or ""."""
 
     type: str
     target: str
@@ -21,6 +21,7 @@ class Mount:
     subpath: str = ""
     size: int = 0  # tmpfs
     mode: int = 0o1777  # tmpfs
+    options: tuple[str, ...] = ()  # further mount options as mount(8) knows them: noexec, nosuid, uid=1000
     create_source: bool = False  # -v makes a missing host directory, --mount does not
     copy_on_write: bool = False  # bind: writes go to the container's own layer (a stage's checkout)
 
@@ -41,6 +42,18 @@ class NetworkAttachment:
     aliases: tuple[str, ...] = ()
     ipv4: str = ""
     mac: str = ""
+    ipv6: str = ""
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+    priority: int = 0  # the default gateway comes from the network with the highest
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """At most `rate` bytes (bps) or operations (iops) a second on a device; `kind` is read-bps, write-bps, read-iops or write-iops."""
+
+    kind: str
+    device: str
+    rate: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,12 @@ class Limits:
     shm_size: int = 64 << 20
     oom_score_adj: int = 0
     oom_kill_disable: bool = False
+    swappiness: int = -1  # -1: the host's
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
+    blkio_weight: int = 0
+    blkio_device_weights: tuple[tuple[str, int], ...] = ()  # (device path, weight)
+    throttles: tuple[Throttle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +117,8 @@ class ContainerSpec:
     networks: tuple[NetworkAttachment, ...] = ()
     ports: tuple[PortBinding, ...] = ()
     expose: tuple[str, ...] = ()
+    publish_all: bool = False  # every exposed port on a free host port
+    links: tuple[tuple[str, str], ...] = ()  # (container, alias), the old way of naming a neighbour
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_options: tuple[str, ...] = ()
@@ -111,10 +132,16 @@ class ContainerSpec:
     no_new_privileges: bool = False
     seccomp: str = "default"  # default, unconfined, or a path to a JSON profile
     unmask_paths: bool = False  # --security-opt systempaths=unconfined
+    apparmor: str = ""
+    selinux: tuple[str, ...] = ()  # the label= options
     devices: tuple[tuple[str, str, str], ...] = ()  # (host path, container path, "rwm")
+    device_rules: tuple[str, ...] = ()  # "c 42:* rmw"
+    volumes_from: tuple[str, ...] = ()  # "container[:ro]"
     pid_mode: str = ""  # "", host, container:<id>
     ipc_mode: str = ""  # "", host, private, shareable, none, container:<id>
     uts_mode: str = ""  # "", host
+    userns_mode: str = ""  # "", host
+    cgroupns_mode: str = ""  # "", host, private
     cgroup_parent: str = ""
     healthcheck: Healthcheck | None = None
     no_healthcheck: bool = False
@@ -123,6 +150,8 @@ class ContainerSpec:
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     auto_remove: bool = False
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    platform: str = ""  # "" is this host's
     log_driver: str = "json-file"
     log_options: Mapping[str, str] = field(default_factory=dict, hash=False)
     runtime: str = ""  # "" is the native sandbox; crun, runc or a path to an OCI runtime
