@@ -8,7 +8,8 @@ A shape raises InvalidInput for what it cannot read. Collections catch that per 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping as MappingOf
+from collections.abc import Callable
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
