@@ -37,7 +37,8 @@ def _parse_clause(clause: str, text: str) -> tuple[int, list[tuple[str, str]]]:
     match = _CLAUSE.fullmatch(clause)
     if match is None:
         raise InvalidInput(
-            f"invalid --chmod {text!r}", hint="write an octal mode such as 0755 or a symbolic one such as u=rwX,go=rX"
+            f"invalid --chmod {text!r}",
+            hint="write an octal mode such as 0755 or a symbolic one such as u=rwX,go=rX",
         )
     letters = match[1]
     who = 0o7777 if not letters or "a" in letters else 0

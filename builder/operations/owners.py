@@ -69,7 +69,9 @@ def _user(name: str, root: Readable) -> tuple[int, int]:
             uid, gid = _number(fields[2]), _number(fields[3])
             if uid is not None and gid is not None:
                 return uid, gid
-    raise InvalidInput(f"no user {name!r} in the image's /etc/passwd", hint="create it before, or give its number")
+    raise InvalidInput(
+        f"no user {name!r} in the image's /etc/passwd", hint="create it before, or give its number"
+    )
 
 
 def _group(name: str, root: Readable) -> int:
@@ -79,7 +81,9 @@ def _group(name: str, root: Readable) -> int:
     for fields in _lines(root, "etc/group"):
         if fields[0] == name and len(fields) > 2 and (gid := _number(fields[2])) is not None:
             return gid
-    raise InvalidInput(f"no group {name!r} in the image's /etc/group", hint="create it before, or give its number")
+    raise InvalidInput(
+        f"no group {name!r} in the image's /etc/group", hint="create it before, or give its number"
+    )
 
 
 def _lines(root: Readable, path: str) -> list[list[str]]:

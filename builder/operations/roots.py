@@ -36,7 +36,9 @@ class Root:
         self.upper = upper
         self._layers = (upper, *lowers)
         self._directories: dict[str, tuple[str, ...]] = {"": self._layers}
-        self._touched: dict[str, tuple[int, int]] = {}  # directory in the upper -> the times it shall end with
+        self._touched: dict[
+            str, tuple[int, int]
+        ] = {}  # directory in the upper -> the times it shall end with
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class Root:
 
     def ensure(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0, mtime_ns: int) -> bool:
         """Make the directory `path` and missing parents; True when it was not there. Existing ones keep all attributes."""
-        if path in self._directories and self._directories[path]:
+        if self._directories.get(path):
             self.raise_up(path)
             return False
         created = False
@@ -184,17 +186,6 @@ class Root:
     def set_times(self, path: str, mtime_ns: int) -> None:
         """The time directory `path` of the upper shall have in the end."""
         self._touched[path] = (mtime_ns, mtime_ns)
-
-    def make_way(self, path: str) -> str:
-        """Where to create the file `path` in the upper; what is there under that name (no directory) goes."""
-        parent = path.rpartition("/")[0]
-        self.raise_up(parent)
-        place = f"{self.upper}/{path}"
-        try:
-            os.unlink(place)
-        except FileNotFoundError:
-            pass
-        return place
 
     def settle(self) -> None:
         """Give the directories that were written to their times; the last act of a step."""

@@ -1,0 +1,109 @@
+"""The records of what was built: found by key, kept with the named fields of the key.
+
+A record without its snapshot is worth nothing and is taken for absent; the garbage collector removes it. Records of a
+build are counted as used in one go at its end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from builder.keys import Content, Shape
+from registry_client.oci.digest import Digest
+from runtime.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One step that was done."""
+
+    key: str
+    label: str
+    snapshot: str
+    diff_id: Digest
+    chain_id: Digest
+    made: int  # nanoseconds
+    size: int
+
+
+class Cache:
+    """The cache records of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._database = store, store.db
+        self._used: list[str] = []
+
+    def may_hit(self, shape: Shape) -> bool:
+        """False when no record has this shape, so that no key of it can be found."""
+        sql = "SELECT 1 FROM cache_records WHERE shape = ? LIMIT 1"
+        return self._database.one(sql, (shape.digest,)) is not None
+
+    def find(self, key: str) -> Record | None:
+        """The record, its snapshot leased; None when there is none."""
+        row = self._database.one(
+            "SELECT key, label, snapshot, diff_id, chain_id, made, size FROM cache_records WHERE key = ?",
+            (key,),
+        )
+        if row is None or (row["snapshot"] and self._store.snapshots.find(row["snapshot"]) is None):
+            return None
+        self._used.append(key)
+        return Record(*row)
+
+    def put(
+        self, record: Record, shape: Shape, content: Content, *, place: str, parent: str, root: str
+    ) -> None:
+        """Remember a step. The first record of a key stays: whoever came later built the same."""
+        fields = json.dumps({**shape.fields, "root": root, "content": content.digest}, ensure_ascii=False)
+        now = time.time_ns()
+        row = (
+            record.key, shape.digest, shape.kind, record.label, place, record.snapshot, parent,
+            record.diff_id, record.chain_id, record.made, now, 0, record.size, _storable(fields),
+        )  # fmt: skip
+        with self._database.transaction() as connection:
+            # A record that lost its snapshot, or was ignored by --no-cache, is replaced.
+            connection.execute(
+                "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+            )
+            if content.lines:
+                files = "\n".join(content.lines).encode("utf-8", "surrogateescape")
+                connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
+
+    def note_use(self) -> None:
+        """Count the records this build used."""
+        if not self._used:
+            return
+        keys, self._used = self._used, []
+        now = time.time_ns()
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE cache_records SET used = ?, uses = uses + 1 WHERE key = ?",
+                [(now, key) for key in keys],
+            )
+
+    # --- content of finished roots -------------------------------------------------------------------------------
+
+    def content_digest(self, chain: str, selector: str) -> str | None:
+        row = self._database.one(
+            "SELECT digest FROM content_digests WHERE chain_id = ? AND selector = ?", (chain, selector)
+        )
+        return None if row is None else str(row["digest"])
+
+    def remember_content(self, chain: str, selector: str, digest: str) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", (chain, selector, digest)
+            )
+
+
+def fields_of(row: Any) -> dict[str, Any]:
+    """The named fields of a record's row."""
+    fields: dict[str, Any] = json.loads(row["fields"])
+    return fields
+
+
+def _storable(text: str) -> str:
+    """SQLite takes no lone surrogates (names that are not UTF-8)."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,259 @@
+"""Put selected files into a root: the engine of COPY and ADD.
+
+Every regular file is read once: that pass fills the copy, its content digest (for the cache key) and, where a layer is
+being written, the layer's tar. Directories get their times last. Nothing is synced; the store does that when it must.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import Protocol
+
+from builder.operations.modes import ChangeMode
+from builder.operations.owners import Owner
+from builder.operations.roots import Root
+from builder.operations.selection import Item
+from runtime.cancel import Cancel
+from runtime.errors import InvalidInput, PipeError
+
+CHUNK = 1 << 20
+_CHECK_EVERY = 256
+
+
+class Digests(Protocol):
+    """Where content digests come from and go to."""
+
+    def know(self, status: os.stat_result) -> bytes | None: ...
+
+    def learn(self, status: os.stat_result, digest: bytes) -> None: ...
+
+
+class Hasher(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How what is copied shall look. None keeps what the source has; `newest_ns` is the latest time a file may carry."""
+
+    owner: Owner | None = None
+    change_mode: ChangeMode | None = None
+    newest_ns: int | None = None
+    directory_ns: int = 0  # of directories that are made on the way
+
+    def mode(self, status: os.stat_result) -> int:
+        mode = stat.S_IMODE(status.st_mode)
+        return mode if self.change_mode is None else self.change_mode(mode, stat.S_ISDIR(status.st_mode))
+
+    def mtime_ns(self, status: os.stat_result) -> int:
+        time_ns = status.st_mtime_ns
+        return time_ns if self.newest_ns is None else min(time_ns, self.newest_ns)
+
+
+class Copier:
+    """Copies items into one root. Not for several threads."""
+
+    def __init__(
+        self, root: Root, style: Style, digests: Digests | None = None, cancel: Cancel | None = None
+    ) -> None:
+        self._root, self._style, self._digests = root, style, digests
+        self._cancel = cancel or Cancel()
+        self._links: dict[tuple[int, int], str] = {}
+        self._umask = _current_umask()
+        self._count = 0
+        self.contents: dict[tuple[int, int], bytes] = {}  # (device, inode) of what was read -> its digest
+
+    def place(self, item: Item, target: str) -> None:
+        """Put one item at the path `target` of the root, whose parent is there."""
+        self._count += 1
+        if self._count % _CHECK_EVERY == 0:
+            self._cancel.check()
+        kind = stat.S_IFMT(item.status.st_mode)
+        if kind == stat.S_IFDIR:
+            self._directory(item, target)
+            return
+        if kind == stat.S_IFSOCK:
+            return
+        parent = target.rpartition("/")[0]
+        if not self._root.is_fresh(parent):
+            self._check_no_directory(target)
+        self._root.raise_up(parent)
+        place = f"{self._root.upper}/{target}"
+        try:
+            self._create(item, kind, place)
+        except FileExistsError:
+            # Copied twice to the same name in this step: the later one stays.
+            os.unlink(place)
+            self._create(item, kind, place)
+        except FileNotFoundError as error:
+            raise _changed(item) from error
+
+    def _create(self, item: Item, kind: int, place: str) -> None:
+        if self._linked(item, place):
+            return
+        if kind == stat.S_IFREG:
+            self._file(item, place)
+        elif kind == stat.S_IFLNK:
+            os.symlink(os.readlink(item.path), place)
+            self._finish_special(item, place, is_link=True)
+        else:
+            os.mknod(place, item.status.st_mode, item.status.st_rdev)
+            self._finish_special(item, place, is_link=False)
+
+    def _owner(self, status: os.stat_result) -> Owner:
+        return self._style.owner or Owner(status.st_uid, status.st_gid)
+
+    def _directory(self, item: Item, target: str) -> None:
+        style, status = self._style, item.status
+        uid, gid = self._owner(status)
+        present = self._root.directories(target)
+        if not present:
+            if self._root.locate(target) is not None:
+                raise InvalidInput(f"cannot copy a directory onto /{target}, which is none")
+            place = self._root.make_directory(target, style.mode(status), uid, gid, style.mtime_ns(status))
+        else:
+            place = self._root.raise_up(target)
+            os.chown(place, uid, gid)
+            os.chmod(place, style.mode(status))
+            self._root.set_times(target, style.mtime_ns(status))
+        copy_visible_xattrs(item.path, place)
+
+    def _check_no_directory(self, target: str) -> None:
+        if self._root.directories(target):
+            raise InvalidInput(f"cannot copy a file onto the directory /{target}")
+
+    def _linked(self, item: Item, place: str) -> bool:
+        """The second name of a file that was copied already becomes a hard link to the first."""
+        if item.status.st_nlink < 2:
+            return False
+        key = (item.status.st_dev, item.status.st_ino)
+        first = self._links.setdefault(key, place)
+        if first == place:
+            return False
+        os.link(first, place, follow_symlinks=False)
+        return True
+
+    def _file(self, item: Item, place: str) -> None:
+        style = self._style
+        try:
+            source = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise InvalidInput(f"cannot read {item.path}: {error.strerror}") from error
+        try:
+            mode = style.mode(item.status)
+            target = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o777)
+            try:
+                self._transfer(item, source, target)
+                uid, gid = style.owner or (item.status.st_uid, item.status.st_gid)
+                if uid or gid:
+                    os.fchown(target, uid, gid)
+                if mode & ~0o777 or mode & self._umask or uid or gid:
+                    os.fchmod(target, mode)
+                for name in os.listxattr(source):
+                    if name.startswith(("user.", "security.capability")):
+                        os.setxattr(target, name, os.getxattr(source, name))
+                mtime_ns = style.mtime_ns(item.status)
+                os.utime(target, ns=(mtime_ns, mtime_ns))
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _transfer(self, item: Item, source: int, target: int) -> None:
+        status = item.status
+        digest = None if self._digests is None else self._digests.know(status)
+        data = os.read(source, CHUNK)
+        if len(data) < CHUNK:
+            hasher = None if digest else hashlib.sha256(data)
+            os.write(target, data)
+            copied = len(data)
+        else:
+            hasher = None if digest else hashlib.sha256()
+            copied = self._transfer_long(source, target, data, hasher)
+        if copied != status.st_size:
+            raise _changed(item)
+        if hasher is not None:
+            digest = with_xattrs(hasher.digest(), source)
+            if self._digests is not None:
+                self._digests.learn(status, digest)
+        if digest is not None:
+            self.contents[(status.st_dev, status.st_ino)] = digest
+
+    def _transfer_long(self, source: int, target: int, data: bytes, hasher: Hasher | None) -> int:
+        copied = 0
+        while data:
+            self._cancel.check()
+            if hasher is not None:
+                hasher.update(data)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(target, view) :]
+            copied += len(data)
+            data = os.read(source, CHUNK)
+        return copied
+
+    def _finish_special(self, item: Item, place: str, *, is_link: bool) -> None:
+        uid, gid = self._owner(item.status)
+        os.chown(place, uid, gid, follow_symlinks=False)
+        if not is_link:
+            os.chmod(place, self._style.mode(item.status))
+        mtime_ns = self._style.mtime_ns(item.status)
+        os.utime(place, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
+
+
+def read_digest(item: Item, digests: Digests, cancel: Cancel | None = None) -> bytes:
+    """The content digest of a regular file, read only if it is not remembered."""
+    known = digests.know(item.status)
+    if known is not None:
+        return known
+    try:
+        handle = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _changed(item) from error
+    except PermissionError as error:
+        raise InvalidInput(f"cannot read {item.path}: {error.strerror}") from error
+    with open(handle, "rb", buffering=0) as file:
+        hasher = hashlib.sha256()
+        while data := file.read(CHUNK):
+            hasher.update(data)
+            if cancel is not None and len(data) == CHUNK:
+                cancel.check()
+        digest = with_xattrs(hasher.digest(), handle)
+    digests.learn(item.status, digest)
+    return digest
+
+
+def with_xattrs(digest: bytes, handle: int) -> bytes:
+    """The digest of a file's data together with the extended attributes a layer carries, if it has any."""
+    names = [name for name in os.listxattr(handle) if name.startswith(("user.", "security.capability"))]
+    if not names:
+        return digest
+    values = b"".join(os.fsencode(name) + b"\0" + os.getxattr(handle, name) + b"\0" for name in sorted(names))
+    return hashlib.sha256(digest + values).digest()
+
+
+def copy_visible_xattrs(source: str, target: str) -> None:
+    """What a layer carries of extended attributes."""
+    for name in os.listxattr(source):
+        if name.startswith(("user.", "security.capability")):
+            os.setxattr(target, name, os.getxattr(source, name))
+
+
+def _changed(item: Item) -> PipeError:
+    return InvalidInput(
+        f"{item.path} changed while it was read", hint="build again when nothing writes there"
+    )
+
+
+def _current_umask() -> int:
+    """The process's umask, read without changing it (proc(5), Linux 4.7)."""
+    with open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    return 0o777
