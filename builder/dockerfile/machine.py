@@ -1,0 +1,136 @@
+"""Run the parse tables that lark made from a grammar.
+
+Lark is the compiler: `compile_grammars.py` turns `grammar/*.lark` into LALR tables (`tables.py`, checked in, checked by a
+test to be current). Loading those costs a millisecond where importing lark costs forty, and half of a cached build's
+80 ms would go there. The machine does what lark's own LALR parser with its contextual lexer does: in each state only
+the terminals that state accepts are looked for, by priority. It calls an action per rule and builds no tree, so it has
+no recursion and nesting cannot exhaust the stack. The rule to know: an action gets the values of its rule's parts,
+without the terminals whose names begin with `_`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Action = Callable[[list[Any]], Any]
+
+
+class Terminal(NamedTuple):
+    name: str
+    pattern: str  # a regular expression; of a keyword, the word in upper case
+    flags: int
+    keyword: bool = False
+
+
+class Rule(NamedTuple):
+    name: str
+    parts: tuple[bool, ...]  # of each part: is it handed to the action?
+
+
+class Tables(NamedTuple):
+    """`actions[state][symbol]` is a state to go to (>= 0), or `-1 - rule` to reduce by; terminals come by priority."""
+
+    terminals: tuple[Terminal, ...]
+    rules: tuple[Rule, ...]
+    actions: tuple[Mapping[str, int], ...]
+    start: int
+    end: int
+
+
+class Unexpected(Exception):
+    """The text does not go on as the grammar says: where, and the terminals that would have been possible."""
+
+    def __init__(self, position: int, expected: frozenset[str]) -> None:
+        super().__init__(position, expected)
+        self.position = position
+        self.expected = expected
+
+
+class Inline(list[Any]):
+    """The parts of a repetition, on their way into the rule that repeats them."""
+
+
+END = "$END"
+
+
+class Machine:
+    """One grammar, with its terminals as `adapt` wants them (say, for another escape character)."""
+
+    def __init__(self, tables: Tables, adapt: Callable[[Terminal], str | None] | None = None) -> None:
+        self._rules = tables.rules
+        self._actions = tables.actions
+        self._start = tables.start
+        self._end = tables.end
+        self._keywords = {t.pattern: t.name for t in tables.terminals if t.keyword}
+        patterns = [t for t in tables.terminals if not t.keyword]
+        self._patterns = {t.name: (adapt(t) if adapt else t.pattern, t.flags) for t in patterns}
+        self._lexers: dict[int, Callable[[str, int], re.Match[str] | None]] = {}
+
+    def run(self, text: str, actions: Mapping[str, Action]) -> Any:
+        """Parse `text`; the answer is what the start rule's action returned. Raises `Unexpected`."""
+        states, values, position = [self._start], [], 0
+        while True:
+            state = states[-1]
+            symbol, value, after = self._next(state, text, position)
+            action = self._actions[state].get(symbol)
+            if action is None:
+                raise Unexpected(position, frozenset(name for name in self._actions[state] if name.isupper()))
+            if action >= 0:
+                states.append(action)
+                values.append(value)
+                position = after
+                continue
+            rule = self._rules[-1 - action]
+            self._reduce(rule, states, values, actions)
+            if states[-1] == self._end and symbol == END:
+                return values[-1]
+
+    def _reduce(
+        self, rule: Rule, states: list[int], values: list[Any], actions: Mapping[str, Action]
+    ) -> None:
+        count = len(rule.parts)
+        taken = values[len(values) - count :] if count else []
+        del values[len(values) - count :], states[len(states) - count :]
+        parts = _flatten(rule.parts, taken)
+        values.append(parts if rule.name.startswith("_") else actions[rule.name](parts))
+        states.append(self._actions[states[-1]][rule.name])
+
+    def _next(self, state: int, text: str, position: int) -> tuple[str, str, int]:
+        if position == len(text):
+            return END, "", position
+        lexer = self._lexers.get(state)
+        if lexer is None:
+            lexer = self._lexers[state] = self._lexer(state)
+        match = lexer(text, position)
+        if match is None or match.end() == position:
+            return "", "", position
+        found, name = match.group(), match.lastgroup or ""
+        if self._keywords and (word := self._keywords.get(found.upper())) in self._actions[state]:
+            name = word or ""
+        return name, found, match.end()
+
+    def _lexer(self, state: int) -> Callable[[str, int], re.Match[str] | None]:
+        wanted = self._actions[state]
+        groups = [
+            f"(?P<{name}>(?s:{pattern}))" if flags & re.DOTALL else f"(?P<{name}>{pattern})"
+            for name, (pattern, flags) in self._patterns.items()
+            if name in wanted and pattern is not None
+        ]
+        return re.compile("|".join(groups) or r"(?!)").match
+
+
+def _flatten(wanted: Sequence[bool], taken: list[Any]) -> Inline:
+    """The parts an action sees. A repetition is built from the left, so its list is taken over, not copied."""
+    parts: Inline | None = None
+    for keep, value in zip(wanted, taken):
+        if not keep:
+            continue
+        if isinstance(value, Inline):
+            parts = value if parts is None else Inline([*parts, *value])
+        elif parts is None:
+            parts = Inline([value])
+        else:
+            parts.append(value)
+    return Inline() if parts is None else parts
