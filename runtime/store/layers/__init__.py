@@ -1,0 +1,14 @@
+"""Layers as tars: written from an overlay upper directory, unpacked into one, compressed and decompressed.
+
+Nothing here knows of the store or its database; directories and streams come in, digests and sizes go out. The same
+directory always gives the same bytes (FEATURES A-100).
+"""
+
+from runtime.store.layers.apply import apply_layer as apply_layer
+from runtime.store.layers.compression import compress as compress
+from runtime.store.layers.compression import decompress as decompress
+from runtime.store.layers.diff import hash_layer as hash_layer
+from runtime.store.layers.diff import write_layer as write_layer
+from runtime.store.layers.writer import EMPTY_LAYER as EMPTY_LAYER
+from runtime.store.layers.writer import DiffInfo as DiffInfo
+from runtime.store.layers.writer import LayerWriter as LayerWriter

@@ -1,0 +1,144 @@
+"""Turn an overlay upper directory into a layer (FEATURES B-26). Reads only; the directory must not change meanwhile.
+
+Char devices 0/0 become whiteouts and `trusted.overlay.opaque` the opaque mark. The root has no entry of its own. With
+the `lowers` given, a directory that overlayfs copied up although nothing in it or about it changed is left out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+from runtime.errors import HostFault
+from runtime.store.layers.header import NO_XATTRS
+from runtime.store.layers.lowers import Lowers
+from runtime.store.layers.writer import DiffInfo, LayerWriter
+
+_CHUNK = 1 << 20
+_OPAQUE = "trusted.overlay.opaque"
+# Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
+_ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
+
+
+def write_layer(
+    directory: str, out: BinaryIO, *, epoch: int | None = None, lowers: Sequence[str] = ()
+) -> DiffInfo:
+    """Write the layer's tar; the same bytes every time."""
+    return _walk(directory, LayerWriter(out, epoch=epoch), lowers)
+
+
+def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str] = ()) -> DiffInfo:
+    """What `write_layer` would write, only hashed."""
+    return _walk(directory, LayerWriter(None, epoch=epoch), lowers)
+
+
+def _walk(directory: str, writer: LayerWriter, lowers: Sequence[str]) -> DiffInfo:
+    try:
+        _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None).run()
+    except OSError as error:
+        raise HostFault(f"cannot read the layer {directory}: {error}") from error
+    return writer.finish()
+
+
+def layer_xattrs(path: bytes, names: Sequence[str] | None = None) -> Mapping[str, bytes]:
+    """The extended attributes that belong into a layer: file capabilities and those of users."""
+    found = {}
+    for name in os.listxattr(path, follow_symlinks=False) if names is None else names:
+        if name == "security.capability" or (
+            name.startswith("user.") and not name.startswith("user.overlay.")
+        ):
+            found[name] = os.getxattr(path, name, follow_symlinks=False)
+    return found or NO_XATTRS
+
+
+class _Walk:
+    def __init__(self, root: bytes, writer: LayerWriter, lowers: Lowers | None) -> None:
+        self._root, self._writer, self._lowers = root, writer, lowers
+        # Directories that may turn out to be unchanged: written as soon as something in them is.
+        self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
+
+    def run(self) -> None:
+        self._directory(self._root, b"", self._is_opaque(self._root, os.listxattr(self._root)))
+
+    def _directory(self, full: bytes, path: bytes, opaque: bool) -> None:
+        if opaque:
+            self._release()
+            self._writer.opaque(path)
+        prefix = path + b"/" if path else b""
+        with os.scandir(full) as entries:
+            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+        for name, status in found:
+            if status.st_rdev == 0 and stat.S_ISCHR(status.st_mode):
+                self._release()
+                self._writer.whiteout(prefix + name)
+        for name, status in found:
+            if status.st_rdev or not stat.S_ISCHR(status.st_mode):
+                self._entry(full + b"/" + name, prefix + name, status)
+
+    def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
+        names = os.listxattr(full, follow_symlinks=False)
+        xattrs = layer_xattrs(full, names) if names else NO_XATTRS
+        if any(name in _ELSEWHERE for name in names):
+            raise HostFault(f"{os.fsdecode(full)} is only a redirect of overlayfs")
+        mode = status.st_mode
+        if stat.S_ISDIR(mode):
+            self._subdirectory(full, path, status, xattrs, bool(names) and self._is_opaque(full, names))
+            return
+        if self._held:
+            self._release()
+        if stat.S_ISREG(mode):
+            self._regular(full, path, status, xattrs)
+        elif stat.S_ISLNK(mode):
+            self._writer.add(path, status, target=os.readlink(full), xattrs=xattrs)
+        else:
+            self._writer.add(path, status, xattrs=xattrs)
+
+    def _subdirectory(
+        self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes], opaque: bool
+    ) -> None:
+        self._held.append((path, status, xattrs))
+        depth = len(self._held)
+        if opaque or self._lowers is None or not self._lowers.has_same_directory(path, status, xattrs):
+            self._release()
+        self._directory(full, path, opaque)
+        if len(self._held) == depth:
+            self._held.pop()  # nothing below it was written: it is as it was
+
+    def _release(self) -> None:
+        for path, status, xattrs in self._held:
+            self._writer.add(path, status, xattrs=xattrs)
+        self._held.clear()
+
+    def _regular(self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes]) -> None:
+        writer, size = self._writer, status.st_size
+        if not size or writer.known_link(status):
+            writer.add(path, status, b"", xattrs=xattrs)
+            return
+        descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if size <= _CHUNK:
+                data = os.read(descriptor, size)
+                if len(data) == size:
+                    writer.add(path, status, data, xattrs=xattrs)
+                    return
+                os.lseek(descriptor, 0, os.SEEK_SET)
+            writer.add(path, status, xattrs=xattrs)
+            _copy(descriptor, writer, size)
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _is_opaque(full: bytes, names: Sequence[str]) -> bool:
+        return _OPAQUE in names and os.getxattr(full, _OPAQUE, follow_symlinks=False) == b"y"
+
+
+def _copy(descriptor: int, writer: LayerWriter, size: int) -> None:
+    while size:
+        chunk = os.read(descriptor, min(size, _CHUNK))
+        if not chunk:
+            raise OSError(errno.EIO, "a file became shorter while it was read")
+        writer.write(chunk)
+        size -= len(chunk)

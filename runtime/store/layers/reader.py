@@ -1,0 +1,262 @@
+"""Read a tar as a stream: ustar, PAX and GNU headers, sparse files. Hashes every byte, also those behind the end mark.
+
+Everything comes from outside, so sizes are limited and nonsense is an `InvalidInput`. What a name means is not
+decided here (see `apply`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from registry_client.oci.digest import Digest
+from runtime.errors import InvalidInput
+from runtime.store.layers import header
+from runtime.store.layers.header import BLOCK, XATTR_PREFIX
+
+_CHUNK = 1 << 20
+_EXTENSION_LIMIT = 4 << 20  # of PAX headers and long names; xattrs may have 64 KiB each
+_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
+_REGULARS = (b"0", b"\0", b"7")
+_ZEROS = bytes(BLOCK)
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry, as the tar spells it. `size` is that of the data in the tar."""
+
+    name: bytes
+    kind: bytes
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    link: bytes
+    device: tuple[int, int]
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    sparse: dict[bytes, bytes] = field(default_factory=dict)  # GNU.sparse.* of PAX
+    sparse_header: bytes = b""  # the old GNU header, where the map begins
+
+
+class TarReader:
+    """Iterate to get the members; read a member's data with `data` before going on, or it is skipped."""
+
+    def __init__(self, stream: BinaryIO, *, limit: int | None = None) -> None:
+        self._stream, self._limit = stream, limit
+        self._buffer = memoryview(b"")
+        self._hash = hashlib.sha256()
+        self._remaining = self._padding = 0
+        self.size = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        extension: dict[bytes, bytes] = {}
+        globals_: dict[bytes, bytes] = {}
+        while (member := self._header()) is not None:
+            if member.kind == _PAX:
+                extension |= self._pax(member)
+            elif member.kind == _PAX_GLOBAL:
+                globals_ |= self._pax(member)
+            elif member.kind == _GNU_NAME:
+                extension[b"path"] = self._long(member)
+            elif member.kind == _GNU_LINK:
+                extension[b"linkpath"] = self._long(member)
+            else:
+                if extension or globals_:
+                    _extend(member, globals_ | extension)
+                    self._expect(member.size)
+                    extension = {}
+                yield member
+            self.skip()
+
+    def _header(self) -> Member | None:
+        block = self._block()
+        if block is None or block == _ZEROS:
+            return None
+        member = _parse(block)
+        self._expect(member.size if _has_data(member.kind) else 0)
+        return member
+
+    def _expect(self, size: int) -> None:
+        self._remaining, self._padding = size, -size % BLOCK
+
+    def _block(self) -> bytes | None:
+        """The next block; None at a clean end of the stream."""
+        view = self._take(BLOCK)
+        if not view:
+            return None
+        data = bytes(view)
+        while len(data) < BLOCK:
+            more = self._take(BLOCK - len(data))
+            if not more:
+                raise InvalidInput("the layer's tar ends in the middle of a header")
+            data += more
+        return data
+
+    def _take(self, count: int) -> memoryview:
+        """Up to `count` bytes, none at the end of the stream."""
+        if not self._buffer:
+            self._fill()
+        view, self._buffer = self._buffer[:count], self._buffer[count:]
+        return view
+
+    def _fill(self) -> None:
+        data = self._stream.read(_CHUNK)
+        self._hash.update(data)
+        self.size += len(data)
+        if self._limit is not None and self.size > self._limit:
+            raise InvalidInput(f"the layer is larger than {self._limit} bytes")
+        self._buffer = memoryview(data)
+
+    def data(self) -> Iterator[memoryview]:
+        """The data of the member at hand, in pieces."""
+        while self._remaining:
+            view = self._take(self._remaining)
+            if not view:
+                raise InvalidInput("the layer's tar ends in the middle of a file")
+            self._remaining -= len(view)
+            yield view
+
+    def skip(self) -> None:
+        """Go to the end of the member at hand."""
+        for _ in self.data():
+            pass
+        self._remaining, self._padding = self._padding, 0
+        for _ in self.data():
+            pass
+
+    def finish(self) -> Digest:
+        """Read to the end of the stream; the digest of all bytes."""
+        self._buffer = memoryview(b"")
+        before = -1
+        while self.size != before:
+            before = self.size
+            self._fill()
+        return Digest("sha256:" + self._hash.hexdigest())
+
+    def _small(self, member: Member) -> bytes:
+        if member.size > _EXTENSION_LIMIT:
+            raise InvalidInput(f"a tar header of {member.size} bytes is too large")
+        return b"".join(self.data())
+
+    def _long(self, member: Member) -> bytes:
+        return self._small(member).partition(b"\0")[0]
+
+    def _pax(self, member: Member) -> dict[bytes, bytes]:
+        try:
+            return dict(_records(self._small(member)))
+        except ValueError as error:
+            raise InvalidInput(f"invalid PAX header in the layer's tar: {error}") from error
+
+
+def _has_data(kind: bytes) -> bool:
+    return kind not in (
+        header.HARD_LINK, header.SYMLINK, header.CHARACTER, header.BLOCK_DEVICE, header.DIRECTORY, header.FIFO,
+    )  # fmt: skip
+
+
+def _parse(block: bytes) -> Member:
+    try:
+        checksum = _number(block[148:156])
+        if checksum != sum(block[:148]) + sum(block[156:]) + 256:
+            raise ValueError("checksum does not match")
+        name, link, kind = _text(block[:100]), _text(block[157:257]), block[156:157]
+        if block[257:263] == b"ustar\0" and block[345]:
+            name = _text(block[345:500]) + b"/" + name
+        if kind in _REGULARS:
+            kind = header.DIRECTORY if name.endswith(b"/") else header.REGULAR
+        device = (0, 0)
+        if kind in (header.CHARACTER, header.BLOCK_DEVICE):
+            device = (_number(block[329:337]), _number(block[337:345]))
+        return Member(
+            name, kind, _number(block[100:108]), _number(block[108:116]), _number(block[116:124]),
+            _number(block[124:136]), _number(block[136:148]) * 1_000_000_000, link, device,
+            sparse_header=block[386:495] if kind == _GNU_SPARSE else b"",
+        )  # fmt: skip
+    except ValueError as error:
+        raise InvalidInput(f"not a tar, or a damaged one: {error}") from error
+
+
+def _text(field_bytes: bytes) -> bytes:
+    return field_bytes.partition(b"\0")[0]
+
+
+def _number(field_bytes: bytes) -> int:
+    """Octal text, or GNU's base 256 with the top bit set."""
+    if field_bytes[0] & 0x80:
+        value = int.from_bytes(field_bytes, "big")
+        bits = 8 * len(field_bytes)
+        return value - (1 << bits) if field_bytes[0] == 0xFF else value & ~(0x80 << (bits - 8))
+    return int(field_bytes.strip(b" \0") or b"0", 8)
+
+
+def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    position = 0
+    while position < len(data):
+        blank = data.index(b" ", position, position + 20)
+        length = int(data[position:blank])
+        record = data[blank + 1 : position + length]
+        if length <= blank + 1 - position or not record.endswith(b"\n") or b"=" not in record:
+            raise ValueError("a record has a wrong length")
+        key, _, value = record[:-1].partition(b"=")
+        yield key, value
+        position += length
+
+
+def _extend(member: Member, records: dict[bytes, bytes]) -> None:
+    """Let the PAX records say what they say better than the header."""
+    try:
+        for key, value in records.items():
+            if key.startswith(XATTR_PREFIX):
+                member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
+            elif key.startswith(b"GNU.sparse."):
+                member.sparse[key.removeprefix(b"GNU.sparse.")] = value
+            elif value and (setter := _SETTERS.get(key)):
+                setter(member, value)
+    except ValueError as error:
+        raise InvalidInput(f"invalid PAX record in the layer's tar: {error}") from error
+    if member.size < 0 or not _has_data(member.kind):
+        member.size = 0
+
+
+def _nanoseconds(text: bytes) -> int:
+    """Decimal seconds, maybe with a fraction and a sign, as whole nanoseconds."""
+    whole, _, fraction = text.partition(b".")
+    part = int(fraction[:9].ljust(9, b"0")) if fraction else 0
+    return int(whole) * 1_000_000_000 + (-part if whole.startswith(b"-") else part)
+
+
+def _set_name(member: Member, value: bytes) -> None:
+    member.name = value
+
+
+def _set_link(member: Member, value: bytes) -> None:
+    member.link = value
+
+
+def _set_uid(member: Member, value: bytes) -> None:
+    member.uid = int(value)
+
+
+def _set_gid(member: Member, value: bytes) -> None:
+    member.gid = int(value)
+
+
+def _set_size(member: Member, value: bytes) -> None:
+    member.size = int(value)
+
+
+def _set_mtime(member: Member, value: bytes) -> None:
+    member.mtime_ns = _nanoseconds(value)
+
+
+_SETTERS: dict[bytes, Callable[[Member, bytes], None]] = {
+    b"path": _set_name,
+    b"linkpath": _set_link,
+    b"uid": _set_uid,
+    b"gid": _set_gid,
+    b"size": _set_size,
+    b"mtime": _set_mtime,
+}
