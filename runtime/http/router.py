@@ -1,0 +1,60 @@
+"""Which handler answers which path. A table of patterns, tried in the order they were added."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from runtime.http.messages import HttpError, Request, Response
+
+Handler = Callable[[Request], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    pattern: re.Pattern[str]
+    handler: Handler
+
+
+class Router:
+    """`add("GET", "/v2/{name:path}/blobs/{digest}", handler)`; `{x}` is one segment, `{x:path}` one or more.
+
+    HEAD is answered by the GET handler where it has no route of its own: the server leaves the body out.
+    """
+
+    def __init__(self) -> None:
+        self._routes: list[Route] = []
+
+    def add(self, method: str, pattern: str, handler: Handler) -> None:
+        self._routes.append(Route(method, compile_pattern(pattern), handler))
+
+    def __call__(self, request: Request) -> Response:
+        allowed: set[str] = set()
+        fallback: tuple[Route, re.Match[str]] | None = None
+        for route in self._routes:
+            match = route.pattern.fullmatch(request.path)
+            if match is None:
+                continue
+            if route.method == request.method:
+                return route.handler(replace(request, params=match.groupdict()))
+            if fallback is None and route.method == "GET" and request.method == "HEAD":
+                fallback = (route, match)
+            allowed.add(route.method)
+        if fallback is not None:
+            route, match = fallback
+            return route.handler(replace(request, params=match.groupdict()))
+        if allowed:
+            allow = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
+            raise HttpError(405, f"{request.method} is not allowed here", headers={"Allow": allow})
+        raise HttpError(404, f"no such page: {request.path}")
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a route's pattern."""
+    parts = re.split(r"\{(\w+)(:path)?\}", pattern)
+    text = re.escape(parts[0])
+    for name, kind, literal in zip(parts[1::3], parts[2::3], parts[3::3]):
+        text += f"(?P<{name}>{'.+' if kind else '[^/]+'})" + re.escape(literal)
+    return re.compile(text)
