@@ -99,11 +99,10 @@ class Volumes:
             with self._db.transaction() as connection:
                 connection.executemany("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", rows)
 
-    def users(self, name: str) -> list[str]:
+    def users(self, name: str) -> tuple[str, ...]:
         """Ids of the containers that have it mounted."""
-        return [
-            row[0] for row in self._db.read("SELECT container FROM volume_uses WHERE volume = ?", (name,))
-        ]
+        rows = self._db.read("SELECT container FROM volume_uses WHERE volume = ?", (name,))
+        return tuple(row["container"] for row in rows)
 
     def leave(self, container: str, *, remove_anonymous: bool = False) -> None:
         """A container is no more; with `remove_anonymous` its anonymous volumes go too unless others use them."""
