@@ -77,6 +77,8 @@ class Connection:
             return False
         going_on = self._going_busy()
         request = self._request(head)
+        if request.content_length in (None, 0) and "transfer-encoding" not in request.headers:
+            self._h11.next_event()  # the end of a body that never was
         response = self._handler(request)
         if response.takeover is not None:
             self._hand_over(response)
