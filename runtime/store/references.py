@@ -20,6 +20,10 @@ def needed_blobs(store: Store, connection: sqlite3.Connection) -> set[str]:
     from runtime.store.collect import roots
 
     needed = roots(connection, "blob") | store.leases.held("blob")
+    # An image without a manifest has only its layers' blobs, if it was loaded or stands on a pulled base.
+    sql = """SELECT digest FROM layers JOIN image_layers USING (diff_id) JOIN images ON images.id = image
+             WHERE images.manifest IS NULL"""
+    needed |= {row["digest"] for row in connection.execute(sql)}
     starts = {row["digest"] for row in connection.execute("SELECT digest FROM manifests")}
     for digest in starts | needed:
         _mark(store, Digest(digest), needed)

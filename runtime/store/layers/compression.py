@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from runtime.errors import InvalidInput, Unsupported
 
@@ -126,7 +126,8 @@ class _Decompressed:
             import zstandard
 
             decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-            self._source = decoder.stream_reader(self._source, read_across_frames=True)
+            source = cast(BinaryIO, self._source)
+            self._source = decoder.stream_reader(source, read_across_frames=True)
 
     def read(self, size: int = -1) -> bytes:
         if size < 0:

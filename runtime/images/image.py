@@ -1,0 +1,53 @@
+"""What an image is to the rest of us. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry_client.oci.config import ImageConfig
+from registry_client.oci.descriptor import Descriptor
+from registry_client.oci.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """`descriptor` names the compressed blob it came as or was pushed as, if there is or was one."""
+
+    diff_id: Digest
+    descriptor: Descriptor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """`id` is the digest of `raw_config`. `tags` are canonical references; `repo_digests` are `name@digest`."""
+
+    id: Digest
+    config: ImageConfig
+    raw_config: bytes
+    layers: tuple[Layer, ...]
+    manifest_digest: Digest | None = None
+    tags: tuple[str, ...] = ()
+    size: int = 0
+    created: str = ""
+    repo_digests: tuple[str, ...] = ()
+
+    @property
+    def diff_ids(self) -> tuple[Digest, ...]:
+        return tuple(layer.diff_id for layer in self.layers)
+
+    @property
+    def short_id(self) -> str:
+        return self.id.partition(":")[2][:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Untagged:
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    digest: str  # an image id
+
+
+Removed = Untagged | Deleted

@@ -1,0 +1,234 @@
+"""Images of this host: find, add, name, remove them, and get them from and to elsewhere.
+
+The one entry to this room. What each verb does in detail lives in the module named after it; here is who calls whom.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO, Literal
+
+from registry_client.oci.descriptor import Descriptor
+from registry_client.oci.digest import Digest, parse_digest
+from registry_client.oci.manifest import Manifest
+from registry_client.oci.media_types import compression_of
+from registry_client.oci.platform import Platform, host_platform, parse_platform, rank
+from registry_client.reference import Reference, parse_reference
+from runtime.cancel import Cancel
+from runtime.errors import Conflict, InvalidInput, NotFound
+from runtime.events import Changed, Emit, ignore
+from runtime.images.image import Deleted, Image, Removed, Untagged
+from runtime.images.records import ImageRecords
+from runtime.images.transport import NoTransport, Transport
+from runtime.images.unpack import Unpacker
+from runtime.store import Store
+
+_HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
+
+
+class Images:
+    """The images of one store."""
+
+    def __init__(self, store: Store, transport: Transport | None = None, emit: Emit = ignore) -> None:
+        self.store = store
+        self.records = ImageRecords(store.db)
+        self.transport = transport or NoTransport()
+        self.emit = emit
+        self._unpacker = Unpacker(store, self.records)
+
+    # --- finding --------------------------------------------------------------------------------------------------
+
+    def find(self, name: str) -> Image | None:
+        """By reference, image id, or a prefix of the id that only one image has."""
+        image_id = self._find_named(name) or self._find_by_id(name)
+        return self.records.get(image_id) if image_id else None
+
+    def _find_named(self, name: str) -> Digest | None:
+        try:
+            reference = parse_reference(name)
+        except ValueError:
+            return None
+        if reference.digest:
+            found = self.records.by_manifest(reference.digest, reference.name)
+            return found[0] if found else None
+        return self.records.by_tag(str(reference.or_latest()))
+
+    def _find_by_id(self, name: str) -> Digest | None:
+        match = _HEX.fullmatch(name)
+        if match is None:
+            return None
+        found = self.records.by_prefix(match[1])
+        if len(found) > 1:
+            raise InvalidInput(f"image id {name!r} is ambiguous", hint="give more of its digits")
+        return found[0] if found else None
+
+    def get(self, name: str) -> Image:
+        """Like `find`, but the image must be here."""
+        image = self.find(name)
+        if image is None:
+            raise _no_image(name)
+        return image
+
+    def list(self) -> tuple[Image, ...]:
+        """All images, newest first."""
+        return tuple(self.records.all())
+
+    def resolve(
+        self,
+        name: str,
+        *,
+        platform: Platform | str | None = None,
+        pull: Literal["missing", "always", "never"] = "missing",
+        cancel: Cancel | None = None,
+    ) -> Image:
+        """The image a user means, pulled as `pull` says."""
+        wanted = _platform(platform)
+        local = None if pull == "always" and not _is_id(name) else self._local(name, wanted)
+        if local is not None:
+            return local
+        if pull == "never" or _is_id(name):
+            raise _no_image(name)
+        return self.pull(_reference(name), wanted or host_platform(), cancel=cancel)
+
+    def _local(self, name: str, wanted: Platform | None) -> Image | None:
+        image = self.find(name)
+        if image is None or wanted is None or rank(wanted, image.config.platform) is not None:
+            return image
+        return None
+
+    # --- adding ---------------------------------------------------------------------------------------------------
+
+    def add_built(self, config: bytes, layers: Sequence[tuple[Digest, str]]) -> Image:
+        """Record a built image. `layers` are diff_ids with the snapshots they led to, bottom first."""
+        with self.store.db.transaction():
+            image_id = self.records.put(config)
+            image = self.records.get(image_id)
+            assert image is not None
+            if image.diff_ids != tuple(diff_id for diff_id, _ in layers):
+                raise InvalidInput(f"the config of {image_id} does not list the layers it was built of")
+            for position, (_, snapshot) in enumerate(layers):
+                self.store.snapshots.link(image.diff_ids[: position + 1], snapshot)
+        self._changed(image_id, "create")
+        return self.get(image_id)
+
+    def snapshot(self, image: Image, cancel: Cancel | None = None) -> str | None:
+        """The snapshot of the image's top layer, unpacked where it is not yet; None for an image without layers."""
+        return self._unpacker.snapshot(image.diff_ids, cancel)
+
+    def load(self, stream: BinaryIO, platform: Platform | str | None = None) -> tuple[Image, ...]:
+        """Take in the images of an archive (OCI layout or docker save)."""
+        from runtime.images.archive_in import read_archive
+
+        found = []
+        for loaded in read_archive(self.store, stream, _platform(platform) or host_platform()):
+            found.append(
+                self._add_stored(loaded.raw_config, loaded.layers, loaded.manifest, loaded.references)
+            )
+        return tuple(found)
+
+    def _add_stored(
+        self,
+        raw_config: bytes,
+        layers: Iterable[Descriptor],
+        manifest: Manifest | None,
+        names: Iterable[Reference],
+    ) -> Image:
+        """Record an image whose blobs are all here."""
+        with self.store.db.transaction():
+            image_id = self.records.put(raw_config, durable=True)
+            image = self.records.get(image_id)
+            assert image is not None
+            for diff_id, blob in zip(image.diff_ids, layers, strict=True):
+                self.records.put_layer(diff_id, compression_of(blob.media_type) or "", blob.digest, blob.size)
+            if manifest is not None:
+                self.records.put_manifest(image_id, manifest.digest, manifest.media_type)
+            for name in names:
+                self.records.set_tag(str(name), image_id)
+        self._changed(image_id, "load")
+        return self.get(image_id)
+
+    # --- naming and removing --------------------------------------------------------------------------------------
+
+    def tag(self, image_id: str, reference: str) -> Reference:
+        """Give an image (by id or name) one more name; the name leaves whatever had it."""
+        image, target = self.get(image_id), _reference(reference)
+        if target.digest:
+            raise InvalidInput(f"cannot tag as {reference!r}: a tag has no digest")
+        self.records.set_tag(str(target.or_latest()), image.id)
+        self._changed(image.id, "tag", name=target.or_latest().familiar)
+        return target.or_latest()
+
+    def untag(self, reference: str) -> bool:
+        """Take a name away; the image stays."""
+        return self.records.remove_tag(str(_reference(reference).or_latest()))
+
+    def remove(self, name: str, force: bool = False) -> tuple[Removed, ...]:
+        """Take the name away, and with the last one the image. By id: all its names, if it is one or with `force`."""
+        image = self.get(name)
+        by_name = self._find_named(name) is not None
+        if not by_name and len(image.tags) > 1 and not force:
+            raise Conflict(
+                f"image {image.short_id} has {len(image.tags)} names",
+                hint="remove them by name, or use --force",
+            )
+        going = [str(_reference(name).or_latest())] if by_name and not _has_digest(name) else list(image.tags)
+        with self.store.db.transaction():
+            for tag in going:
+                self.records.remove_tag(tag)
+            if last := not self.records.tags_of(image.id):
+                self.records.remove(image.id)
+        self._changed(image.id, "delete" if last else "untag")
+        untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
+        return (*untagged, Deleted(image.id)) if last else tuple(untagged)
+
+    # --- registries -----------------------------------------------------------------------------------------------
+
+    def pull(
+        self,
+        reference: Reference | str,
+        platform: Platform | str | None = None,
+        *,
+        cancel: Cancel | None = None,
+    ) -> Image:
+        """Get an image from its registry, with all its layers unpacked."""
+        from runtime.images.pull import pull
+
+        target = _reference(reference) if isinstance(reference, str) else reference
+        return pull(self, target.or_latest(), _platform(platform) or host_platform(), cancel)
+
+    def _changed(self, image_id: str, action: str, **attributes: str) -> None:
+        self.emit(Changed(kind="image", id=image_id, action=action, attributes=attributes))
+
+
+def _platform(value: Platform | str | None) -> Platform | None:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_platform(value)
+    except ValueError as error:
+        raise InvalidInput(str(error), hint="for example linux/amd64 or linux/arm64") from error
+
+
+def _reference(text: str) -> Reference:
+    try:
+        return parse_reference(text)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _has_digest(name: str) -> bool:
+    return "@" in name
+
+
+def _is_id(name: str) -> bool:
+    """Whether the name can only be an image id."""
+    try:
+        parse_digest(name if name.startswith("sha256:") else f"sha256:{name}")
+    except ValueError:
+        return False
+    return True
+
+
+def _no_image(name: str) -> NotFound:
+    return NotFound(f"no image {name} in the store", hint="see `pipe images`, or pull it")
