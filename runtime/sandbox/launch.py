@@ -1,0 +1,235 @@
+"""The spawner's half of a container: clone, control groups, the exchange with the child, and what became of it.
+
+Lives in the single-threaded spawner. A `Launched` moves through events that its loop delivers: a packet from the
+child, a request from the owner, the end of the process. It reports to the owner and never waits for anybody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any
+
+from runtime.linux import namespaces as spaces
+from runtime.sandbox import wire
+from runtime.sandbox.cgroup import Cgroup, Hierarchies, detect
+from runtime.sandbox.child import FLAGS, Child
+from runtime.sandbox.credentials import own_capabilities
+from runtime.sandbox.errors import SandboxError
+from runtime.sandbox.join import Joiner, cgroup_of
+from runtime.sandbox.plan import Json, Plan, check_plan
+from runtime.sandbox.program import Host
+
+# Made by the child itself: a cgroup namespace once it is in its groups, a time namespace once it has its offsets.
+_LATER = ("cgroup", "time")
+
+
+class Machine:
+    """The facts of this host, read once per spawner, and the names of its control groups."""
+
+    def __init__(self) -> None:
+        self.hierarchies: Hierarchies = detect()
+        capabilities, last = own_capabilities()
+        self.host = Host(self.hierarchies.names(), capabilities, last)
+        self._prefix = f"pipe/{os.getpid()}-{start_time(os.getpid())}"
+        self._count = 0
+
+    def cgroup(self, config: Json) -> Cgroup:
+        """The plan's own path, or one whose name says which spawner to outlive (see `cgroup.sweep`)."""
+        self._count += 1
+        path = (config.get("linux") or {}).get("cgroupsPath") or f"{self._prefix}-{self._count}"
+        return self.hierarchies.cgroup(path)
+
+
+def start_time(pid: int) -> str:
+    """Field 22 of /proc/<pid>/stat, which with the pid names a process for ever; "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[19].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+class Launched:
+    """A container, or a process that joined one, from its clone to its end."""
+
+    def __init__(self, owner: socket.socket, cgroup: Cgroup | None) -> None:
+        self.owner = owner
+        self.cgroup = cgroup
+        self.pid = self.pidfd = -1
+        self.channel: socket.socket | None = None
+        self.own_pid_namespace = False
+        self.pause = False
+        self.problem: Json | None = None
+        self.made: list[str] = []
+        self.terminal = -1
+
+    # -- start
+
+    def start(self, machine: Machine, plan: Plan, stdio: tuple[int, int, int], pause: bool) -> None:
+        """Clone the child and put it into its groups while it is already building its root."""
+        check_plan(plan)
+        namespaces = {entry["type"]: entry.get("path") or "" for entry in plan.config["linux"]["namespaces"]}
+        flags = 0
+        for kind, path in namespaces.items():
+            if not path and kind not in _LATER:
+                flags |= FLAGS[kind]
+        self.own_pid_namespace = bool(flags & spaces.CLONE_NEWPID)
+        self.pause = pause
+        ours, theirs = wire.packet_pair()
+        self._clone(flags, namespaces.get("pid", ""), lambda: Child(plan, machine.host, theirs, stdio).main())
+        theirs.close()
+        self.channel = ours
+        try:
+            if flags & spaces.CLONE_NEWUSER:
+                self._map_ids(plan.config["linux"])
+            assert self.cgroup is not None
+            self.cgroup.create(plan.config["linux"].get("resources") or {})
+            self.cgroup.enter(self.pid)
+        except ProcessLookupError:
+            return  # It has already failed; its own report says why.
+        wire.send_packet(ours, {"event": "cgroup"})
+        if pause:
+            wire.send_packet(self.owner, {"event": "created", "pid": self.pid})
+        else:
+            wire.send_packet(ours, {"event": "release"})
+
+    def join(self, machine: Machine, request: Json, stdio: tuple[int, int, int]) -> None:
+        """Clone a process that enters a running container."""
+        target = int(request["pid"])
+        ours, theirs = wire.packet_pair()
+        pidfd = os.pidfd_open(target)
+        try:
+            child = Joiner(request, machine.host, theirs, stdio, pidfd)
+            self._clone(0, f"/proc/{target}/ns/pid", child.main)
+            theirs.close()
+            self.channel = ours
+            cgroup_of(target, machine.hierarchies).enter(self.pid)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+        wire.send_packet(ours, {"event": "release"})
+
+    def _clone(self, flags: int, pid_namespace: str, child: Any) -> None:
+        """clone(2); a pid namespace given by path is entered for the clone only, since it counts for children alone."""
+        home = other = -1
+        try:
+            if pid_namespace:
+                home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+                other = os.open(pid_namespace, os.O_RDONLY | os.O_CLOEXEC)
+                spaces.setns(other, spaces.CLONE_NEWPID)
+            self.pid, self.pidfd = spaces.clone(flags)
+            if self.pid == 0:
+                try:
+                    child()
+                finally:
+                    os._exit(125)
+        finally:
+            if other >= 0:
+                spaces.setns(home, spaces.CLONE_NEWPID)
+                os.close(other)
+            if home >= 0:
+                os.close(home)
+
+    def _map_ids(self, linux: Json) -> None:
+        assert self.channel is not None
+        for name, key in (("uid_map", "uidMappings"), ("gid_map", "gidMappings")):
+            lines = [f"{row['containerID']} {row['hostID']} {row['size']}\n" for row in linux.get(key) or ()]
+            descriptor = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, "".join(lines).encode())
+            finally:
+                os.close(descriptor)
+        wire.send_packet(self.channel, {"event": "mapped"})
+
+    # -- events
+
+    def child_speaks(self) -> bool:
+        """Take one packet of the child; False when the line has closed: it runs its program, or is gone."""
+        assert self.channel is not None
+        packet = wire.receive_packet(self.channel)
+        if packet is None:
+            self._line_closed()
+            return False
+        message, fds = packet
+        match message["event"]:
+            case "ready":
+                self.made = message["made"]
+            case "terminal":
+                (self.terminal,) = fds
+            case _:
+                self.problem = message
+        return True
+
+    def _line_closed(self) -> None:
+        assert self.channel is not None
+        self.channel.close()
+        self.channel = None
+        if self.problem is not None and self.problem["event"] == "failed":
+            wire.send_packet(self.owner, self.problem)
+            return
+        terminal = [self.terminal] if self.terminal >= 0 else []
+        wire.send_packet(self.owner, {"event": "started", "pid": self.pid, "made": self.made}, terminal)
+        if terminal:
+            os.close(self.terminal)
+            self.terminal = -1
+
+    def owner_speaks(self, message: Json) -> None:
+        match message.get("op"):
+            case "release" if self.channel is not None:
+                wire.send_packet(
+                    self.channel, {"event": "release", "interfaces": message.get("interfaces") or []}
+                )
+            case "kill":
+                self.kill(int(message["signal"]))
+
+    def kill(self, number: int) -> None:
+        """A signal to its first process; SIGKILL to all: with the first process of a pid namespace everything in it ends."""
+        try:
+            if number == signal.SIGKILL and not self.own_pid_namespace and self.cgroup is not None:
+                self.cgroup.kill()
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def ended(self) -> None:
+        """The process is a zombie: reap it, say how it ended, and leave nothing of it."""
+        while self.channel is not None and self.child_speaks():
+            pass
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        code = 0
+        if result is not None:
+            code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+        oom = bool(code and self.cgroup is not None and self.cgroup.oom_kills())
+        error = self.problem["error"] if self.problem is not None else ""
+        wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": oom, "error": error})
+        self.remove_cgroup()
+
+    def remove_cgroup(self) -> None:
+        if self.cgroup is None:
+            return
+        if not self.own_pid_namespace:
+            self.cgroup.kill()
+        self.cgroup.remove()
+
+    def fail(self, error: Exception) -> None:
+        """Starting went wrong on our side: end what there is and tell the owner."""
+        self.problem = describe_failure(error)
+        if self.pidfd >= 0:
+            self.kill(signal.SIGKILL)
+        else:
+            wire.send_packet(self.owner, self.problem)
+
+
+def describe_failure(error: Exception) -> Json:
+    if isinstance(error, SandboxError):
+        kind, operation, message, hint = error.kind, error.operation, error.message, error.hint
+    elif isinstance(error, OSError):
+        kind, operation, hint = "host", "start", ""
+        message = f"{error.strerror or error} {error.filename or ''}".strip()
+    else:
+        kind, operation, message, hint = "input", "read the plan", f"{type(error).__name__}: {error}", ""
+    return {"event": "failed", "operation": operation, "error": message, "kind": kind, "hint": hint}

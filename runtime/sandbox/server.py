@@ -1,0 +1,190 @@
+"""The spawner itself: one process, one thread, one loop.
+
+It serves its owner until the owner's end of the line closes, by `close()` or by death; then it kills what is left,
+removes the control groups, and goes. Nothing an owner sends can stop it: a bad request is answered and forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from runtime.linux import namespaces as spaces
+from runtime.sandbox import wire
+from runtime.sandbox.cgroup.sweep import sweep
+from runtime.sandbox.launch import Launched, Machine, describe_failure
+from runtime.sandbox.plan import Json, Plan
+from runtime.sandbox.shim import fork_shim
+
+_READ = select.EPOLLIN
+
+
+class Server:
+    def __init__(self, line: socket.socket) -> None:
+        self.line = line
+        self.poll = select.epoll()
+        self.handlers: dict[int, Callable[[], Any]] = {}
+        self.running: set[Launched] = set()
+        self.shims: dict[int, int] = {}
+        self.machine: Machine | None = None
+        self.home_mounts = -1
+
+    def serve(self) -> None:
+        self._watch(self.line.fileno(), self._request)
+        self.over = False
+        while not self.over:
+            # Higher numbers were opened later; the order within a round does not matter (`Launched.ended` drains).
+            for descriptor, _ in self.poll.poll():
+                if handler := self.handlers.get(descriptor):
+                    handler()
+        self._end()
+
+    def _watch(self, descriptor: int, handler: Callable[[], Any]) -> None:
+        self.handlers[descriptor] = handler
+        self.poll.register(descriptor, _READ)
+
+    def _forget(self, descriptor: int) -> None:
+        if self.handlers.pop(descriptor, None):
+            self.poll.unregister(descriptor)
+
+    # -- requests
+
+    def _request(self) -> None:
+        try:
+            received = wire.receive_request(self.line)
+        except ConnectionResetError:
+            received = None
+        if received is None:
+            self.over = True
+            return
+        message, fds = received
+        try:
+            self._serve_one(message, fds)
+        finally:
+            for descriptor in fds:
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+    def _serve_one(self, message: Json, fds: list[int]) -> None:
+        """`fds[0]` is the owner's line for this one thing; the rest are stdio or what a shim gets."""
+        if not fds:
+            return
+        owner = socket.socket(fileno=fds[0])
+        fds[0] = -1
+        try:
+            match message["op"]:
+                case "create" | "join":
+                    self._start(message, fds, owner)
+                case "shim":
+                    self._shim(message, fds, owner)
+                case "mounts":
+                    self._follow_mounts(fds[1], owner)
+                case other:
+                    raise ValueError(f"unknown request {other!r}")
+        except Exception as error:  # noqa: BLE001  (whatever it was, the next request must be served)
+            wire.send_packet(owner, describe_failure(error))
+            owner.close()
+
+    def _start(self, message: Json, fds: list[int], owner: socket.socket) -> None:
+        if self.machine is None:
+            self.machine = Machine()
+        stdio = self._stdio(message["stdio"], fds)
+        if message["op"] == "join":
+            launched = Launched(owner, None)
+            self._try(launched, lambda machine: launched.join(machine, message, stdio))
+        else:
+            plan = Plan.from_json(message["plan"])
+            launched = Launched(owner, self.machine.cgroup(plan.config))
+            self._try(launched, lambda machine: launched.start(machine, plan, stdio, bool(message["pause"])))
+
+    def _try(self, launched: Launched, start: Callable[[Machine], None]) -> None:
+        assert self.machine is not None
+        try:
+            start(self.machine)
+        except Exception as error:  # noqa: BLE001  (reported to the owner; the loop goes on)
+            launched.fail(error)
+        if launched.pidfd < 0:
+            launched.owner.close()
+            return
+        self.running.add(launched)
+        if launched.channel is not None:
+            channel = launched.channel.fileno()
+            self._watch(channel, lambda: self._child(launched, channel))
+        self._watch(launched.owner.fileno(), lambda: self._owner(launched))
+        self._watch(launched.pidfd, lambda: self._ended(launched))
+
+    def _stdio(self, given: list[int], fds: list[int]) -> tuple[int, int, int]:
+        """Which of the passed descriptors is which stream; -1 is /dev/null."""
+        first, second, third = (fds[index] if index > 0 else -1 for index in given)
+        return first, second, third
+
+    # -- events of a container
+
+    def _child(self, launched: Launched, channel: int) -> None:
+        if launched.channel is None:
+            return
+        if not launched.child_speaks():
+            self.handlers.pop(channel, None)  # The closed descriptor has left the epoll set by itself.
+
+    def _owner(self, launched: Launched) -> None:
+        packet = wire.receive_packet(launched.owner)
+        if packet is None:
+            self._forget(launched.owner.fileno())
+            return
+        try:
+            launched.owner_speaks(packet[0])
+        except Exception as error:  # noqa: BLE001  (one bad word about one container)
+            wire.send_packet(launched.owner, {"event": "refused", "error": str(error)})
+
+    def _ended(self, launched: Launched) -> None:
+        channel = launched.channel.fileno() if launched.channel is not None else -1
+        self._forget(launched.pidfd)
+        self._forget(launched.owner.fileno())
+        if channel >= 0:
+            self._forget(channel)
+        self.running.discard(launched)
+        try:
+            launched.ended()
+        except Exception as error:  # noqa: BLE001  (e.g. a group that cannot be removed; the sweep tries again)
+            wire.send_packet(launched.owner, describe_failure(error))
+        launched.owner.close()
+
+    # -- shims and mounts
+
+    def _shim(self, message: Json, fds: list[int], owner: socket.socket) -> None:
+        pid = fork_shim(message["entry"], message["argument"], fds[1:], owner, self.home_mounts)
+        pidfd = os.pidfd_open(pid)
+        self.shims[pidfd] = pid
+        self._watch(pidfd, lambda: self._reap(pidfd))
+        owner.close()
+
+    def _reap(self, pidfd: int) -> None:
+        self._forget(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        del self.shims[pidfd]
+
+    def _follow_mounts(self, namespace: int, owner: socket.socket) -> None:
+        """Live in the owner's mount namespace from now on; shims, which outlive it, go back to the one we came from."""
+        if self.home_mounts < 0:
+            self.home_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        spaces.setns(namespace, spaces.CLONE_NEWNS)
+        wire.send_packet(owner, {"event": "started", "pid": 0})
+        owner.close()
+
+    def _end(self) -> None:
+        for launched in self.running:
+            launched.kill(signal.SIGKILL)
+        for launched in list(self.running):
+            self._ended(launched)
+        if self.machine is not None:
+            sweep(self.machine.hierarchies)
+
+
+def serve(line: socket.socket) -> None:
+    """Serve until the owner is gone."""
+    Server(line).serve()

@@ -1,0 +1,245 @@
+"""Starting containers from a process that may have threads.
+
+`Spawner.start()` forks a single-threaded helper before the first thread; everything else here is the owner's side of
+the line to it and may be called from any thread. The helper dies with its owner, and its containers with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+from runtime.sandbox import wire
+from runtime.sandbox.errors import SandboxError
+from runtime.sandbox.plan import ExitInfo, Json, Plan
+
+
+class Process:
+    """A container's first process, or one that joined it, as its owner sees it."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._exit: ExitInfo | None = None
+        self._failure: SandboxError | None = None
+        self._started = False
+        self.pid = 0
+        self.terminal = -1  # the pty's master, when the plan asks for a terminal; the caller's to close
+        self.made: list[str] = []  # mount points that did not exist in the root and were made, in order
+
+    def __del__(self) -> None:
+        self._line.close()
+
+    def release(self, interfaces: list[Json] | None = None) -> None:
+        """Let a paused container go on to its program; `interfaces` adds to the plan's what was only known now."""
+        wire.send_packet(self._line, {"op": "release", "interfaces": interfaces or []})
+        self._until_started()
+
+    def wait(self, timeout: float | None = None) -> ExitInfo | None:
+        """How it ended; None when it has not within `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._exit is None:
+            if not self._receive(deadline):
+                return None
+        return self._exit
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Signal its first process; SIGKILL ends all of the container. Without effect on one that has ended."""
+        if self._exit is None:
+            wire.send_packet(self._line, {"op": "kill", "signal": int(number)})
+
+    def _until_created(self) -> None:
+        while not self.pid and self._exit is None:
+            self._receive(None)
+            self._raise_failure()
+
+    def _until_started(self) -> None:
+        while not self._started and self._exit is None:
+            self._receive(None)
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _receive(self, deadline: float | None) -> bool:
+        """Take the next report, whichever thread gets it; False at the deadline. All waiters wake at the end of the line."""
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poll.poll(left):
+            return False
+        with self._lock:
+            if self._exit is not None:
+                return True
+            try:
+                self._take(wire.receive_packet(self._line, socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                pass
+        return True
+
+    def _take(self, packet: tuple[dict[str, Any], list[int]] | None) -> None:
+        if packet is None:
+            error = str(self._failure) if self._failure else "the spawner ended"
+            self._exit = ExitInfo(125 if self._failure else 137, False, error)
+            return
+        message, fds = packet
+        match message["event"]:
+            case "created":
+                self.pid = message["pid"]
+            case "started":
+                self.pid, self._started = message["pid"], True
+                self.made = message.get("made") or []
+                if fds:
+                    (self.terminal,) = fds
+            case "failed":
+                self._failure = SandboxError(
+                    message["error"],
+                    operation=message.get("operation", ""),
+                    kind=message.get("kind", "host"),
+                    hint=message.get("hint", ""),
+                )
+            case "exit":
+                self._exit = ExitInfo(message["code"], message["oom"], message["error"])
+
+
+class ShimHandle:
+    """A shim that was started: its pid. It lives on its own; nothing here ends it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+
+class Spawner:
+    """The owner's end of the line. A context manager: leaving it kills what is left."""
+
+    def __init__(self, line: socket.socket, pid: int) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._pid = pid
+
+    @classmethod
+    def start(cls) -> Spawner:
+        """Fork the helper. Only before the first thread."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                _be_spawner(theirs)
+            finally:
+                os._exit(70)
+        theirs.close()
+        return cls(ours, pid)
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    def create(
+        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
+    ) -> Process:
+        """Start a container. Returns once its program runs (or failed to: see `wait`), or, with `pause`, once its
+        namespaces exist. The descriptors stay the caller's; -1 is /dev/null.
+        """
+        process = self._request(
+            {"op": "create", "plan": plan.to_json(), "pause": pause}, (stdin, stdout, stderr)
+        )
+        process._until_created() if pause else process._until_started()
+        return process
+
+    def join(
+        self,
+        pid: int,
+        process: Json,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        *,
+        seccomp: str = "",
+    ) -> Process:
+        """Run an OCI `process` in the container whose first process has this pid."""
+        message = {"op": "join", "pid": pid, "process": process, "seccomp": seccomp}
+        joined = self._request(message, (stdin, stdout, stderr))
+        joined._until_started()
+        return joined
+
+    def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
+        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
+        shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
+        shim._until_started()
+        return ShimHandle(shim.pid)
+
+    def follow_mounts(self, namespace: int) -> None:
+        """Tell the helper to live in another mount namespace (`isolate.private_mounts`)."""
+        self._send({"op": "mounts"}, [namespace])._until_started()
+
+    def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process:
+        """The line itself is the first descriptor, so positions start at 1; 0 says "none"."""
+        fds: list[int] = []
+        positions = []
+        for descriptor in stdio:
+            if descriptor >= 0:
+                fds.append(descriptor)
+            positions.append(len(fds) if descriptor >= 0 else 0)
+        return self._send({**message, "stdio": positions}, fds)
+
+    def _send(self, message: Json, fds: list[int]) -> Process:
+        ours, theirs = wire.packet_pair()
+        try:
+            with self._lock:
+                wire.send_request(self._line, message, [theirs.fileno(), *fds])
+        except (BrokenPipeError, ConnectionResetError, OSError) as error:
+            ours.close()
+            raise SandboxError("the spawner is gone", operation="start a container") from error
+        finally:
+            theirs.close()
+        return Process(ours)
+
+    def close(self) -> None:
+        """End the helper, and with it every container it still has."""
+        if self._pid:
+            self._line.close()
+            pid, self._pid = self._pid, 0
+            os.waitpid(pid, 0)
+
+    def __enter__(self) -> Spawner:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._line.close()
+
+
+def _be_spawner(line: socket.socket) -> None:
+    """In the helper: keep nothing of the owner but the line."""
+    from runtime.linux import process as linux
+    from runtime.sandbox.server import serve
+
+    # A session of its own: the terminal's Ctrl-C is the owner's to handle, not ours.
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    kept = line.detach()
+    if kept != 3:
+        os.dup2(kept, 3, inheritable=False)
+    linux.close_range(4, 0xFFFFFFFF)
+    null = os.open("/dev/null", os.O_RDWR)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    os.close(null)
+    gc.disable()
+    gc.freeze()
+    serve(socket.socket(fileno=3))
+    os._exit(0)
