@@ -41,7 +41,7 @@ class Services:
         if private_mounts:
             from runtime.sandbox.isolate import private_mounts as isolate
 
-            isolate()
+            isolate(self._spawner)
 
     def close(self) -> None:
         self._stack.close()
