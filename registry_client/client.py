@@ -63,7 +63,7 @@ class RegistryClient:
     ) -> None:
         """`notify` is told what a person may want to know: a registry's warning, a pause before another attempt."""
         self.host = host
-        material = tls or (Tls(ca=ca) if ca else None)
+        material = tls or (Tls((ca,)) if ca else None)
 
         def connect(endpoint: Endpoint, patience: Patience) -> Connection:
             return Connection(

@@ -366,12 +366,12 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     tls = endpoint.tls
     try:
         context = ssl.create_default_context()
-        if tls.ca:
-            context.load_verify_locations(cafile=tls.ca)
+        for path in tls.authorities:
+            context.load_verify_locations(cafile=path)
         if tls.certificate:
             context.load_cert_chain(tls.certificate, tls.key or None)
     except (OSError, ssl.SSLError) as error:
-        named = ", ".join(filter(None, (tls.ca, tls.certificate, tls.key)))
+        named = ", ".join(filter(None, (*tls.authorities, tls.certificate, tls.key)))
         raise Invalid(f"cannot use the TLS files of {endpoint.host} ({named}): {error}") from error
     if not tls.verify:
         context.check_hostname = False

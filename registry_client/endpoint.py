@@ -15,9 +15,9 @@ DOCKER_HUB_API = "registry-1.docker.io"
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """`ca` is a PEM file trusted beside the system's; certificate and key are the client's own."""
+    """`authorities` are PEM files trusted beside the system's; certificate and key are the client's own."""
 
-    ca: str = ""
+    authorities: tuple[str, ...] = ()
     certificate: str = ""
     key: str = ""
     verify: bool = True
@@ -53,7 +53,7 @@ def endpoint_for(
         scheme = "https"
     material = tls or Tls()
     if insecure:
-        material = Tls(material.ca, material.certificate, material.key, verify=False)
+        material = Tls(material.authorities, material.certificate, material.key, verify=False)
     return Endpoint(DOCKER_HUB_API if host == DOCKER_HUB else host, scheme, tls=material, insecure=insecure)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import httpx
@@ -129,6 +129,3 @@ class BlobReader:
                 f"cannot {self._request.what}: its content is {self._hash.name}:{self._hash.hexdigest()}",
                 hint="the registry or something on the way changed it; try again",
             )
-
-
-Progress = Callable[[int, int], None]

@@ -31,7 +31,7 @@ from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 
 OpenAt = Callable[[int], BinaryIO]
-Progress = Callable[[int, int], None]
+Progress = Callable[[int], None]  # bytes sent so far
 
 _IN_ONE_PUT = 1 << 20
 _READ = 256 << 10
@@ -61,7 +61,7 @@ class Upload:
         self._blob = descriptor
         self._open_at = open_at
         self._chunk = chunk
-        self._progress = progress or (lambda current, total: None)
+        self._progress = progress or (lambda current: None)
         self._scopes = (repository_scope(repository, "pull", "push"),)
         self._what = f"push blob {descriptor.digest[:19]} to {connection.host}/{repository}"
         self._location = ""
@@ -129,7 +129,7 @@ class Upload:
         self._once(
             "PUT", f"{self._location}{separator}digest={self._blob.digest}", headers, body, ok=(201, 204)
         )
-        self._progress(self._blob.size, self._blob.size)
+        self._progress(self._blob.size)
 
     def _once(
         self,
@@ -156,7 +156,7 @@ class Upload:
                         )
                     position += len(data)
                     yield data
-                    self._progress(position, self._blob.size)
+                    self._progress(position)
 
         return stream
 

@@ -1,0 +1,109 @@
+"""One client per registry, made when first needed, with what was configured for its host.
+
+This is what the rest of the program is handed: `Clients(...).client(reference)`. Importing it costs nothing; httpx
+comes with the first client.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from registry_client.credentials import Credentials, NoCredentials
+from registry_client.endpoint import Tls, parse_mirror
+from registry_client.reference import Reference
+
+if TYPE_CHECKING:
+    from registry_client.client import RegistryClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """What a user may say about registries. `certificates` is a directory as docker's `certs.d`:
+    `HOST/*.crt` are authorities, `HOST/*.cert` with `*.key` the client's own."""
+
+    insecure: frozenset[str] = frozenset()
+    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
+    certificates: str = ""
+    timeout: float = 60.0
+    attempts: int = 5
+
+
+class Clients:
+    """All registries this process talks to. Safe to use from threads; a context manager that closes its clients."""
+
+    def __init__(
+        self,
+        credentials: Credentials | None = None,
+        options: RegistryOptions | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self._credentials = credentials or NoCredentials()
+        self._options = options or RegistryOptions()
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._clients: dict[str, RegistryClient] = {}
+
+    def client(self, reference: Reference) -> RegistryClient:
+        """The client for a reference's registry."""
+        return self.for_host(reference.domain)
+
+    def for_host(self, host: str) -> RegistryClient:
+        with self._lock:
+            if host not in self._clients:
+                self._clients[host] = self._connect(host)
+            return self._clients[host]
+
+    def _connect(self, host: str) -> RegistryClient:
+        from registry_client.client import RegistryClient
+
+        options = self._options
+        mirrors = [
+            parse_mirror(url, insecure=mirror_host(url) in options.insecure, tls=self._tls(mirror_host(url)))
+            for url in options.mirrors.get(host, ())
+        ]
+        return RegistryClient(
+            host,
+            credentials=self._credentials,
+            insecure=host in options.insecure,
+            tls=self._tls(host),
+            mirrors=mirrors,
+            timeout=options.timeout,
+            attempts=options.attempts,
+            notify=self._notify,
+        )
+
+    def _tls(self, host: str) -> Tls | None:
+        directory = os.path.join(self._options.certificates, host) if self._options.certificates else ""
+        return tls_from_directory(directory) if directory else None
+
+    def close(self) -> None:
+        with self._lock:
+            clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
+            client.close()
+
+    def __enter__(self) -> Clients:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+
+def tls_from_directory(directory: str) -> Tls | None:
+    """TLS material laid out as docker does it; None when the directory has none."""
+    try:
+        names = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    authorities = tuple(os.path.join(directory, name) for name in names if name.endswith(".crt"))
+    own = next((os.path.join(directory, name) for name in names if name.endswith(".cert")), "")
+    key = own.removesuffix(".cert") + ".key" if own else ""
+    return Tls(authorities, own, key) if authorities or own else None
+
+
+def mirror_host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0] if "://" in url else url.partition("/")[0]
