@@ -38,9 +38,8 @@ def is_archive(path: str) -> bool:
 @contextmanager
 def opened_tar(path: str) -> Iterator[tarfile.TarFile]:
     """A tar for reading front to back, whatever it is compressed with."""
-    with open(path, "rb") as raw, _plain(raw) as stream:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
-            yield archive
+    with open(path, "rb") as raw, _plain(raw) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        yield archive
 
 
 @contextmanager
@@ -59,7 +58,7 @@ def _plain(raw: IO[bytes]) -> Iterator[IO[bytes]]:
     elif kind == "xz":
         import lzma
 
-        stream = lzma.LZMAFile(raw)
+        stream = lzma.LZMAFile(raw)  # noqa: SIM115  closed below
     elif kind == "zst":
         import zstandard
 

@@ -171,9 +171,9 @@ class _Placing:
             or count > 1
             or bool(root.directories(self.directory))
         )
-        if root.locate(self.directory) is not None and not root.directories(self.directory):
-            if self._into or any(group.is_directory for group in groups):
-                raise InvalidInput(f"cannot copy into {operation.dest}: it is not a directory")
+        occupied = root.locate(self.directory) is not None and not root.directories(self.directory)
+        if occupied and (self._into or any(group.is_directory for group in groups)):
+            raise InvalidInput(f"cannot copy into {operation.dest}: it is not a directory")
 
     def target(self, group: Group) -> str:
         if group.is_directory or not self._into:

@@ -1,0 +1,248 @@
+"""Bring one vertex about: find its record, or carry it out and record it.
+
+The order is: the shape (could any record match?), then the key (shape, root, content), then the lock of its definition,
+then the work. A step whose shape is unknown starts at once, even while its root is still being hashed; its own hash,
+chain id and record follow in the hash pool, beside the next step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from builder.cache import Cache, Record
+from builder.graph import (
+    SOURCES,
+    Copy,
+    Exec,
+    ImageSource,
+    MakeDirectory,
+    Scratch,
+    Vertex,
+)
+from builder.keys import Content, cache_key, digest_of_fields
+from builder.locks import StepLock
+from builder.operations.copy import CopyStep
+from builder.operations.directory import DirectoryStep
+from builder.operations.step import Outcome, Setting, Step
+from builder.pools import Pool
+from builder.state import FilesState, Made, RootState, State
+from builder.trees import Trees
+from builder.workshop import Workshop
+from registry_client.oci.digest import Digest, chain_ids
+from runtime.errors import PipeError
+from runtime.store.store import Store
+
+if TYPE_CHECKING:
+    from runtime.store.snapshots import Snapshot
+
+
+class Sources(Protocol):
+    """What the build knows of where things come from."""
+
+    def image(self, operation: ImageSource) -> RootState: ...
+
+    def files(self, vertex: Vertex) -> FilesState: ...
+
+
+class Executor:
+    """Runs vertices of one build; called by the solver from many threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: Cache,
+        sources: Sources,
+        workshop: Workshop,
+        setting: Setting,
+        hashing: Pool,
+        node_of: Callable[[Vertex], str],
+    ) -> None:
+        self._store, self._cache, self._sources = store, cache, sources
+        self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
+        self._trees = Trees(store)
+
+    def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
+        """The state after `vertex`. Errors carry the place in the Dockerfile."""
+        try:
+            return self._run(vertex, inputs)
+        except PipeError as error:
+            if error.span is None:
+                error.span = vertex.span
+            raise
+
+    def _run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
+        operation = vertex.operation
+        if isinstance(operation, Scratch):
+            return RootState(definition="scratch")
+        if isinstance(operation, ImageSource):
+            return self._sources.image(operation)
+        if isinstance(operation, SOURCES):
+            return self._sources.files(vertex)
+        parent = inputs[0]
+        assert isinstance(parent, RootState)
+        definition = digest_of_fields(
+            {"vertex": vertex.digest, "inputs": [state.definition for state in inputs]}
+        )
+        step = self._prepare(vertex, inputs)
+        return _Run(self, vertex, parent, step, definition).result()
+
+    def _prepare(self, vertex: Vertex, inputs: Sequence[State]) -> Step:
+        operation, setting = vertex.operation, self._setting
+        if isinstance(operation, Copy):
+            return CopyStep(operation, inputs, setting, self._trees, self._cache)
+        if isinstance(operation, MakeDirectory):
+            return DirectoryStep(operation, setting)
+        assert isinstance(operation, Exec)
+        from builder.operations.exec import ExecStep
+
+        return ExecStep(
+            operation,
+            inputs,
+            setting,
+            self._trees,
+            self._cache,
+            self._workshop,
+            node=self._node_of(vertex),
+            span=vertex.span,
+        )
+
+
+class _Run:
+    """One step on its way."""
+
+    def __init__(
+        self, owner: Executor, vertex: Vertex, parent: RootState, step: Step, definition: str
+    ) -> None:
+        self._owner, self._vertex, self._parent, self._step = owner, vertex, parent, step
+        self._definition = definition
+        self._store, self._cache, self._cancel = owner._store, owner._cache, owner._setting.cancel
+
+    def result(self) -> RootState:
+        if (found := self._find()) is not None:
+            return found
+        lock = StepLock(f"{self._store.root}/locks", self._definition)
+        waited = lock.acquire(self._cancel)
+        try:
+            # Another build may have finished this step while we were looking or waiting.
+            if waited and (found := self._find()) is not None:
+                lock.release()
+                return found
+            return self._carry_out(lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    def _state(self, snapshot: str | None, made: object, cached: bool) -> RootState:
+        return RootState(
+            parent=self._parent,
+            snapshot=snapshot,
+            unpack=None if snapshot is not None else self._parent.snapshot,
+            made=made,  # type: ignore[arg-type]
+            cached=cached,
+            definition=self._definition,
+        )
+
+    # --- finding --------------------------------------------------------------------------------------------------
+
+    def _find(self) -> RootState | None:
+        if self._vertex.no_cache or not self._cache.may_hit(self._step.shape):
+            return None
+        key = self._key(self._step.content())
+        record = self._cache.find(key)
+        if record is None:
+            return None
+        if not record.diff_id:  # the step was unneeded
+            return self._state(None, None, True)
+        chain = self._parent.chain()
+        expected = chain_ids((Digest(chain), record.diff_id))[-1] if chain else record.diff_id
+        if record.chain_id != expected:
+            return self._rebase(record, expected)
+        made = Made(record.snapshot, record.diff_id, record.chain_id, record.made, record.size)
+        return self._state(record.snapshot, made, True)
+
+    def _key(self, content: Content) -> str:
+        root = "" if self._step.independent else self._parent.chain()
+        return cache_key(self._step.shape, root, content)
+
+    def _rebase(self, record: Record, chain_id: Digest) -> RootState:
+        """The layer of a `COPY --link` on another root: the same files by hard links, nothing is read (A-72)."""
+        snapshots = self._store.snapshots
+        known = snapshots.by_chain(chain_id)
+        if known is None:
+            from builder.operations.linking import link_tree
+
+            with snapshots.prepare(self._parent.snapshot()) as draft:
+                link_tree(snapshots.path(record.snapshot), draft.upper)
+                known = draft.commit(diff_id=record.diff_id, size=record.size)
+        made = Made(known.id, record.diff_id, chain_id, record.made, record.size)
+        return self._state(known.id, made, True)
+
+    # --- doing ----------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, lock: StepLock) -> RootState:
+        snapshots = self._store.snapshots
+        with snapshots.prepare(self._parent.snapshot()) as draft:
+            outcome = self._step.execute(draft)
+            if outcome.unneeded:
+                self._record(Made("", Digest(""), Digest(self._parent.chain()), time.time_ns()), outcome)
+                lock.release()
+                return self._state(None, None, False)
+            reused = outcome.empty and draft.parent is not None
+            lowers = draft.lowers
+            snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size, empty=outcome.empty)
+        made_ns = self._made_ns()
+        task = self._owner._hashing.submit(self._identify, snapshot, outcome, lowers, reused, made_ns, lock)
+        return self._state(snapshot.id, task, False)
+
+    def _made_ns(self) -> int:
+        epoch = self._owner._setting.epoch
+        return time.time_ns() if epoch is None else epoch * 10**9
+
+    def _identify(
+        self,
+        snapshot: Snapshot,
+        outcome: Outcome,
+        lowers: Sequence[str],
+        reused: bool,
+        made_ns: int,
+        lock: StepLock,
+    ) -> Made:
+        """Hash the layer, name the chain, keep the record: the end of a step, beside the next one's beginning.
+
+        It may wait for the root's own hash. That was submitted earlier to the same first-in-first-out pool, so it runs
+        or has run.
+        """
+        from runtime.store.layers import EMPTY_LAYER, hash_layer
+
+        try:
+            if outcome.empty:
+                diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
+            elif outcome.diff_id is not None:
+                diff_id, size = outcome.diff_id, outcome.size
+            else:
+                info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=lowers)
+                diff_id, size = info.diff_id, info.size
+            chain = self._parent.chain()
+            chain_id = chain_ids((Digest(chain), diff_id))[-1] if chain else diff_id
+            made = Made(snapshot.id, diff_id, chain_id, made_ns, size)
+            with self._store.db.transaction():
+                if reused:
+                    self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
+                else:
+                    self._store.snapshots.identify(snapshot.id, diff_id, size)
+                self._record(made, outcome)
+            return made
+        finally:
+            lock.release()
+
+    def _record(self, made: Made, outcome: Outcome) -> None:
+        key = self._key(outcome.content)
+        record = Record(
+            key, self._vertex.label, made.snapshot, made.diff_id, made.chain_id, made.made, made.size
+        )
+        root = self._parent.chain()
+        self._cache.put(
+            record, self._step.shape, outcome.content, place=self._vertex.label, parent=root, root=root
+        )

@@ -1,0 +1,32 @@
+"""Put a finished layer's files into another draft as hard links: same inodes, no data moved."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from builder.operations.roots import copy_xattrs, layer_is_opaque
+
+
+def link_tree(source: str, target: str) -> None:
+    """`target` (an empty upper directory) gets everything `source` has, in overlay form."""
+    with os.scandir(source) as listing:
+        entries = list(listing)
+    for entry in entries:
+        place = f"{target}/{entry.name}"
+        if not entry.is_dir(follow_symlinks=False):
+            os.link(entry.path, place, follow_symlinks=False)
+            continue
+        os.mkdir(place, 0o700)
+        link_tree(entry.path, place)
+        _like(entry.path, place)
+
+
+def _like(source: str, target: str) -> None:
+    status = os.stat(source)
+    copy_xattrs(source, target)
+    if layer_is_opaque(source):
+        os.setxattr(target, "trusted.overlay.opaque", b"y")
+    os.chown(target, status.st_uid, status.st_gid)
+    os.chmod(target, stat.S_IMODE(status.st_mode))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

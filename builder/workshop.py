@@ -1,0 +1,186 @@
+"""What the RUN steps of one build share: the sandbox, networks, secrets, cache mounts and a place for small files.
+
+Opened at first use, because a build that only finds cached steps needs none of it. Everything lies in one scratch
+directory that bears this process's name, so that after a kill the garbage collector knows it for garbage.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from builder.operations.skeleton import Target, make_skeleton
+from runtime.containers.spec import Limits, Rlimit
+from runtime.errors import Unsupported
+from runtime.store.durable import remove_tree
+from runtime.store.owners import own_token
+from runtime.store.store import Store
+
+if TYPE_CHECKING:
+    from runtime.networks.networks import Networks
+    from runtime.networks.pool import NetnsPool
+    from runtime.sandbox.spawner import Spawner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facilities:
+    """What the caller gave for RUN steps. Values of secrets are bytes; ssh values are paths of agent sockets."""
+
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    ssh: Mapping[str, str] = field(default_factory=dict)
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    network: str = "default"
+    limits: Limits = field(default_factory=Limits)
+    rlimits: tuple[Rlimit, ...] = ()
+    cgroup_parent: str = ""
+    allow: frozenset[str] = frozenset()
+    cache_namespace: str = ""
+
+
+class Workshop:
+    """A context manager, for one build."""
+
+    def __init__(
+        self, store: Store, spawner: Spawner | None, networks: Networks | None, facilities: Facilities
+    ) -> None:
+        self.store, self.facilities = store, facilities
+        self._spawner, self._networks = spawner, networks
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._skeletons: dict[tuple[Target, ...], str] = {}
+        self._numbers = 0
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @property
+    def spawner(self) -> Spawner:
+        if self._spawner is None:
+            raise Unsupported("this build has RUN steps, but was given no sandbox to run them in")
+        return self._spawner
+
+    @cached_property
+    def scratch(self) -> str:
+        """A directory of this build, gone with it."""
+        path = os.path.join(self.store.root, "drafts", f"{secrets.token_hex(8)}.{own_token()}")
+        os.mkdir(path, 0o711)
+        self._stack.callback(remove_tree, path)
+        return path
+
+    def new_name(self, kind: str) -> str:
+        """A path in the scratch directory that is not there yet."""
+        with self._lock:
+            self._numbers += 1
+            return os.path.join(self.scratch, f"{kind}-{self._numbers}")
+
+    def write_file(self, kind: str, data: bytes, mode: int = 0o644) -> str:
+        path = self.new_name(kind)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with open(handle, "wb") as file:
+            file.write(data)
+        os.chmod(path, mode)
+        return path
+
+    def skeleton(self, targets: Sequence[Target]) -> str:
+        """The lowest lower directory of a step with these mount points."""
+        key = tuple(sorted(set(targets)))
+        with self._lock:
+            if key not in self._skeletons:
+                self._skeletons[key] = make_skeleton(self.new_name("skeleton"), key)
+            return self._skeletons[key]
+
+    def seccomp(self, config: dict[str, Any], unconfined: bool) -> str:
+        """The compiled system call filter of a step; "" is none."""
+        return ""
+
+    # --- network --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pool(self) -> NetnsPool:
+        from runtime.networks.pool import NetnsPool
+
+        if self._networks is None:
+            raise Unsupported("this build has RUN steps with a network, but was given none")
+        return self._stack.enter_context(NetnsPool(self._networks))
+
+    def network_pool(self) -> NetnsPool:
+        with self._lock:
+            return self.pool
+
+    @cached_property
+    def _resolv_conf_texts(self) -> dict[str, str]:
+        return {}
+
+    def resolv_conf(self, network: str) -> str:
+        """The file to be /etc/resolv.conf of a step."""
+        with self._lock:
+            known = self._resolv_conf_texts
+            if network not in known:
+                from runtime.networks import names
+
+                if network == "none":
+                    text = ""
+                elif network == "host":
+                    text = names.read_host_resolv_conf()
+                else:
+                    text = self.pool.resolv_conf
+                known[network] = self.write_file("resolv.conf", text.encode())
+            return known[network]
+
+    def hosts(self, hostname: str, gateway: str) -> str:
+        """The file to be /etc/hosts of a step: localhost, `--add-host`, and the step's own name."""
+        with self._lock:
+            known = self._hosts_texts
+            key = f"{hostname} {gateway}"
+            if key not in known:
+                from runtime.networks import names
+
+                text = names.hosts(
+                    hostname,
+                    addresses=("127.0.1.1",),
+                    extra=self.facilities.extra_hosts,
+                    host_gateway=gateway,
+                )
+                known[key] = self.write_file("hosts", text.encode())
+            return known[key]
+
+    @cached_property
+    def _hosts_texts(self) -> dict[str, str]:
+        return {}
+
+    # --- secrets --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _secret_directory(self) -> str:
+        """A tmpfs of our own mount namespace: nothing of a secret touches a disk, and it is gone with this process."""
+        from runtime.linux import mounts
+
+        path = self.new_name("secrets")
+        os.mkdir(path, 0o700)
+        flags = mounts.MS_NOSUID | mounts.MS_NODEV | mounts.MS_NOEXEC
+        mounts.mount("tmpfs", path, "tmpfs", flags, "mode=0700,size=64m")
+        self._stack.callback(mounts.umount, path, mounts.MNT_DETACH)
+        return path
+
+    def secret_file(self, value: bytes, mode: int, uid: int, gid: int) -> str:
+        with self._lock:
+            self._numbers += 1
+            path = os.path.join(self._secret_directory, str(self._numbers))
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(value)
+        os.chown(path, uid, gid)
+        os.chmod(path, mode)
+        return path
+
+    def secret_values(self) -> tuple[bytes, ...]:
+        return tuple(self.facilities.secrets.values())
