@@ -222,6 +222,16 @@ class Spawner:
         self._line.close()
 
 
+def _compiled(profile: Json) -> int:
+    """A configuration's own linux.seccomp, compiled here and now: slow, and right for what is run once."""
+    from runtime.sandbox.seccomp import compile_profile
+
+    descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(compile_profile(profile))
+    return descriptor
+
+
 def _be_spawner(line: socket.socket) -> None:
     """In the helper: keep nothing of the owner but the line."""
     from runtime.linux import process as linux
