@@ -17,7 +17,6 @@ from runtime.containers.spec import ContainerSpec, Limits, Rlimit
 from runtime.errors import InvalidInput, did_you_mean
 from runtime.sandbox import defaults
 
-DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # BuildKit's; some builds look at it, and a host name that changes would spoil reproducibility.
 BUILD_HOSTNAME = "buildkitsandbox"
 _ALL_DEVICES = {"allow": True, "access": "rwm"}
@@ -73,7 +72,7 @@ def argv_of(spec: ContainerSpec, image: ContainerConfig) -> tuple[str, ...]:
 
 def environment_of(spec: ContainerSpec, image: ContainerConfig, hostname: str) -> tuple[str, ...]:
     """PATH, HOSTNAME and TERM, overridden by the image, overridden by the spec; a bare NAME removes it."""
-    base = [DEFAULT_PATH, f"HOSTNAME={hostname}", *(("TERM=xterm",) if spec.tty else ())]
+    base = [defaults.PATH, f"HOSTNAME={hostname}", *(("TERM=xterm",) if spec.tty else ())]
     values: dict[str, str] = {}
     for entry in (*base, *image.env, *spec.env):
         name, separator, value = entry.partition("=")
@@ -221,9 +220,8 @@ def _process(
         "env": list(env),
         "cwd": cwd,
         # "name", "uid", "user:group": resolved in the container's own /etc/passwd by the sandbox.
-        "user": {"username": user, "additionalGroups": list(groups)},
-        # Neither inheritable nor ambient: CVE-2022-24769.
-        "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
+        "user": {"username": user or "0", "additionalGids": list(groups)},
+        "capabilities": defaults.capability_sets(capabilities),
         "rlimits": rlimits,
         "noNewPrivileges": no_new_privileges,
     }
@@ -244,13 +242,11 @@ def _standard_mounts(
     """Docker's mounts without those that the container mounts itself."""
     own = {mount.target.rstrip("/") or "/" for mount in around.mounts}
     mounts = []
-    for mount in defaults.mounts():
+    for mount in defaults.mounts(shm_size):
         target = mount["destination"]
         if target in own or (target == "/dev/shm" and ipc_mode == "none"):
             continue
         options = [option for option in mount["options"] if not (privileged and option == "ro")]
-        if target == "/dev/shm":
-            options = [option for option in options if not option.startswith("size=")] + [f"size={shm_size}"]
         mounts.append({**mount, "options": options})
     return mounts
 
@@ -262,7 +258,7 @@ def _linux(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "cgroupsPath": around.cgroup,
         "resources": resources(spec.limits) | {"devices": _device_rules(spec, around)},
         "devices": [device for device in around.devices if "path" in device],
-        "maskedPaths": [] if open_paths else list(defaults.MASKED_PATHS),
+        "maskedPaths": [] if open_paths else defaults.masked_paths(),
         "readonlyPaths": [] if open_paths else list(defaults.READONLY_PATHS),
     }
     sysctls = dict(_default_sysctls(around)) | dict(spec.sysctls)
@@ -293,7 +289,7 @@ def _namespaces(spec: ContainerSpec, around: Surroundings) -> Sequence[dict[str,
 def _device_rules(spec: ContainerSpec, around: Surroundings) -> list[dict[str, Any]]:
     if spec.privileged:
         return [_ALL_DEVICES]
-    rules = list(defaults.DEVICE_RULES)
+    rules = defaults.device_rules()
     rules += [
         {
             "allow": True,
