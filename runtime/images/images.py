@@ -19,6 +19,7 @@ from runtime.cancel import Cancel
 from runtime.errors import Conflict, InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
 from runtime.images.image import Deleted, Image, Removed, Untagged
+from runtime.images.index import update_index
 from runtime.images.records import ImageRecords
 from runtime.images.transport import NoTransport, Transport
 from runtime.images.unpack import Unpacker
@@ -109,12 +110,16 @@ class Images:
                 raise InvalidInput(f"the config of {image_id} does not list the layers it was built of")
             for position, (_, snapshot) in enumerate(layers):
                 self.store.snapshots.link(image.diff_ids[: position + 1], snapshot)
-        self._changed(image_id, "create")
+        self.announce(image_id, "create")
         return self.get(image_id)
 
     def snapshot(self, image: Image, cancel: Cancel | None = None) -> str | None:
         """The snapshot of the image's top layer, unpacked where it is not yet; None for an image without layers."""
-        return self._unpacker.snapshot(image.diff_ids, cancel)
+        return self.unpack(image.diff_ids, cancel)
+
+    def unpack(self, diff_ids: tuple[Digest, ...], cancel: Cancel | None = None) -> str | None:
+        """The snapshot of a chain of layers whose blobs are here."""
+        return self._unpacker.snapshot(diff_ids, cancel)
 
     def load(self, stream: BinaryIO, platform: Platform | str | None = None) -> tuple[Image, ...]:
         """Take in the images of an archive (OCI layout or docker save)."""
@@ -145,7 +150,7 @@ class Images:
                 self.records.put_manifest(image_id, manifest.digest, manifest.media_type)
             for name in names:
                 self.records.set_tag(str(name), image_id)
-        self._changed(image_id, "load")
+        self.announce(image_id, "load")
         return self.get(image_id)
 
     # --- naming and removing --------------------------------------------------------------------------------------
@@ -156,12 +161,14 @@ class Images:
         if target.digest:
             raise InvalidInput(f"cannot tag as {reference!r}: a tag has no digest")
         self.records.set_tag(str(target.or_latest()), image.id)
-        self._changed(image.id, "tag", name=target.or_latest().familiar)
+        self.announce(image.id, "tag", name=target.or_latest().familiar)
         return target.or_latest()
 
     def untag(self, reference: str) -> bool:
         """Take a name away; the image stays."""
-        return self.records.remove_tag(str(_reference(reference).or_latest()))
+        removed = self.records.remove_tag(str(_reference(reference).or_latest()))
+        update_index(self.store)
+        return removed
 
     def remove(self, name: str, force: bool = False) -> tuple[Removed, ...]:
         """Take the name away, and with the last one the image. By id: all its names, if it is one or with `force`."""
@@ -178,7 +185,7 @@ class Images:
                 self.records.remove_tag(tag)
             if last := not self.records.tags_of(image.id):
                 self.records.remove(image.id)
-        self._changed(image.id, "delete" if last else "untag")
+        self.announce(image.id, "delete" if last else "untag")
         untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
         return (*untagged, Deleted(image.id)) if last else tuple(untagged)
 
@@ -197,7 +204,30 @@ class Images:
         target = _reference(reference) if isinstance(reference, str) else reference
         return pull(self, target.or_latest(), _platform(platform) or host_platform(), cancel)
 
-    def _changed(self, image_id: str, action: str, **attributes: str) -> None:
+    def push(
+        self,
+        name: str,
+        reference: Reference | str = "",
+        *,
+        compression: str = "gzip",
+        cancel: Cancel | None = None,
+    ) -> Descriptor:
+        """Push the image called `name`, as `reference` if that is another one; the descriptor of its manifest."""
+        from runtime.images.push import push
+
+        image = self.get(name)
+        target = _reference(reference or name) if isinstance(reference, str) else reference
+        return push(self, image, target.or_latest(), compression, cancel)
+
+    def manifest(self, image: Image, compression: str = "gzip") -> Manifest:
+        """The image's manifest with all its blobs in the store, made where they are missing; always the same bytes."""
+        from runtime.images.blobs import manifest_of
+
+        return manifest_of(self, image, compression)
+
+    def announce(self, image_id: str, action: str, **attributes: str) -> None:
+        """Tell that an image changed, after `index.json` follows the database."""
+        update_index(self.store)
         self.emit(Changed(kind="image", id=image_id, action=action, attributes=attributes))
 
 

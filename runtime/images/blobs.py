@@ -1,0 +1,151 @@
+"""Manifests and compressed blobs of images that were only built here: made when something leaves the store.
+
+A layer that came from elsewhere keeps its exact blob. One we built is written again from its snapshot; the same
+snapshot, compression and program give the same bytes, and the diff_id is checked on the way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from registry_client.oci import media_types
+from registry_client.oci.descriptor import Descriptor
+from registry_client.oci.digest import Digest, chain_ids
+from registry_client.oci.manifest import Manifest, make_manifest, parse_manifest
+from runtime.errors import HostFault, InvalidInput
+from runtime.images.archive_in import store_config
+from runtime.images.image import Image
+from runtime.images.index import update_index
+
+if TYPE_CHECKING:
+    from runtime.images.images import Images
+    from runtime.store.content import Writer
+
+_MANIFEST_LIMIT = 4 << 20
+_WORKERS = 4
+_TYPES = {
+    "": media_types.OCI_LAYER,
+    "gzip": media_types.OCI_LAYER_GZIP,
+    "zstd": media_types.OCI_LAYER_ZSTD,
+}
+
+
+def manifest_of(images: Images, image: Image, compression: str) -> Manifest:
+    """The image's manifest, with every blob it names in the store."""
+    if compression not in _TYPES:
+        raise InvalidInput(f"unknown compression {compression!r}", hint="use gzip, zstd or uncompressed")
+    recorded = _recorded(images, image, compression)
+    if recorded is not None:
+        return recorded
+    layers = _layers(images, image, compression)
+    manifest = make_manifest(store_config(images.store, image.raw_config), layers)
+    images.store.leases.keep("blob", manifest.digest)
+    images.store.content.put(manifest.raw)
+    images.records.put_manifest(image.id, manifest.digest, manifest.media_type)
+    images.records.settled([image.id])
+    update_index(images.store)
+    return manifest
+
+
+def _recorded(images: Images, image: Image, compression: str) -> Manifest | None:
+    """The manifest it already has, if all of it is here. Asked for gzip, any will do: it is what others know."""
+    content = images.store.content
+    if image.manifest_digest is None or not content.has(image.manifest_digest):
+        return None
+    found = parse_manifest(content.read(image.manifest_digest, _MANIFEST_LIMIT))
+    if not isinstance(found, Manifest) or not all(content.has(each.digest) for each in found.layers):
+        return None
+    fits = all(media_types.compression_of(each.media_type) == compression for each in found.layers)
+    if not (fits or compression == "gzip"):
+        return None
+    if not content.has(found.config.digest):
+        store_config(images.store, image.raw_config)
+    return found
+
+
+def _layers(images: Images, image: Image, compression: str) -> tuple[Descriptor, ...]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    chain = chain_ids(image.diff_ids)
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="compress") as pool:
+        jobs = [
+            pool.submit(layer_blob, images, diff_id, chain_id, compression)
+            for diff_id, chain_id in zip(image.diff_ids, chain)
+        ]
+        return tuple(job.result() for job in jobs)
+
+
+def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: str) -> Descriptor:
+    """A blob of the layer: one that is here, or a new one."""
+    forms = [each for each in images.records.layer_forms(diff_id) if images.store.content.has(each.digest)]
+    # The compression asked for, else any compressed one: it came from elsewhere and is known there.
+    for form in sorted(forms, key=lambda each: each.media_type != _TYPES[compression]):
+        if form.media_type in (_TYPES[compression], _TYPES["gzip"], _TYPES["zstd"]):
+            images.store.leases.keep("blob", form.digest)
+            return form
+    with images.store.content.writer() as writer:
+        if forms:
+            _compress_blob(images, forms[0].digest, compression, writer)
+        else:
+            _write_again(images, diff_id, chain_id, compression, writer)
+        images.store.leases.keep("blob", writer.digest)
+        size = writer.offset
+        digest = writer.commit()
+    images.records.put_layer(diff_id, compression, digest, size)
+    return Descriptor(_TYPES[compression], digest, size)
+
+
+def _compress_blob(images: Images, digest: Digest, compression: str, writer: Writer) -> None:
+    from runtime.store.layers import compress
+
+    with images.store.content.open(digest) as file:
+        out = compress(writer, compression)
+        while chunk := file.read(1 << 20):
+            out.write(chunk)
+        out.close()
+
+
+def _write_again(images: Images, diff_id: Digest, chain_id: Digest, compression: str, writer: Writer) -> None:
+    """Write the layer's tar from its snapshot, compressed on a second thread while the first reads and hashes."""
+    from runtime.store.layers import compress
+    from runtime.store.layers.pipe import Piped
+
+    for lowers in layer_variants(images, diff_id, chain_id):
+        writer.restart()
+        out = compress(writer, compression)
+        with Piped(out) as pipe:
+            found = lowers(pipe)
+        out.close()
+        if found == diff_id:
+            return
+    raise HostFault(
+        f"the files of layer {diff_id} were changed in the store", hint="remove the image and build it again"
+    )
+
+
+def layer_variants(images: Images, diff_id: Digest, chain_id: Digest) -> list[LayerSource]:
+    """Ways to write the layer. Whoever hashed it may or may not have left out unchanged directories."""
+    from runtime.store.layers import EMPTY_LAYER
+
+    snapshot = images.store.snapshots.by_chain(chain_id)
+    if snapshot is None:
+        raise HostFault(f"layer {diff_id} is not in the store any more", hint="build or pull the image again")
+    if diff_id == EMPTY_LAYER.diff_id and snapshot.diff_id != diff_id:
+        return [LayerSource("", ())]
+    lowers = images.store.snapshots.lowers(snapshot.id)
+    plain = LayerSource(lowers[0], ())
+    return [plain, LayerSource(lowers[0], lowers[1:])] if lowers[1:] else [plain]
+
+
+class LayerSource:
+    """A directory to write a layer from; "" is the layer without entries."""
+
+    def __init__(self, directory: str, lowers: tuple[str, ...]) -> None:
+        self._directory, self._lowers = directory, lowers
+
+    def __call__(self, out: BinaryIO) -> Digest:
+        from runtime.store.layers import LayerWriter, write_layer
+
+        if not self._directory:
+            return LayerWriter(out).finish().diff_id
+        return write_layer(self._directory, out, lowers=self._lowers).diff_id

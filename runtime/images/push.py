@@ -1,0 +1,91 @@
+"""Bring an image to a registry (FEATURES C-17): blobs five at a time, the manifest last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO
+
+from registry_client.oci.descriptor import Descriptor
+from registry_client.oci.manifest import Manifest
+from registry_client.reference import Reference, parse_reference
+from runtime.cancel import Cancel
+from runtime.errors import Cancelled, PipeError
+from runtime.events import Finished, Outcome, Progress, Started
+from runtime.images.image import Image
+from runtime.images.transport import Client, connected
+
+if TYPE_CHECKING:
+    from runtime.images.images import Images
+
+_BLOBS_AT_ONCE = 5
+
+
+def push(
+    images: Images, image: Image, reference: Reference, compression: str, cancel: Cancel | None
+) -> Descriptor:
+    """Push; the descriptor of the manifest that the registry now has under the reference's tag."""
+    node = f"push/{reference.familiar}"
+    images.emit(Started(node=node, name=f"push {reference.familiar}"))
+    try:
+        manifest = images.manifest(image, compression)
+        with connected(images.transport, reference) as client:
+            _Push(images, client, image, reference, cancel or Cancel(), node).run(manifest)
+    except PipeError as error:
+        outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.ERROR
+        images.emit(Finished(node=node, outcome=outcome, error=error.message))
+        raise
+    images.records.put_manifest(image.id, manifest.digest, manifest.media_type, reference.name)
+    images.announce(image.id, "push", name=reference.familiar)
+    images.emit(Finished(node=node, outcome=Outcome.DONE, detail=manifest.digest))
+    return manifest.descriptor
+
+
+class _Push:
+    def __init__(
+        self, images: Images, client: Client, image: Image, reference: Reference, cancel: Cancel, node: str
+    ) -> None:
+        self._images, self._client, self._image = images, client, image
+        self._reference, self._cancel, self._node = reference, cancel, node
+        self._mount_from = self._repository_that_has_it()
+
+    def run(self, manifest: Manifest) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        blobs = list({each.digest: each for each in (*manifest.layers, manifest.config)}.values())
+        stop = Cancel()
+        stopping = self._cancel.on_cancel(lambda: stop.cancel(self._cancel.reason))
+        with stopping, ThreadPoolExecutor(_BLOBS_AT_ONCE, thread_name_prefix="push") as pool:
+            jobs = [pool.submit(self._send, blob, stop) for blob in blobs]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                stop.cancel("another blob of the image failed")
+                raise
+        self._client.put_manifest(
+            self._reference.path, self._reference.selector, manifest.raw, manifest.media_type
+        )
+
+    def _send(self, blob: Descriptor, cancel: Cancel) -> None:
+        def open_at(offset: int) -> BinaryIO:
+            file = self._images.store.content.open(blob.digest)
+            file.seek(offset)
+            return file
+
+        def report(current: int) -> None:
+            cancel.check()
+            item = blob.digest.partition(":")[2][:12]
+            self._images.emit(Progress(node=self._node, item=item, current=current, total=blob.size))
+
+        cancel.check()
+        self._client.push_blob(
+            self._reference.path, blob, open_at, mount_from=self._mount_from, progress=report
+        )
+        report(blob.size)
+
+    def _repository_that_has_it(self) -> str:
+        """Another repository of the same registry that the image came from or went to."""
+        for name in self._image.repo_digests:
+            known = parse_reference(name)
+            if known.domain == self._reference.domain and known.path != self._reference.path:
+                return known.path
+        return ""
