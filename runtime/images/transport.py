@@ -5,14 +5,18 @@ The real client is `registry_client`'s. It imports an HTTP library, so it is imp
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 from registry_client.reference import Reference
 from runtime.errors import Denied, InvalidInput, NotFound, PipeError, Unavailable
+
+if TYPE_CHECKING:
+    from registry_client.clients import Clients
 
 
 class Client(Protocol):
@@ -43,32 +47,49 @@ class Client(Protocol):
         progress: Callable[[int], None] | None = None,
     ) -> object: ...
 
-    def close(self) -> None: ...
-
 
 class Transport(Protocol):
-    def client(self, host: str) -> Client:
-        """A client for one registry host, for the caller to close."""
+    def client(self, reference: Reference) -> Client:
+        """The client for the reference's registry; the transport keeps and closes it."""
         ...
 
 
-class Registries:
-    """The `Transport` over HTTP. `options` go to each `RegistryClient` (credentials, timeout, mirrors …)."""
+class RegistryTransport:
+    """The `Transport` over HTTP. Made without importing any of it: many commands never talk to a registry."""
 
-    def __init__(self, **options: Any) -> None:
-        self._options = options
+    def __init__(
+        self, *, docker_config: str = "", ca_bundle: str | None = None, insecure: tuple[str, ...] = ()
+    ) -> None:
+        self._docker_config, self._ca_bundle, self._insecure = docker_config, ca_bundle, insecure
+        self._clients: Clients | None = None
+        self._lock = threading.Lock()
 
-    def client(self, host: str) -> Client:
-        from registry_client.client import RegistryClient
+    def client(self, reference: Reference) -> Client:
+        with self._lock:
+            if self._clients is None:
+                self._clients = self._connect()
+        return self._clients.client(reference)
 
-        return RegistryClient(host, **self._options)
+    def _connect(self) -> Clients:
+        from registry_client.clients import Clients, RegistryOptions
+        from registry_client.credentials import DockerConfig, NoCredentials
+
+        credentials = DockerConfig(self._docker_config) if self._docker_config else NoCredentials()
+        options = RegistryOptions(insecure=frozenset(self._insecure), ca_bundle=self._ca_bundle or "")
+        return Clients(credentials, options)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._clients is not None:
+                self._clients.close()
+                self._clients = None
 
 
 class NoTransport:
     """For those who only use what is here."""
 
-    def client(self, host: str) -> Client:
-        raise Unavailable(f"no registry can be reached from here, not even {host}")
+    def client(self, reference: Reference) -> Client:
+        raise Unavailable(f"no registry can be reached from here, not even {reference.domain}")
 
 
 @contextmanager
@@ -84,11 +105,7 @@ def connected(transport: Transport, reference: Reference) -> Iterator[Client]:
         (errors.Rejected, InvalidInput),
     )
     try:
-        client = transport.client(reference.domain)
-        try:
-            yield client
-        finally:
-            client.close()
+        yield transport.client(reference)
     except errors.RegistryError as error:
         ours = next((ours for theirs, ours in categories if isinstance(error, theirs)), Unavailable)
         raise ours(error.message, hint=error.hint) from error
