@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from registry_client.credentials import Credentials, NoCredentials
@@ -28,6 +28,7 @@ class RegistryOptions:
     insecure: frozenset[str] = frozenset()
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
     certificates: str = ""
+    ca_bundle: str = ""  # authorities for all hosts, beside the system's
     timeout: float = 60.0
     attempts: int = 5
 
@@ -77,8 +78,12 @@ class Clients:
         )
 
     def _tls(self, host: str) -> Tls | None:
-        directory = os.path.join(self._options.certificates, host) if self._options.certificates else ""
-        return tls_from_directory(directory) if directory else None
+        options = self._options
+        found = tls_from_directory(os.path.join(options.certificates, host)) if options.certificates else None
+        if options.ca_bundle:
+            found = found or Tls()
+            found = replace(found, authorities=(options.ca_bundle, *found.authorities))
+        return found
 
     def close(self) -> None:
         with self._lock:

@@ -47,7 +47,7 @@ def endpoint_for(
     """The endpoint of the registry named `host` in references."""
     if plain_http is True:
         scheme = "http"
-    elif plain_http is None and (insecure or (is_loopback(host) and tls is None)):
+    elif plain_http is None and (insecure or is_loopback(host)):
         scheme = ""
     else:
         scheme = "https"
