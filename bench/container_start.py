@@ -21,7 +21,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from runtime.linux import mounts
 from runtime.sandbox import defaults, seccomp
+from runtime.sandbox.isolate import private_mounts
 from runtime.sandbox.plan import Json, Plan, RootFs
 from runtime.sandbox.spawner import Spawner
 
@@ -45,6 +47,13 @@ def configuration() -> Json:
         "cpu": {"shares": 512},
     }
     return config
+
+
+def hide_hybrid_cgroups() -> None:
+    """crun refuses v1 hosts that also mount a cgroup2 tree with controllers; here both sides see a plain v1 host."""
+    private_mounts()
+    while os.path.ismount("/sys/fs/cgroup/unified"):
+        mounts.umount("/sys/fs/cgroup/unified", mounts.MNT_DETACH)
 
 
 class Native:
@@ -117,6 +126,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pipe-bench-") as name:
         directory = Path(name)
         make_root(directory / "lower")
+        hide_hybrid_cgroups()
         native = Native(directory)
         peer = Runtime(directory, options.runtime)
         with native.spawner:

@@ -111,7 +111,7 @@ def capability_sets(names: list[str] | tuple[str, ...] = CAPABILITIES) -> Json:
 def config(args: list[str], *, env: list[str] | None = None, hostname: str = "", cwd: str = "/") -> Json:
     """A whole OCI configuration with all defaults, to be changed by the caller."""
     configuration: Json = {
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.0.2",
         "process": {
             "args": list(args),
             "env": [PATH] if env is None else list(env),

@@ -157,12 +157,12 @@ def _compile(library: Any, resolved: Json) -> bytes:
         if _number(library, name) is None and name in _NEW_CALLS:
             _add(library, program, action, _NEW_CALLS[name], arguments)
     if default == library.ERRNO(1):
-        for number in range(_FIRST_UNKNOWN, _LAST_UNKNOWN + 1):
-            program.add_rule(library.ERRNO(_ENOSYS), number)
+        for unknown in range(_FIRST_UNKNOWN, _LAST_UNKNOWN + 1):
+            program.add_rule(library.ERRNO(_ENOSYS), unknown)
     for architecture in resolved.get("architectures") or ():
-        number = getattr(library.Arch, architecture.removeprefix("SCMP_ARCH_"))
-        if number != library.system_arch():
-            program.add_arch(number)
+        known_as = getattr(library.Arch, architecture.removeprefix("SCMP_ARCH_"))
+        if known_as != library.system_arch():
+            program.add_arch(known_as)
     for action, name, arguments in rules:
         if (number := _number(library, name)) is not None:
             _add(library, program, action, number, arguments)
