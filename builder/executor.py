@@ -75,7 +75,7 @@ class Executor:
     def _run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
         operation = vertex.operation
         if isinstance(operation, Scratch):
-            return RootState(definition="scratch")
+            return RootState(cached=True, definition="scratch")
         if isinstance(operation, ImageSource):
             return self._sources.image(operation)
         if isinstance(operation, SOURCES):

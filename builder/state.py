@@ -6,9 +6,8 @@ pool. `RootState.chain()` waits for that, `snapshot()` never does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.operations.selection import Tree
@@ -17,7 +16,7 @@ from registry_client.oci.digest import Digest, chain_ids
 
 if TYPE_CHECKING:
     from builder.digests import Memory
-    from runtime.images.images import Image
+    from runtime.images.image import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class RootState:
         cached: bool = False,
         definition: str = "",
     ) -> None:
-        self.image = image if parent is None else parent.image
+        self.image: Image | None = image if parent is None else parent.image
         self._unpack, self._parent, self._snapshot, self._made = unpack, parent, snapshot, made
         self.cached = cached
         self.definition = definition  # what locks are named after: known before anything ran
@@ -59,6 +58,11 @@ class RootState:
     def made(self) -> Made | None:
         """The layer of this very step (waits for its hash); None for a base or where no layer was needed."""
         return self._made.result() if isinstance(self._made, Task) else self._made
+
+    def wait(self) -> None:
+        """Until its hash is known or has failed; what uses the store must not outlive the build."""
+        if isinstance(self._made, Task):
+            self._made.error()
 
     def chain(self) -> str:
         """The chain id, "" for the empty root."""
@@ -90,13 +94,7 @@ class FilesState:
 
     tree: Tree
     memory: Memory
-    identity: str  # what tells two directories apart while they are in use; no part of a key
-    definition: str = ""
-    source_epoch: int | None = field(default=None)
-
-    @contextmanager
-    def opened(self) -> Iterator[Tree]:
-        yield self.tree
+    definition: str  # what tells two directories apart while they are in use; no part of a key
 
 
 State = RootState | FilesState

@@ -1,0 +1,336 @@
+"""Build an image: the context, the graph, its solution, the config, the outputs.
+
+This module only puts the parts in order. One deciding thread per build (the caller's) waits in the solver; steps run in
+the pool `step`, hashes in the pool `hash`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, BinaryIO
+
+from builder.cache import Cache
+from builder.context import Context, ContextOpener
+from builder.executor import Executor
+from builder.graph import ImageSource, InlineSource, LocalSource, Scratch, StageGraph, Vertex
+from builder.keys import Surroundings
+from builder.operations.step import Setting
+from builder.pools import Pool
+from builder.request import BuildRequest, BuildResult, BuildWarning
+from builder.result import image_config
+from builder.solver import Solver, reachable
+from builder.sources import BuildSources
+from builder.state import RootState, State
+from builder.workshop import Facilities, Workshop
+from registry_client.oci.digest import Digest, digest_of
+from registry_client.oci.platform import Platform
+from runtime.cancel import Cancel
+from runtime.errors import Cancelled, InvalidInput, StepFailed
+from runtime.events import Emit, Finished, Outcome, Started, Warned, ignore
+from runtime.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.lower import BaseWanted, LowerOptions, ResolvedBase
+    from runtime.images.image import Image
+    from runtime.images.images import Images
+    from runtime.networks.networks import Networks
+    from runtime.sandbox.spawner import Spawner
+
+BUILD_HOSTNAME = "buildkitsandbox"
+_QUIET = (Scratch, LocalSource, InlineSource)  # sources nobody needs to read about
+
+
+class Builder:
+    """Builds into one store. One object may run several builds at once, each from its own thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        networks: Networks | None,
+        spawner: Spawner | None,
+        emit: Emit = ignore,
+        cancel: Cancel | None = None,
+        *,
+        jobs: int = 4,
+        stdin: BinaryIO | None = None,
+    ) -> None:
+        self.store, self.images = store, images
+        self._networks, self._spawner = networks, spawner
+        self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
+
+    def build(self, request: BuildRequest) -> BuildResult:
+        """Build what is asked, tag it, write the outputs."""
+        cancel = Cancel()
+        with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
+            return _Build(self, request, cancel, stack).result()
+
+
+class _Build:
+    """One build on its way."""
+
+    def __init__(self, owner: Builder, request: BuildRequest, cancel: Cancel, stack: ExitStack) -> None:
+        self._owner, self._request, self._cancel, self._stack = owner, request, cancel, stack
+        self._store, self._images, self._emit = owner.store, owner.images, owner._emit
+        self._cache = Cache(owner.store)
+        self._warnings: list[BuildWarning] = []
+        self._workshop = stack.enter_context(
+            Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
+        )
+
+    def _facilities(self) -> Facilities:
+        request = self._request
+        return Facilities(
+            secrets=request.secrets,
+            ssh=request.ssh,
+            extra_hosts=request.add_hosts,
+            network=request.network,
+            limits=request.limits,
+            rlimits=request.rlimits,
+            cgroup_parent=request.cgroup_parent,
+            allow=request.allow | ({"network.host"} if request.network == "host" else set()),
+            cache_namespace="",
+        )
+
+    def _setting(self) -> Setting:
+        request = self._request
+        epoch = request.epoch
+        if epoch is None and (text := request.build_args.get("SOURCE_DATE_EPOCH")):
+            epoch = parse_epoch(text)
+        rewrite = request.rewrite_timestamp or any(out.rewrite_timestamp for out in request.outputs)
+        if rewrite and epoch is None:
+            raise InvalidInput("rewrite-timestamp needs a time", hint="set SOURCE_DATE_EPOCH")
+        return Setting(
+            surroundings=Surroundings(
+                hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", BUILD_HOSTNAME),
+                host_names=tuple(name for name, _ in request.add_hosts),
+                rlimits=tuple(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.rlimits),
+                cgroup_parent=request.cgroup_parent,
+                rewrite_epoch=epoch if rewrite else None,
+            ),
+            epoch=epoch,
+            rewrite=rewrite,
+            cancel=self._cancel,
+            emit=self._emit,
+        )
+
+    def result(self) -> BuildResult:
+        setting = self._setting()
+        context = self._open_context(setting)
+        pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
+        hashing = self._stack.enter_context(Pool("hash", 2))
+        made: list[tuple[Image, bool]] = []
+        for platform in self._request.platforms or (None,):
+            made.append(self._build_platform(context, setting, platform, pool, hashing))
+        self._cache.note_use()
+        from builder.export import export
+
+        images = [image for image, _ in made]
+        result = BuildResult(
+            image_id=images[0].id,
+            warnings=tuple(self._warnings),
+            cached=all(cached for _, cached in made),
+            images=tuple(image.id for image in images),
+        )
+        return export(self._store, self._images, self._request, images, result, setting, self._emit)
+
+    def _open_context(self, setting: Setting) -> Context:
+        def new_directory() -> str:
+            path = self._workshop.new_name("context")
+            os.mkdir(path)
+            return path
+
+        def fetch(url: str) -> str:
+            from builder.operations.remotes import fetch_context
+
+            return fetch_context(self._store, setting, self._workshop, url)
+
+        stdin = self._owner._stdin or sys.stdin.buffer
+        return ContextOpener(self._request, stdin, new_directory, fetch).open()
+
+    # --- one platform ---------------------------------------------------------------------------------------------
+
+    def _build_platform(
+        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
+    ) -> tuple[Image, bool]:
+        from builder.dockerfile import parse_dockerfile
+        from builder.lower import lower, unused_arguments
+
+        options = self._options(platform, setting)
+        dockerfile = parse_dockerfile(context.text, context.name)
+        sources = BuildSources(
+            self._store, self._images, self._workshop, setting, context, self._local_contexts()
+        )
+        configs = self._resolve_bases(dockerfile, options, sources)
+        graph = lower(dockerfile, options, configs)
+        for name in unused_arguments(dockerfile, options):
+            self._warn(f"build argument {name} was not consumed")
+        states = self._solve(graph, sources, setting, pool, hashing)
+        sources.save()
+        return self._finish(graph, states, setting)
+
+    def _options(self, platform: Platform | None, setting: Setting) -> LowerOptions:
+        from builder.lower import LowerOptions
+
+        request = self._request
+        build_args = dict(request.build_args)
+        if setting.epoch is not None:
+            build_args.setdefault("SOURCE_DATE_EPOCH", str(setting.epoch))
+        return LowerOptions(
+            target=request.target,
+            build_args=build_args,
+            platform=platform,
+            contexts=request.build_contexts,
+            labels=request.labels,
+            no_cache=request.no_cache,
+            no_cache_filter=request.no_cache_filter,
+            network=request.network,
+            multi_platform=len(request.platforms) > 1,
+        )
+
+    def _local_contexts(self) -> Mapping[str, str]:
+        return self._request.build_contexts
+
+    def _resolve_bases(
+        self, dockerfile: object, options: LowerOptions, sources: BuildSources
+    ) -> Mapping[BaseWanted, ResolvedBase]:
+        """Resolve the images the target needs, and those that ONBUILD triggers of these bring in."""
+        from builder.lower import ResolvedBase, bases
+
+        known: dict[BaseWanted, ResolvedBase] = {}
+        while missing := [each for each in bases(dockerfile, options, known) if each not in known]:  # type: ignore[arg-type]
+            for wanted in missing:
+                image = self._resolve(wanted, options)
+                digest = image.manifest_digest or image.id
+                known[wanted] = ResolvedBase(digest, image.config)
+                sources.know_base(wanted.reference, str(wanted.platform), image)
+        return known
+
+    def _resolve(self, wanted: BaseWanted, options: LowerOptions) -> Image:
+        from runtime.errors import PipeError
+
+        reference = wanted.reference
+        try:
+            if reference.startswith("oci-layout://"):
+                from builder.operations.layouts import load_layout
+
+                return load_layout(self._images, reference, wanted.platform)
+            pull = {"auto": "missing"}.get(self._request.pull, self._request.pull)
+            platform = wanted.platform if options.platform or pull != "missing" else None
+            local = self._images.find(reference) if platform is None and pull == "missing" else None
+            return local or self._images.resolve(
+                reference,
+                platform=wanted.platform,
+                pull=pull,
+                cancel=self._cancel,  # type: ignore[arg-type]
+            )
+        except PipeError as error:
+            if error.span is None:
+                error.span = wanted.span
+            raise
+
+    def _solve(
+        self, graph: StageGraph, sources: BuildSources, setting: Setting, pool: Pool, hashing: Pool
+    ) -> Mapping[Digest, State]:
+        order = reachable([graph.root])
+        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
+
+        def node_of(vertex: Vertex) -> str:
+            return f"{self._request.node}/{numbers[vertex.digest]}"
+
+        executor = Executor(self._store, self._cache, sources, self._workshop, setting, hashing, node_of)
+        watcher = _Teller(self._emit, self._request.node, node_of)
+        solver: Solver[State] = Solver(executor.run, pool, self._cancel, watcher)
+        try:
+            solver.solve([graph.root])
+        finally:
+            for state in solver.states.values():
+                if isinstance(state, RootState):
+                    state.wait()
+        return solver.states
+
+    def _finish(
+        self, graph: StageGraph, states: Mapping[Digest, State], setting: Setting
+    ) -> tuple[Image, bool]:
+        root = states[graph.root.digest]
+        assert isinstance(root, RootState)
+        config = image_config(graph, states, setting.epoch)
+        image = self._images.records.get(digest_of(config))
+        if image is None or not self._is_whole(root):
+            image = self._images.add_built(config, self._layers(root))
+        cached = all(state.cached for state in states.values() if isinstance(state, RootState))
+        return image, cached
+
+    def _is_whole(self, root: RootState) -> bool:
+        """The image is known, and what it is made of is here (and leased to us now)."""
+        layers = root.layers()
+        return not layers or self._store.snapshots.find(layers[-1].snapshot) is not None
+
+    def _layers(self, root: RootState) -> list[tuple[Digest, str]]:
+        """Every layer with the snapshot it led to, the base's included."""
+        found: list[tuple[Digest, str]] = []
+        if root.image is not None and root.image.config.diff_ids:
+            self._images.snapshot(root.image, self._cancel)
+            found.extend(self._base_layers(root.image.config.diff_ids))
+        found.extend((layer.diff_id, layer.snapshot) for layer in root.layers())
+        return found
+
+    def _base_layers(self, diff_ids: tuple[Digest, ...]) -> list[tuple[Digest, str]]:
+        from registry_client.oci.digest import chain_ids
+
+        layers = []
+        for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True):
+            snapshot = self._store.snapshots.by_chain(chain)
+            assert snapshot is not None, "an unpacked image has a snapshot for each of its layers"
+            layers.append((diff_id, snapshot.id))
+        return layers
+
+    def _warn(self, message: str) -> None:
+        self._warnings.append(BuildWarning(message))
+        self._emit(Warned(node=self._request.node, message=message))
+
+
+class _Teller:
+    """Turns what the solver does into events."""
+
+    def __init__(self, emit: Emit, parent: str, node_of: Callable[[Vertex], str]) -> None:
+        self._emit, self._parent, self._node_of = emit, parent, node_of
+
+    def _is_told(self, vertex: Vertex) -> bool:
+        return not isinstance(vertex.operation, _QUIET)
+
+    def started(self, vertex: Vertex) -> None:
+        if self._is_told(vertex):
+            self._emit(Started(node=self._node_of(vertex), name=vertex.label, parent=self._parent))
+
+    def finished(self, vertex: Vertex, state: State) -> None:
+        if not self._is_told(vertex):
+            return
+        cached = (
+            isinstance(state, RootState) and state.cached and not isinstance(vertex.operation, ImageSource)
+        )
+        outcome = Outcome.CACHED if cached else Outcome.DONE
+        self._emit(Finished(node=self._node_of(vertex), outcome=outcome))
+
+    def failed(self, vertex: Vertex, error: BaseException) -> None:
+        if not self._is_told(vertex):
+            return
+        outcome = Outcome.ERROR
+        if isinstance(error, StepFailed):
+            outcome = Outcome.FAILED
+        elif isinstance(error, Cancelled):
+            outcome = Outcome.CANCELLED
+        self._emit(Finished(node=self._node_of(vertex), outcome=outcome, error=str(error)))
+
+
+def parse_epoch(text: str) -> int:
+    """SOURCE_DATE_EPOCH: seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
+    if not (text.isascii() and text.isdigit()):
+        raise InvalidInput(f"SOURCE_DATE_EPOCH is {text!r}", hint="want seconds since 1970")
+    return int(text)
+
+
+__all__ = ["BuildRequest", "BuildResult", "Builder", "parse_epoch"]

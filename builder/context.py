@@ -1,0 +1,212 @@
+"""Where the files and the Dockerfile of a build come from: a directory, standard input, git or http (A-93, A-84).
+
+Everything ends as a directory with its ignore patterns. What was downloaded or read from standard input is unpacked
+into the build's scratch directory, with the same care as any foreign archive.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from builder.operations.selection import Ignoring, Tree
+from builder.request import BuildRequest
+from runtime.errors import InvalidInput, NotFound
+
+DOCKERFILE_LIMIT = 16 << 20
+IGNORE_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`name` is what people call the Dockerfile; `lasting` is False for a directory that goes with the build."""
+
+    tree: Tree
+    text: bytes
+    name: str
+    lasting: bool = True
+
+
+class ContextOpener:
+    """Opens the context of one build. `fetch` brings a remote to a directory; `new_directory` makes one in the scratch."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        stdin: BinaryIO | None,
+        new_directory: Callable[[], str],
+        fetch: Callable[[str], str],
+    ) -> None:
+        self._request, self._stdin = request, stdin
+        self._new_directory, self._fetch = new_directory, fetch
+
+    def open(self) -> Context:
+        context = self._request.context
+        if context == "-":
+            return self._from_stdin()
+        if is_remote(context):
+            return self._from_remote(context)
+        return self._from_directory(context)
+
+    # --- a directory ----------------------------------------------------------------------------------------------
+
+    def _from_directory(self, path: str) -> Context:
+        check_directory(path)
+        directory = os.path.realpath(path)
+        given = self._given_text()
+        if given is not None:
+            text, name = given
+            return Context(Tree(directory, ignore=read_ignore(directory, "")), text, name)
+        place, name = self._find_dockerfile(directory)
+        text = read_limited(place, DOCKERFILE_LIMIT)
+        return Context(Tree(directory, ignore=read_ignore(directory, place)), text, name)
+
+    def _find_dockerfile(self, directory: str) -> tuple[str, str]:
+        wanted = self._request.dockerfile
+        if wanted is None:
+            for name in ("Dockerfile", "dockerfile"):
+                place = os.path.join(directory, name)
+                if os.path.isfile(place):
+                    return place, _shown(place)
+            raise NotFound(f"no Dockerfile in {self._request.context}", hint="name another file with -f")
+        # Relative to where we are, as every other path on a command line; else to the context.
+        for place in (wanted, os.path.join(directory, wanted)):
+            if os.path.isfile(place):
+                return place, _shown(place)
+        raise NotFound(
+            f"no Dockerfile at {wanted}", hint="the path of -f is relative to the working directory"
+        )
+
+    def _given_text(self) -> tuple[bytes, str] | None:
+        if self._request.dockerfile_text is not None:
+            return self._request.dockerfile_text, self._request.dockerfile or "Dockerfile"
+        if self._request.dockerfile == "-":
+            return self._read_stdin().read(DOCKERFILE_LIMIT), "-"
+        return None
+
+    # --- standard input -------------------------------------------------------------------------------------------
+
+    def _read_stdin(self) -> BinaryIO:
+        if self._stdin is None:
+            raise InvalidInput("`-` needs standard input, which this build has not")
+        return self._stdin
+
+    def _from_stdin(self) -> Context:
+        """A tar is the context, anything else is the Dockerfile of an empty one."""
+        if self._request.dockerfile == "-":
+            raise InvalidInput("context and Dockerfile cannot both be standard input")
+        path = os.path.join(self._new_directory(), "stdin")
+        with open(path, "wb") as file:
+            stdin = self._read_stdin()
+            while data := stdin.read(1 << 20):
+                file.write(data)
+        return self._from_file(path, "standard input")
+
+    def _from_file(self, path: str, what: str) -> Context:
+        directory = self._new_directory()
+        if not is_tar(path):
+            if os.path.getsize(path) == 0:
+                raise InvalidInput(f"{what} is empty: neither a Dockerfile nor an archive")
+            return Context(Tree(directory), read_limited(path, DOCKERFILE_LIMIT), "Dockerfile", False)
+        from builder.operations.archive import unpack
+        from builder.operations.roots import Root
+        from builder.operations.step import Setting
+
+        unpack(path, Root(directory), "", Setting(), owner=None)
+        return self._inside(directory, ignoring=True)
+
+    def _inside(self, directory: str, *, ignoring: bool) -> Context:
+        given = self._given_text()
+        if given is None:
+            place = self._dockerfile_inside(directory)
+            given = read_limited(place, DOCKERFILE_LIMIT), os.path.relpath(place, directory)
+        else:
+            place = ""
+        ignore = read_ignore(directory, place) if ignoring else None
+        return Context(Tree(directory, ignore=ignore), given[0], given[1], False)
+
+    def _dockerfile_inside(self, directory: str) -> str:
+        """Confined: the archive may hold links."""
+        from builder.operations.roots import Root
+
+        root = Root(directory)
+        names = [self._request.dockerfile] if self._request.dockerfile else ["Dockerfile", "dockerfile"]
+        for name in names:
+            place = root.locate(root.resolve(name))
+            if place is not None and os.path.isfile(place):
+                return place
+        raise NotFound(f"no {names[0]} in the context")
+
+    # --- remotes --------------------------------------------------------------------------------------------------
+
+    def _from_remote(self, url: str) -> Context:
+        place = self._fetch(url)
+        if os.path.isdir(place):
+            return self._inside(place, ignoring=False)
+        return self._from_file(place, url)
+
+
+def is_remote(text: str) -> bool:
+    """A URL or a git address, as opposed to a path."""
+    if text.startswith(("/", ".")) or os.path.exists(text):
+        return False
+    from builder.lower.remotes import remote_source
+
+    try:
+        return remote_source(text) is not None
+    except ValueError as error:
+        raise InvalidInput(f"build context {text}: {error}") from error
+
+
+def is_tar(path: str) -> bool:
+    from builder.operations.archive import opened_tar
+
+    try:
+        with opened_tar(path) as archive:
+            archive.next()
+    except (tarfile.TarError, EOFError, OSError):
+        return False
+    return os.path.getsize(path) > 0
+
+
+def check_directory(path: str) -> None:
+    if os.path.isdir(path):
+        return
+    if os.path.exists(path):
+        raise InvalidInput(f"build context {path} is not a directory", hint="name the Dockerfile with -f")
+    raise NotFound(f"build context {path} does not exist")
+
+
+def read_ignore(directory: str, dockerfile: str) -> Ignoring | None:
+    """The patterns beside the Dockerfile, else the context's own (A-84); None when there are none."""
+    for place in (
+        f"{dockerfile}.dockerignore" if dockerfile else "",
+        os.path.join(directory, ".dockerignore"),
+    ):
+        if place and os.path.isfile(place):
+            from builder.ignore import Patterns
+
+            text = read_limited(place, IGNORE_LIMIT).decode("utf-8", "surrogateescape")
+            patterns: Ignoring = Patterns.parse(text)
+            return patterns
+    return None
+
+
+def read_limited(path: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > limit:
+        raise InvalidInput(f"{path} is larger than {limit >> 20} MiB")
+    return data
+
+
+def _shown(path: str) -> str:
+    """The path as the user would write it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,85 @@
+"""What a build is asked for, and what it answers. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from registry_client.oci.digest import Digest
+from registry_client.oci.platform import Platform
+from runtime.containers.spec import Limits, Rlimit
+from runtime.spans import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputWanted:
+    """One `--output`. `type` is image, registry, oci, docker, local or tar; `dest` "-" is standard output."""
+
+    type: str
+    dest: str = ""
+    name: str = ""
+    compression: str = "gzip"
+    rewrite_timestamp: bool = False
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """`context` is a directory, `-`, a git or http URL. Secrets are values; ssh values are paths of agent sockets."""
+
+    context: str = "."
+    dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
+    dockerfile_text: bytes | None = None  # the text itself, wherever it came from
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    no_cache: bool = False
+    no_cache_filter: frozenset[str] = frozenset()
+    pull: str = (
+        "auto"  # auto: ask the registry, use what is here when it does not answer; always; missing; never
+    )
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
+    ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    network: str = "default"
+    outputs: tuple[OutputWanted, ...] = ()
+    build_contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    epoch: int | None = None
+    rewrite_timestamp: bool = False
+    add_hosts: tuple[tuple[str, str], ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    rlimits: tuple[Rlimit, ...] = ()
+    cgroup_parent: str = ""
+    allow: frozenset[str] = frozenset()
+    node: str = "build"  # the name of this build in the event stream
+
+
+@dataclass(frozen=True, slots=True)
+class OutputMade:
+    """Where an output went, and what it is known by there."""
+
+    type: str
+    dest: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildWarning:
+    message: str
+    span: Span | None = None
+    rule: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """`cached` is True when no step had to be run."""
+
+    image_id: Digest
+    tags: tuple[str, ...] = ()
+    manifest_digest: Digest | None = None
+    outputs: tuple[OutputMade, ...] = ()
+    warnings: tuple[BuildWarning, ...] = ()
+    cached: bool = False
+    images: tuple[Digest, ...] = ()  # one for each platform
