@@ -16,11 +16,11 @@ from builder.dockerfile.parser import assemble
 from builder.dockerfile.reader import read_nodes
 
 
-def describe_file(path: Path) -> dict[str, Any]:
+def describe(name: str, text: bytes) -> dict[str, Any]:
     """What the parser makes of one file; mistakes are part of the answer."""
-    record: dict[str, Any] = {"file": path.name}
+    record: dict[str, Any] = {"file": name}
     try:
-        reading = read_nodes(path.read_bytes(), path.name)
+        reading = read_nodes(text, name)
     except DockerfileError as error:
         return {**record, "error": error.message, "line": error.span.line if error.span else 0}
     record["ast"] = [describe_node(node) for node in reading.nodes]
@@ -74,7 +74,9 @@ def _describe_heredoc(heredoc: Heredoc) -> dict[str, Any]:
 
 def main(paths: list[str]) -> int:
     for path in paths:
-        sys.stdout.write(json.dumps(describe_file(Path(path)), sort_keys=True) + "\n")
+        sys.stdout.write(
+            json.dumps(describe(Path(path).name, Path(path).read_bytes()), sort_keys=True) + "\n"
+        )
     return 0
 
 
