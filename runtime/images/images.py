@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from registry_client.oci.config import ContainerConfig
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, parse_digest
 from registry_client.oci.manifest import Manifest
@@ -24,6 +25,9 @@ from runtime.images.records import ImageRecords
 from runtime.images.transport import NoTransport, Transport
 from runtime.images.unpack import Unpacker
 from runtime.store import Store
+
+if TYPE_CHECKING:
+    from runtime.images.prune import Wanted
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -153,6 +157,35 @@ class Images:
         self.announce(image_id, "load")
         return self.get(image_id)
 
+    def import_root(
+        self, stream: BinaryIO, *, config: ContainerConfig | None = None, comment: str = "", created: str = ""
+    ) -> Image:
+        """Make an image of one layer from the tar of a root file system, compressed or not."""
+        from runtime.images.root_in import import_root
+
+        return import_root(self, stream, config or ContainerConfig(), comment, created)
+
+    def save(
+        self, names: Iterable[str], out: BinaryIO, *, docker: bool = True, compression: str = "gzip"
+    ) -> None:
+        """Write images as an archive: an OCI layout, with `docker` also in docker save's form."""
+        from runtime.images.archive_out import Saved, write_archive
+
+        by_image: dict[Digest, Saved] = {}
+        for name in names:
+            image, reference = self.get(name), self._saved_name(name)
+            before = by_image.get(image.id)
+            known = before.references if before else ()
+            manifest = before.manifest if before else self.manifest(image, compression)
+            by_image[image.id] = Saved(image, manifest, tuple(dict.fromkeys((*known, *reference))))
+        write_archive(self, by_image.values(), out, docker=docker)
+
+    def _saved_name(self, name: str) -> tuple[Reference, ...]:
+        """The name an image is saved under: none when it was named by id or digest."""
+        if _has_digest(name) or self._find_named(name) is None:
+            return ()
+        return (parse_reference(name).or_latest(),)
+
     # --- naming and removing --------------------------------------------------------------------------------------
 
     def tag(self, image_id: str, reference: str) -> Reference:
@@ -179,6 +212,12 @@ class Images:
                 f"image {image.short_id} has {len(image.tags)} names",
                 hint="remove them by name, or use --force",
             )
+        last_name = len(image.tags) <= 1 or not by_name
+        if last_name and image.id in self.used() and not force:
+            raise Conflict(
+                f"image {image.short_id} is used by a container",
+                hint="remove the container, or use --force to take only the name away",
+            )
         going = [str(_reference(name).or_latest())] if by_name and not _has_digest(name) else list(image.tags)
         with self.store.db.transaction():
             for tag in going:
@@ -188,6 +227,18 @@ class Images:
         self.announce(image.id, "delete" if last else "untag")
         untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
         return (*untagged, Deleted(image.id)) if last else tuple(untagged)
+
+    def used(self) -> set[str]:
+        """Ids of images that containers or others need."""
+        from runtime.images.prune import used_images
+
+        return used_images(self)
+
+    def prune(self, wanted: Wanted | None = None) -> tuple[Removed, ...]:
+        """Remove images nobody needs: dangling ones, or what `wanted` says. Their files go with the next collection."""
+        from runtime.images.prune import Wanted, prune
+
+        return prune(self, wanted or Wanted())
 
     # --- registries -----------------------------------------------------------------------------------------------
 

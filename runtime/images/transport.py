@@ -5,6 +5,7 @@ The real client is `registry_client`'s. It imports an HTTP library, so it is imp
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -74,7 +75,9 @@ class RegistryTransport:
         from registry_client.clients import Clients, RegistryOptions
         from registry_client.credentials import DockerConfig, NoCredentials
 
-        credentials = DockerConfig(self._docker_config) if self._docker_config else NoCredentials()
+        # The setting is the directory, as DOCKER_CONFIG is.
+        path = os.path.join(self._docker_config, "config.json")
+        credentials = DockerConfig(path) if self._docker_config else NoCredentials()
         options = RegistryOptions(insecure=frozenset(self._insecure), ca_bundle=self._ca_bundle or "")
         return Clients(credentials, options)
 

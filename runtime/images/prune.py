@@ -1,0 +1,62 @@
+"""Which images nobody needs: dangling ones (no name), or with `everything` all that no container uses (D-37)."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from runtime.images.image import Image, Removed
+from runtime.store.collect import roots
+
+if TYPE_CHECKING:
+    from runtime.images.images import Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Only images that fit all of this are pruned. `until` is a time; labels are `name` or `name=value`, may have `*`."""
+
+    everything: bool = False
+    until: float = 0.0
+    labels: tuple[str, ...] = ()
+    not_labels: tuple[str, ...] = ()
+
+    def fits(self, image: Image) -> bool:
+        if image.tags and not self.everything:
+            return False
+        if self.until and created_seconds(image) >= self.until:
+            return False
+        has = [_has_label(image, label) for label in self.labels]
+        return all(has) and not any(_has_label(image, label) for label in self.not_labels)
+
+
+def prune(images: Images, wanted: Wanted) -> tuple[Removed, ...]:
+    """Remove them; their files go with the next collection."""
+    used = images.used()
+    removed: list[Removed] = []
+    for image in images.list():
+        if image.id not in used and wanted.fits(image):
+            removed.extend(images.remove(image.id, force=True))
+    return tuple(removed)
+
+
+def used_images(images: Images) -> set[str]:
+    """Images that containers or other rooms need, or somebody holds."""
+    with images.store.db.transaction() as connection:
+        return roots(connection, "image") | images.store.leases.held("image")
+
+
+def created_seconds(image: Image) -> float:
+    """The image's own time of creation; 0 when it has none."""
+    try:
+        return datetime.fromisoformat(image.created.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _has_label(image: Image, wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    found = image.config.config.labels.get(name)
+    return found is not None and (not equals or fnmatch.fnmatchcase(found, value))
