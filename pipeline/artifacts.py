@@ -197,7 +197,7 @@ def as_tar(store: ArtifactStore, artifacts: tuple[Artifact, ...]) -> BinaryIO:
     """A tar of the artifacts relative to `/`, to hand them to another stage."""
     import tempfile
 
-    file = tempfile.TemporaryFile()
+    file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for artifact in sorted(artifacts, key=lambda a: a.path):
             info = tarfile.TarInfo(artifact.path.lstrip("/"))
