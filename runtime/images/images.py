@@ -27,6 +27,7 @@ from runtime.images.unpack import Unpacker
 from runtime.store import Store
 
 if TYPE_CHECKING:
+    from runtime.images.inspect import Step
     from runtime.images.prune import Wanted
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
@@ -186,6 +187,12 @@ class Images:
             return ()
         return (parse_reference(name).or_latest(),)
 
+    def history(self, image: Image) -> tuple[Step, ...]:
+        """How the image was made, last step first."""
+        from runtime.images.inspect import history
+
+        return history(self, image)
+
     # --- naming and removing --------------------------------------------------------------------------------------
 
     def tag(self, image_id: str, reference: str) -> Reference:
@@ -212,27 +219,27 @@ class Images:
                 f"image {image.short_id} has {len(image.tags)} names",
                 hint="remove them by name, or use --force",
             )
-        last_name = len(image.tags) <= 1 or not by_name
-        if last_name and image.id in self.used() and not force:
-            raise Conflict(
-                f"image {image.short_id} is used by a container",
-                hint="remove the container, or use --force to take only the name away",
-            )
         going = [str(_reference(name).or_latest())] if by_name and not _has_digest(name) else list(image.tags)
+        users = self.users(image.id) if set(image.tags) <= set(going) else ()
+        if users and not force:
+            raise Conflict(
+                f"image {image.short_id} is used by {' and '.join(users)}",
+                hint="remove that first, or use --force to take only the name away",
+            )
         with self.store.db.transaction():
             for tag in going:
                 self.records.remove_tag(tag)
-            if last := not self.records.tags_of(image.id):
+            if last := not self.records.tags_of(image.id) and not users:
                 self.records.remove(image.id)
         self.announce(image.id, "delete" if last else "untag")
         untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
         return (*untagged, Deleted(image.id)) if last else tuple(untagged)
 
-    def used(self) -> set[str]:
-        """Ids of images that containers or others need."""
-        from runtime.images.prune import used_images
+    def users(self, image_id: str) -> tuple[str, ...]:
+        """What else needs an image: containers, the embedded registry …"""
+        from runtime.images.prune import users_of
 
-        return used_images(self)
+        return users_of(self, image_id)
 
     def prune(self, wanted: Wanted | None = None) -> tuple[Removed, ...]:
         """Remove images nobody needs: dangling ones, or what `wanted` says. Their files go with the next collection."""

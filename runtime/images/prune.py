@@ -8,10 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from runtime.images.image import Image, Removed
-from runtime.store.collect import roots
+from runtime.store.collect import root_views, roots
 
 if TYPE_CHECKING:
     from runtime.images.images import Images
+
+
+_USERS = {"roots_containers": "a container", "roots_registry": "the embedded registry"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +37,24 @@ class Wanted:
 
 def prune(images: Images, wanted: Wanted) -> tuple[Removed, ...]:
     """Remove them; their files go with the next collection."""
-    used = images.used()
     removed: list[Removed] = []
     for image in images.list():
-        if image.id not in used and wanted.fits(image):
+        if wanted.fits(image) and not users_of(images, image.id):
             removed.extend(images.remove(image.id, force=True))
     return tuple(removed)
 
 
-def used_images(images: Images) -> set[str]:
-    """Images that containers or other rooms need, or somebody holds."""
+def users_of(images: Images, image_id: str) -> tuple[str, ...]:
+    """Which rooms' root views name the image, in words for people; leases of living processes count too."""
     with images.store.db.transaction() as connection:
-        return roots(connection, "image") | images.store.leases.held("image")
+        found = [
+            _USERS.get(view, f"the {view.removeprefix('roots_')}")
+            for view in root_views(connection)
+            if image_id in roots(connection, "image", [view])
+        ]
+    if image_id in images.store.leases.held("image"):
+        found.append("a running command")
+    return tuple(found)
 
 
 def created_seconds(image: Image) -> float:

@@ -21,6 +21,12 @@ _MEDIA_TYPES = {
     "gzip": media_types.OCI_LAYER_GZIP,
     "zstd": media_types.OCI_LAYER_ZSTD,
 }
+# Of `image_layers l`: the tar's size if the layer is unpacked, else its blob's.
+_LAYER_SIZE = """coalesce(
+    (SELECT nullif(s.size, 0) FROM chains c JOIN snapshots s ON s.id = c.snapshot
+     WHERE c.chain_id = l.chain_id AND s.diff_id = l.diff_id),
+    (SELECT min(size) FROM layers WHERE diff_id = l.diff_id), 0)"""
+_OF_IMAGE = "FROM image_layers l WHERE l.image = ?"
 
 
 class ImageRecords:
@@ -148,12 +154,18 @@ class ImageRecords:
             repo_digests=tuple(f"{each['repository']}@{each['digest']}" for each in manifests),
         )
 
+    def layer_sizes(self, image_id: Digest) -> list[int]:
+        """Bytes of each layer's tar, bottom first; of its blob where it is not unpacked yet."""
+        rows = self._database.read(f"SELECT {_LAYER_SIZE} AS size {_OF_IMAGE} ORDER BY position", (image_id,))
+        return [row["size"] for row in rows]
+
     def _size(self, image_id: Digest) -> int:
-        """Bytes of the layers' tars; of their blobs where they are not unpacked yet."""
-        sql = """SELECT sum(coalesce(
-                   (SELECT nullif(s.size, 0) FROM chains c JOIN snapshots s ON s.id = c.snapshot
-                    WHERE c.chain_id = l.chain_id AND s.diff_id = l.diff_id),
-                   (SELECT min(size) FROM layers WHERE diff_id = l.diff_id), 0)) AS total
-                 FROM image_layers l WHERE l.image = ?"""
-        row = self._database.one(sql, (image_id,))
+        row = self._database.one(f"SELECT sum({_LAYER_SIZE}) AS total {_OF_IMAGE}", (image_id,))
         return (row["total"] if row else 0) or 0
+
+    def last_tagged(self, image_id: Digest) -> str:
+        """When the image got its newest name, in RFC 3339; the zero time for an image without one."""
+        row = self._database.one("SELECT max(updated) AS at FROM tags WHERE image = ?", (image_id,))
+        if row is None or row["at"] is None:
+            return "0001-01-01T00:00:00Z"
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["at"]))
