@@ -54,6 +54,7 @@ class Workshop:
         self._stack = ExitStack()
         self._lock = threading.RLock()
         self._skeletons: dict[tuple[Target, ...], str] = {}
+        self._filters: dict[tuple[str, ...], str] = {}
         self._numbers = 0
 
     def __enter__(self) -> Workshop:
@@ -100,7 +101,15 @@ class Workshop:
 
     def seccomp(self, config: dict[str, Any], unconfined: bool) -> str:
         """The compiled system call filter of a step; "" is none."""
-        return ""
+        if unconfined:
+            return ""
+        held = tuple(config["process"]["capabilities"]["bounding"])
+        with self._lock:
+            if held not in self._filters:
+                from runtime.sandbox.seccomp import program
+
+                self._filters[held] = program(os.path.join(self.store.root, "seccomp"), held)
+            return self._filters[held]
 
     # --- network --------------------------------------------------------------------------------------------------
 

@@ -252,7 +252,7 @@ class ExecStep:
             env=self._environment(arrangement.env),
             cwd=operation.cwd or "/",
             user=operation.user,
-            cgroup=f"{facilities.cgroup_parent or '/pipe'}/build-{draft.id}",
+            cgroup=f"{facilities.cgroup_parent.strip('/') or 'pipe'}/build-{draft.id}",
             mounts=arrangement.points,
             network=network,
             hostname=self._setting.surroundings.hostname,

@@ -1,0 +1,241 @@
+"""The flags of `pipe build` as a `BuildRequest`: docker's spelling, strict values (FEATURES B-22). Reads secret files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from builder.request import BuildRequest, OutputWanted
+from registry_client.oci.platform import Platform, parse_platform
+from runtime.containers.spec import Limits, Rlimit
+from runtime.errors import InvalidInput, NotFound, did_you_mean
+
+OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+COMPRESSIONS = ("gzip", "zstd", "uncompressed")
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str], epoch: str) -> BuildRequest:
+    """What the flags ask for."""
+    from builder.build import parse_epoch
+
+    outputs = _outputs(flags)
+    return BuildRequest(
+        context=context,
+        dockerfile=flags["file"],
+        target=flags["target"] or "",
+        build_args=_build_args(flags["build_arg"], env),
+        tags=tuple(flags["tag"]),
+        platforms=_platforms(flags["platform"]),
+        no_cache=flags["no_cache"],
+        no_cache_filter=_comma_words(flags["no_cache_filter"]),
+        pull="always" if flags["pull"] else "auto",
+        secrets=dict(_secret(text, env) for text in flags["secret"]),
+        ssh=dict(_ssh(text, env) for text in flags["ssh"]),
+        labels=_pairs(flags["label"], "--label", default=""),
+        annotations=_pairs(flags["annotation"], "--annotation"),
+        network=_network(flags["network"]),
+        outputs=outputs,
+        build_contexts=_pairs(flags["build_context"], "--build-context"),
+        epoch=parse_epoch(epoch) if epoch else None,
+        rewrite_timestamp=any(output.rewrite_timestamp for output in outputs),
+        add_hosts=tuple(_host(text) for text in flags["add_host"]),
+        limits=_limits(flags),
+        rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
+        cgroup_parent=flags["cgroup_parent"] or "",
+        allow=frozenset(flags["allow"]),
+    )
+
+
+def _comma_words(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(word for text in texts for word in text.split(",") if word)
+
+
+def _pairs(texts: Iterable[str], flag: str, default: str | None = None) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or (not equals and default is None):
+            raise InvalidInput(f"{flag} {text!r} is not NAME=VALUE")
+        found[name] = value if equals else default or ""
+    return found
+
+
+def _build_args(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, str]:
+    """`NAME` alone takes the client's value; one the client has not stays unset."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name:
+            raise InvalidInput(f"--build-arg {text!r} has no name")
+        if equals:
+            found[name] = value
+        elif name in env:
+            found[name] = env[name]
+    return found
+
+
+def _platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
+    found = []
+    for text in texts:
+        for word in filter(None, text.split(",")):
+            try:
+                found.append(parse_platform(word))
+            except ValueError as error:
+                raise InvalidInput(f"--platform: {error}", hint="for example linux/amd64") from error
+    return tuple(dict.fromkeys(found))
+
+
+def fields(text: str, flag: str, known: Iterable[str], alone: str = "") -> dict[str, str]:
+    """`a=b,c=d` (CSV, so values may be quoted); a word without `=` is the field `alone`."""
+    import csv
+
+    found: dict[str, str] = {}
+    names = tuple(known)
+    for word in next(csv.reader([text]), []):
+        name, equals, value = word.partition("=")
+        if not equals and alone and alone not in found:
+            name, value = alone, word
+        elif name not in names:
+            raise InvalidInput(f"{flag} {text!r}: unknown field {name!r}", hint=did_you_mean(name, names))
+        found[name] = value
+    return found
+
+
+def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
+    given = fields(text, "--secret", ("id", "src", "source", "env", "type"))
+    name = given.get("id", "")
+    source, variable = given.get("src") or given.get("source") or "", given.get("env", "")
+    if not name:
+        raise InvalidInput("--secret needs an id", hint="for example --secret id=token,src=token.txt")
+    if not source and not variable:
+        # As docker: the variable of that name, else the file of that name.
+        variable, source = (name, "") if name in env else ("", name)
+    if variable:
+        if variable not in env:
+            raise NotFound(f"secret {name!r}: the environment has no {variable}")
+        return name, env[variable].encode("utf-8", "surrogateescape")
+    try:
+        with open(source, "rb") as file:
+            return name, file.read()
+    except OSError as error:
+        raise NotFound(f"secret {name!r}: cannot read {source}: {error.strerror}") from error
+
+
+def _ssh(text: str, env: Mapping[str, str]) -> tuple[str, str]:
+    name, _, path = text.partition("=")
+    path = path or env.get("SSH_AUTH_SOCK", "")
+    if not path:
+        raise NotFound(
+            f"--ssh {name}: no agent is running", hint="set SSH_AUTH_SOCK, or give the path of a socket"
+        )
+    if not os.path.exists(path):
+        raise NotFound(f"--ssh {name}: {path} does not exist")
+    import stat
+
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise InvalidInput(
+            f"--ssh {name}: {path} is not the socket of an agent", hint="add the key with ssh-add"
+        )
+    return name or "default", path
+
+
+def _network(text: str | None) -> str:
+    if text not in (None, "", "default", "none", "host", "bridge"):
+        raise InvalidInput(f"--network {text!r}: want default, none or host")
+    return "default" if text in (None, "", "bridge") else str(text)
+
+
+def _host(text: str) -> tuple[str, str]:
+    """`name:address` or `name=address`; the address may be bracketed, IPv6, or `host-gateway`."""
+    separator = "=" if "=" in text else ":"
+    name, found, address = text.partition(separator)
+    if not name or not found or not address:
+        raise InvalidInput(f"--add-host {text!r} is not NAME:ADDRESS")
+    return name, address.strip("[]")
+
+
+def parse_size(text: str, flag: str) -> int:
+    """`64m`, `1g`, `1.5gb`, bytes without a unit."""
+    word = text.strip().lower().removesuffix("ib").removesuffix("b")
+    number = word.rstrip("kmgt")
+    unit = word[len(number) :]
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError) as error:
+        raise InvalidInput(f"{flag} {text!r} is not a size", hint="for example 64m or 2g") from error
+
+
+def _limits(flags: Mapping[str, Any]) -> Limits:
+    def size(name: str, default: int = 0) -> int:
+        text = flags.get(name)
+        return parse_size(text, f"--{name.replace('_', '-')}") if text else default
+
+    return Limits(
+        memory=size("memory"),
+        shm_size=size("shm_size", 64 << 20),
+        cpu_shares=flags.get("cpu_shares") or 0,
+        cpu_quota=flags.get("cpu_quota") or 0,
+        cpu_period=flags.get("cpu_period") or 0,
+        cpuset_cpus=flags.get("cpuset_cpus") or "",
+        cpuset_mems=flags.get("cpuset_mems") or "",
+    )
+
+
+def _ulimit(text: str) -> Rlimit:
+    name, _, value = text.partition("=")
+    soft, colon, hard = value.partition(":")
+    try:
+        return Rlimit(name=name, soft=int(soft), hard=int(hard) if colon else int(soft))
+    except ValueError as error:
+        raise InvalidInput(f"--ulimit {text!r} is not NAME=SOFT[:HARD]") from error
+
+
+def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
+    found = [_output(text) for text in flags["output"]]
+    if flags["push"]:
+        found.append(OutputWanted(type="registry"))
+    if any(output.type == "registry" and not output.name for output in found) and not flags["tag"]:
+        raise InvalidInput("a push needs a name", hint="give one with -t")
+    if sum(output.dest == "-" for output in found) > 1:
+        raise InvalidInput("only one output can go to standard output")
+    return tuple(found)
+
+
+_FIELDS = (
+    "type", "dest", "name", "push", "tar", "compression", "compression-level", "force-compression", "oci-mediatypes",
+    "rewrite-timestamp", "annotation", "store", "unpack", "platform-split",
+)  # fmt: skip
+
+
+def _output(text: str) -> OutputWanted:
+    if "=" not in text:
+        return OutputWanted(type="tar", dest="-") if text == "-" else OutputWanted(type="local", dest=text)
+    given = fields(text, "--output", _FIELDS)
+    kind = given.get("type", "")
+    if kind not in OUTPUT_TYPES:
+        raise InvalidInput(
+            f"--output {text!r}: unknown type {kind!r}",
+            hint=did_you_mean(kind, OUTPUT_TYPES) or f"want one of {', '.join(OUTPUT_TYPES)}",
+        )
+    if kind == "image" and given.get("push", "").lower() == "true":
+        kind = "registry"
+    dest = given.get("dest", "-" if kind in ("oci", "docker", "tar") else "")
+    if kind == "docker" and "dest" not in given:
+        kind, dest = "image", ""  # as with the daemon: the store itself
+    if kind == "local" and not dest:
+        raise InvalidInput(f"--output {text!r}: a local output needs dest=DIRECTORY")
+    compression = given.get("compression", "gzip")
+    if compression not in COMPRESSIONS:
+        raise InvalidInput(
+            f"--output {text!r}: unknown compression {compression!r}", hint=", ".join(COMPRESSIONS)
+        )
+    return OutputWanted(
+        type=kind,
+        dest=dest,
+        name=given.get("name", ""),
+        compression=compression,
+        rewrite_timestamp=given.get("rewrite-timestamp", "").lower() == "true",
+        options=given,
+    )
