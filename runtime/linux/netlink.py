@@ -44,7 +44,7 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_NET_NS_FD = 12, 18, 19, 20, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFLA_BRPORT_ISOLATED = 33
+IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 IFF_UP = 0x1
 NLA_F_NESTED, NLA_TYPE_MASK = 0x8000, 0x3FFF
@@ -206,11 +206,13 @@ class Netlink:
             body += attribute(IFLA_NET_NS_FD, pack("=I", namespace))
         return self.ask(f"set link {index}", RTM_NEWLINK, 0, body)
 
-    def isolate_port(self, index: int) -> Netlink:
-        """Forbid a bridge port to talk to other isolated ports (bridge(8), `isolated on`)."""
+    def set_port(self, index: int, *, isolated: bool = False, hairpin: bool = False) -> Netlink:
+        """Settings of a bridge port (bridge(8)): no traffic with other isolated ports; frames may go back where they came from."""
         body = _LINK.pack(AF_BRIDGE, 0, index, 0, 0)
-        body += attribute(IFLA_PROTINFO | NLA_F_NESTED, attribute(IFLA_BRPORT_ISOLATED, b"\1"))
-        return self.ask(f"isolate port {index}", RTM_SETLINK, 0, body)
+        settings = attribute(IFLA_BRPORT_ISOLATED, bytes([isolated]))
+        settings += attribute(IFLA_BRPORT_MODE, bytes([hairpin]))
+        body += attribute(IFLA_PROTINFO | NLA_F_NESTED, settings)
+        return self.ask(f"set port {index}", RTM_SETLINK, 0, body)
 
     def delete_link(self, name: str) -> Netlink:
         return self.ask(

@@ -96,5 +96,12 @@ def plug(netlink: Netlink, bridge: Link, endpoint: Endpoint, *, pid: int = 0, na
                 f"container {endpoint.container_name} ended before its network was attached"
             ) from error
         raise HostFault(f"cannot attach {endpoint.container_name}: {error.strerror}") from error
-    if not endpoint.network.icc and (link := netlink.link(endpoint.device)):
-        netlink.isolate_port(link.index).commit()
+    _set_port(netlink, endpoint)
+
+
+def _set_port(netlink: Netlink, endpoint: Endpoint) -> None:
+    # Where br_netfilter shows bridged frames to the packet filter, a container that calls its own published port is
+    # translated on the bridge and not above it, so the frame goes out of the port it came in by.
+    isolated, hairpin = not endpoint.network.icc, host.bridges_are_filtered()
+    if (isolated or hairpin) and (link := netlink.link(endpoint.device)):
+        netlink.set_port(link.index, isolated=isolated, hairpin=hairpin).commit()

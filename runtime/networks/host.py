@@ -20,7 +20,7 @@ from runtime.store.owners import boot_id, own_token
 
 def identity() -> str:
     """This boot and this network namespace: what our kernel state belongs to."""
-    return f"{boot_id()}.{os.stat('/proc/self/ns/net').st_ino}"
+    return f"{boot_id()}.{os.stat('/proc/thread-self/ns/net').st_ino}"
 
 
 def token_of(pid: int) -> str:
@@ -46,7 +46,7 @@ def lock() -> Iterator[None]:
     if getattr(_depth, "held", False):
         yield
         return
-    descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _depth.held = True
@@ -114,6 +114,15 @@ def switch(name: str, value: str) -> bool:
             f"cannot set net.{dotted} to {value}: {why}", hint=f"run as root `sysctl -w net.{dotted}={value}`"
         ) from error
     return True
+
+
+def bridges_are_filtered() -> bool:
+    """Whether the module br_netfilter is at work; other engines load it."""
+    try:
+        with open("/proc/sys/net/bridge/bridge-nf-call-iptables", encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except FileNotFoundError:
+        return False
 
 
 def ephemeral_ports() -> tuple[int, int]:

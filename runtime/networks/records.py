@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from runtime.errors import Conflict, InvalidInput, NotFound, did_you_mean
-from runtime.networks.addresses import Range, choose_address, mac_of, parse_range
+from runtime.networks.addresses import choose_address, dotted, mac_of, parse_range
 from runtime.networks.values import HOST, NONE, Endpoint, Network
 from runtime.store.database import Database
 
@@ -185,11 +185,11 @@ class NetworkRecords:
             return choose_address(network.ip_range or network.subnet, network.subnet, holders, cursor)
         if wanted not in network.subnet or wanted in (network.subnet.base, network.subnet.last):
             raise InvalidInput(
-                f"address {Range(wanted, 32)} is not one of network {network.name}",
+                f"address {dotted(wanted)} is not one of network {network.name}",
                 hint=f"choose one in {network.subnet}",
             )
         if wanted in holders:
-            raise Conflict(f"address {Range(wanted, 32)} is taken by {holders[wanted]}")
+            raise Conflict(f"address {dotted(wanted)} is taken by {holders[wanted]}")
         return wanted
 
     def own(self, endpoint: Endpoint, owner: str) -> None:
