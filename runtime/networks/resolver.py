@@ -43,11 +43,11 @@ class Resolver:
         container: str,
         servers: Sequence[str] = (),
         *,
-        host_servers: Callable[[], Sequence[str]] = lambda: nameservers(read_host_resolv_conf()),
+        port: int = 53,
     ) -> None:
         self._datagrams, self._stream = sockets
         self._names, self._container = names, container
-        self._servers: Callable[[], Sequence[str]] = (lambda: servers) if servers else host_servers
+        self._servers, self._port = tuple(servers), port
         self._wake, self._closer = socket.socketpair()
         self._slots = threading.BoundedSemaphore(_PARALLEL)
         self._thread = threading.Thread(target=self._serve, name="resolver", daemon=True)
@@ -96,7 +96,8 @@ class Resolver:
         question, client = self._datagrams.recvfrom(65535)
         own = self.own_answer(question)
         if own is not None:
-            self._datagrams.sendto(own, client)
+            if own:
+                self._datagrams.sendto(own, client)
             return
         self._spawn(lambda: self._relay(question, client), lambda: None)
 
@@ -114,14 +115,16 @@ class Resolver:
                 connection.sendall(struct.pack("!H", len(answer)) + answer)
 
     def own_answer(self, question: bytes) -> bytes | None:
-        """The answer if it is ours to give; None when somebody else must be asked."""
+        """The answer if it is ours to give, b"" for none at all; None when somebody else must be asked."""
         from dnslib import DNSError, DNSRecord
 
         try:
             record = DNSRecord.parse(question)
         except (DNSError, ValueError, IndexError):
             return _refusal(question, 1)  # FORMERR
-        if record.header.qr or len(record.questions) != 1:
+        if record.header.qr:
+            return b""  # an answer; to answer it could go on forever
+        if len(record.questions) != 1:
             return _refusal(question, 1)
         name = str(record.q.qname).rstrip(".").lower()
         if name.endswith(".in-addr.arpa"):
@@ -145,10 +148,11 @@ class Resolver:
             reply.add_answer(RR(record.q.qname, QTYPE.PTR, rdata=PTR(known), ttl=TTL))
         return bytes(reply.pack())
 
-    def _forward(self, question: bytes, ask: Callable[[str, bytes], bytes]) -> bytes:
-        for server in self._servers():
+    def _forward(self, question: bytes, ask: Callable[[tuple[str, int], bytes], bytes]) -> bytes:
+        # The host's are read every time: it may have moved to another network since.
+        for server in self._servers or nameservers(read_host_resolv_conf()):
             try:
-                answer = ask(server, question)
+                answer = ask((server, self._port), question)
             except OSError:
                 continue
             if len(answer) >= 12 and answer[:2] == question[:2]:
@@ -188,20 +192,20 @@ def _end_of_question(message: bytes) -> int:
     return position + 5 if position + 5 <= len(message) else 0
 
 
-def _ask_datagram(server: str, question: bytes) -> bytes:
+def _ask_datagram(server: tuple[str, int], question: bytes) -> bytes:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(_TIMEOUT)
-        asking.connect((server, 53))
+        asking.connect(server)
         asking.send(question)
         return asking.recv(65535)
 
 
-def _ask_stream(server: str, question: bytes) -> bytes:
-    with socket.create_connection((server, 53), timeout=_TIMEOUT) as asking:
+def _ask_stream(server: tuple[str, int], question: bytes) -> bytes:
+    with socket.create_connection(server, timeout=_TIMEOUT) as asking:
         asking.sendall(struct.pack("!H", len(question)) + question)
         answer = _read_message(asking)
     if answer is None:
-        raise ConnectionError(f"{server} closed the connection")
+        raise ConnectionError(f"{server[0]} closed the connection")
     return answer
 
 
