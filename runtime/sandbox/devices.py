@@ -6,7 +6,6 @@ import os
 import stat
 from typing import Any
 
-from runtime.linux import mounts as linux
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.paths import Root
 
@@ -18,7 +17,7 @@ LINKS = (*_LINKS, ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"))
 
 
 class Node:
-    """A device node made with mknod(2); in a user namespace, where that is denied, the host's node is bound."""
+    """A device node made with mknod(2)."""
 
     def __init__(self, path: str, kind: str, major: int, minor: int, mode: int, uid: int, gid: int) -> None:
         self.path, self.kind, self.major, self.minor = path, kind, major, minor
@@ -47,28 +46,6 @@ class Node:
             raise SandboxError(
                 f"{self.path} exists and is another thing", operation=self.describe(), kind="input"
             )
-
-
-class BoundNode:
-    """A device of the host bound over an empty file, opened before the root changes."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.tree = -1
-
-    def describe(self) -> str:
-        return f"bind device {self.path}"
-
-    def prepare(self) -> None:
-        self.tree = linux.open_tree(
-            linux.AT_FDCWD, self.path, linux.OPEN_TREE_CLONE | linux.OPEN_TREE_CLOEXEC
-        )
-
-    def apply(self, root: Root) -> None:
-        from runtime.sandbox.mounts import attach
-
-        tree, self.tree = self.tree, -1
-        attach(tree, root, self.path)
 
 
 def parse_device(entry: dict[str, Any]) -> Node:

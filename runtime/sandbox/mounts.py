@@ -12,6 +12,7 @@ import stat
 from typing import Any
 
 from runtime.linux import mounts as linux
+from runtime.sandbox.copyup import copy_tree
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.paths import Root
 
@@ -132,8 +133,6 @@ class FileSystem:
 
     def _copy_up(self, tree: int, root: Root) -> None:
         """Fill the tmpfs with what the image has at this place (runc's `tmpcopyup`)."""
-        from runtime.sandbox.copyup import copy_tree
-
         place = root.directory(self.target)
         try:
             copy_tree(place, tree)

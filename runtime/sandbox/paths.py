@@ -20,6 +20,7 @@ class Root:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.device = os.fstat(descriptor).st_dev
         self.made: list[str] = []
 
     def find(self, path: str, flags: int = os.O_PATH) -> int:
@@ -47,9 +48,14 @@ class Root:
             try:
                 # A dangling link makes this fail with EEXIST: nothing is created through it.
                 os.mkdir(name, mode, dir_fd=above)
-                self.made.append("/" + path)
+                self._remember(above, path)
             finally:
                 os.close(above)
+
+    def _remember(self, above: int, path: str) -> None:
+        """Only what the root itself keeps: places inside other mounts go with those."""
+        if os.fstat(above).st_dev == self.device:
+            self.made.append("/" + path.strip("/"))
 
     def file(self, path: str) -> int:
         """Like `find`, but makes a missing file (and its directories), empty, to be mounted over."""
@@ -63,7 +69,7 @@ class Root:
             os.close(
                 os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=above)
             )
-            self.made.append("/" + path.strip("/"))
+            self._remember(above, path)
         finally:
             os.close(above)
         return self.find(path)

@@ -20,6 +20,8 @@ from runtime.sandbox import wire
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.plan import ExitInfo, Json, Plan
 
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ)
+
 
 class Process:
     """A container's first process, or one that joined it, as its owner sees it."""
@@ -33,9 +35,6 @@ class Process:
         self.pid = 0
         self.terminal = -1  # the pty's master, when the plan asks for a terminal; the caller's to close
         self.made: list[str] = []  # mount points that did not exist in the root and were made, in order
-
-    def __del__(self) -> None:
-        self._line.close()
 
     def release(self, interfaces: list[Json] | None = None) -> None:
         """Let a paused container go on to its program; `interfaces` adds to the plan's what was only known now."""
@@ -128,7 +127,7 @@ class Spawner:
     @classmethod
     def start(cls) -> Spawner:
         """Fork the helper. Only before the first thread."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = wire.stream_pair()
         pid = os.fork()
         if pid == 0:
             try:
@@ -218,9 +217,6 @@ class Spawner:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        self._line.close()
-
 
 def _compiled(profile: Json) -> int:
     """A configuration's own linux.seccomp, compiled here and now: slow, and right for what is run once."""
@@ -239,8 +235,10 @@ def _be_spawner(line: socket.socket) -> None:
 
     # A session of its own: the terminal's Ctrl-C is the owner's to handle, not ours.
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
+    # The owner's handlers are not ours, and what it ignores its containers must not (`program._reset_signals`).
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kept = line.detach()
     if kept != 3:
         os.dup2(kept, 3, inheritable=False)

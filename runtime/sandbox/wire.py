@@ -21,8 +21,27 @@ _FD_ROOM = socket.CMSG_SPACE(_MAX_FDS * 4)
 dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def packet_pair() -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+class Line(socket.socket):
+    """A socket that closes when it is forgotten, and means to: its holder may live in a reference cycle."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _pair(kind: socket.SocketKind) -> tuple[Line, Line]:
+    first, second = socket.socketpair(socket.AF_UNIX, kind)
+    return (
+        Line(socket.AF_UNIX, kind, 0, fileno=first.detach()),
+        Line(socket.AF_UNIX, kind, 0, fileno=second.detach()),
+    )
+
+
+def packet_pair() -> tuple[Line, Line]:
+    return _pair(socket.SOCK_SEQPACKET)
+
+
+def stream_pair() -> tuple[Line, Line]:
+    return _pair(socket.SOCK_STREAM)
 
 
 def _rights(fds: list[int]) -> list[tuple[int, int, bytes]]:
