@@ -30,20 +30,41 @@ def compile_grammar(name: str) -> Tables:
     from lark.parsers.lalr_analysis import Shift
 
     text = (FOLDER / "grammar" / f"{name}.lark").read_text()
-    parser = Lark(text, parser="lalr", start="start", maybe_placeholders=False, strict=False)
+    parser = Lark(text, parser="lalr", start="start", maybe_placeholders=False)
     table: Any = parser.parser.parser._parse_table
-    numbers = {rule: number for number, rule in enumerate(parser.rules)}
-    actions: list[dict[str, int]] = [{} for _ in table.states]
-    for state, row in table.states.items():
-        for symbol, (kind, argument) in row.items():
-            actions[state][symbol] = argument if kind is Shift else -1 - numbers[argument]
+    rules = sorted(parser.rules, key=_rule)
+    numbers = {rule: number for number, rule in enumerate(rules)}
+    rows: dict[Any, dict[str, tuple[bool, Any]]] = {
+        state: {symbol: (kind is Shift, target) for symbol, (kind, target) in row.items()}
+        for state, row in table.states.items()
+    }
+    order = _states_in_order(rows, table.start_states["start"])
+    actions = tuple(
+        {
+            symbol: order[target] if shift else -1 - numbers[target]
+            for symbol, (shift, target) in sorted(rows[state].items(), key=lambda item: item[0])
+        }
+        for state in order
+    )
     return Tables(
         terminals=tuple(map(_terminal, sorted(parser.terminals, key=_precedence))),
-        rules=tuple(map(_rule, parser.rules)),
-        actions=tuple(dict(sorted(row.items())) for row in actions),
-        start=table.start_states["start"],
-        end=table.end_states["start"],
+        rules=tuple(map(_rule, rules)),
+        actions=actions,
+        start=order[table.start_states["start"]],
+        end=order[table.end_states["start"]],
     )
+
+
+def _states_in_order(rows: dict[Any, dict[str, tuple[bool, Any]]], start: Any) -> dict[Any, int]:
+    """Numbers for the states, the same in every run: lark's own depend on the order of sets."""
+    order = {start: 0}
+    queue = [start]
+    for state in queue:
+        for _symbol, (shift, target) in sorted(rows[state].items(), key=lambda item: item[0]):
+            if shift and target not in order:
+                order[target] = len(order)
+                queue.append(target)
+    return order
 
 
 def _precedence(terminal: Any) -> tuple[int, int, str]:
@@ -61,7 +82,9 @@ def _terminal(terminal: Any) -> Terminal:
 
 
 def _rule(rule: Any) -> Rule:
-    parts = tuple(not symbol.is_term or not symbol.name.startswith("_") for symbol in rule.expansion)
+    parts = tuple(
+        (str(symbol.name), not symbol.is_term or not symbol.name.startswith("_")) for symbol in rule.expansion
+    )
     return Rule(str(rule.origin.name), parts)
 
 

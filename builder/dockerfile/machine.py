@@ -3,9 +3,11 @@
 Lark is the compiler: `compile_grammars.py` turns `grammar/*.lark` into LALR tables (`tables.py`, checked in, checked by a
 test to be current). Loading those costs a millisecond where importing lark costs forty, and half of a cached build's
 80 ms would go there. The machine does what lark's own LALR parser with its contextual lexer does: in each state only
-the terminals that state accepts are looked for, by priority. It calls an action per rule and builds no tree, so it has
-no recursion and nesting cannot exhaust the stack. The rule to know: an action gets the values of its rule's parts,
-without the terminals whose names begin with `_`.
+the terminals that state accepts are looked for, by priority. Unlike lark's it reduces first, where there is nothing
+else to do, and looks for a terminal then: LALR states are shared between contexts, and only behind the reduction is it
+clear whether `}` is text or an end. It calls an action per rule and builds no tree, so it has no recursion and nesting
+cannot exhaust the stack. The rule to know: an action gets the values of its rule's parts, without the terminals whose
+names begin with `_`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ class Terminal(NamedTuple):
 
 class Rule(NamedTuple):
     name: str
-    parts: tuple[bool, ...]  # of each part: is it handed to the action?
+    parts: tuple[tuple[str, bool], ...]  # of each: its name, and whether the action gets it
 
 
 class Tables(NamedTuple):
@@ -66,25 +68,29 @@ class Machine:
         self._keywords = {t.pattern: t.name for t in tables.terminals if t.keyword}
         patterns = [t for t in tables.terminals if not t.keyword]
         self._patterns = {t.name: (adapt(t) if adapt else t.pattern, t.flags) for t in patterns}
+        self._reductions = [_only_reduction(row) for row in tables.actions]
         self._lexers: dict[int, Callable[[str, int], re.Match[str] | None]] = {}
 
     def run(self, text: str, actions: Mapping[str, Action]) -> Any:
         """Parse `text`; the answer is what the start rule's action returned. Raises `Unexpected`."""
-        states, values, position = [self._start], [], 0
+        states: list[int] = [self._start]
+        values: list[Any] = []
+        position = 0
         while True:
             state = states[-1]
-            symbol, value, after = self._next(state, text, position)
-            action = self._actions[state].get(symbol)
+            action = self._reductions[state]
             if action is None:
-                raise Unexpected(position, frozenset(name for name in self._actions[state] if name.isupper()))
-            if action >= 0:
-                states.append(action)
-                values.append(value)
-                position = after
-                continue
-            rule = self._rules[-1 - action]
-            self._reduce(rule, states, values, actions)
-            if states[-1] == self._end and symbol == END:
+                symbol, value, after = self._next(state, text, position)
+                action = self._actions[state].get(symbol)
+                if action is None:
+                    raise Unexpected(position, frozenset(filter(str.isupper, self._actions[state])))
+                if action >= 0:
+                    states.append(action)
+                    values.append(value)
+                    position = after
+                    continue
+            self._reduce(self._rules[-1 - action], states, values, actions)
+            if states[-1] == self._end and position == len(text):
                 return values[-1]
 
     def _reduce(
@@ -93,7 +99,7 @@ class Machine:
         count = len(rule.parts)
         taken = values[len(values) - count :] if count else []
         del values[len(values) - count :], states[len(states) - count :]
-        parts = _flatten(rule.parts, taken)
+        parts = _flatten([keep for _name, keep in rule.parts], taken)
         values.append(parts if rule.name.startswith("_") else actions[rule.name](parts))
         states.append(self._actions[states[-1]][rule.name])
 
@@ -119,6 +125,12 @@ class Machine:
             if name in wanted and pattern is not None
         ]
         return re.compile("|".join(groups) or r"(?!)").match
+
+
+def _only_reduction(row: Mapping[str, int]) -> int | None:
+    """The reduction that is all a state can do, whatever comes."""
+    found = set(row.values())
+    return found.pop() if len(found) == 1 and min(found) < 0 else None
 
 
 def _flatten(wanted: Sequence[bool], taken: list[Any]) -> Inline:
