@@ -146,7 +146,7 @@ def _image_name_problems(container: ContainerKeys, span: Span) -> Iterator[Inval
 def _secret_problems(uses: Iterable[SecretUse], spec: PipelineSpec) -> Iterator[InvalidInput]:
     known = [secret.name for secret in spec.secrets]
     for use in uses:
-        if use.name not in known:
+        if use.source is None and use.name not in known:
             hint = did_you_mean(use.name, known) or "declare it under `secrets:`"
             yield InvalidInput(f"unknown secret `{use.name}`", use.span, hint=hint)
 

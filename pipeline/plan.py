@@ -106,16 +106,36 @@ def _everything(spec: PipelineSpec, facts: Facts, goal: Goal) -> list[Node]:
     nodes = [_image(image, spec, facts) for image in spec.images]
     for stage in spec.stages:
         nodes.extend(_stage(stage, spec, facts))
-    pushed = {name for environment in spec.environments for name in deployed_images(environment, spec)}
-    pushed.update(image.name for image in spec.images if image.push)
-    stages = [Edge(node.name, True) for node in nodes if node.kind is Kind.STAGE]
-    for image in spec.images:
-        if image.name in pushed:
-            # A push waits for the tests: what is in the registry was green.
-            needs = (Edge(image_node(image.name)), *stages)
-            nodes.append(Node(name=f"push/{image.name}", kind=Kind.PUSH, subject=image, needs=needs))
-    nodes.extend(_deploy(environment, spec, nodes, facts) for environment in spec.environments)
+    nodes += _pushes(spec, goal)
+    nodes.extend(_deploy(environment, spec, facts) for environment in spec.environments)
     return nodes
+
+
+def _pushes(spec: PipelineSpec, goal: Goal) -> list[Node]:
+    """A push waits for the stages its environment waits for: what is in the registry was green."""
+    selected = [
+        e for e in spec.environments if not goal.names or goal.kind is not Kind.DEPLOY or e.name in goal.names
+    ]
+    nodes = []
+    for image in spec.images:
+        users = [e for e in selected if image.push or image.name in deployed_images(e, spec)]
+        if users or image.push:
+            stages = [edge for e in users for edge in stage_edges(e, spec)]
+            needs = _unique([Edge(image_node(image.name)), *stages])
+            nodes.append(Node(name=f"push/{image.name}", kind=Kind.PUSH, subject=image, needs=needs))
+    return nodes
+
+
+def stage_edges(environment: EnvironmentSpec, spec: PipelineSpec) -> list[Edge]:
+    """The stages that must be green before a deploy: those it names, else all."""
+    if environment.needs is None:
+        return [Edge(name, True) for stage in spec.stages for name in stage_nodes(spec, stage.name)]
+    return [
+        Edge(name, need.optional)
+        for need in environment.needs
+        if not spec.environment(need.stage)
+        for name in stage_nodes(spec, need.stage)
+    ]
 
 
 def _image(image: ImageSpec, spec: PipelineSpec, facts: Facts) -> Node:
@@ -212,19 +232,16 @@ def _referenced(owner: str, spec: PipelineSpec, values: dict[str, str]) -> list[
     return needs
 
 
-def _deploy(environment: EnvironmentSpec, spec: PipelineSpec, nodes: list[Node], facts: Facts) -> Node:
+def _deploy(environment: EnvironmentSpec, spec: PipelineSpec, facts: Facts) -> Node:
     verdict = environment.when.decide(facts)
     needs: list[Edge] = []
     for name in deployed_images(environment, spec):
         needs += [Edge(image_node(name)), Edge(f"push/{name}")]
     needs += [Edge(f"push/{image.name}") for image in spec.images if image.push]
-    if environment.needs is None:
-        needs += [Edge(node.name, True) for node in nodes if node.kind is Kind.STAGE]
+    needs += stage_edges(environment, spec)
     for need in environment.needs or ():
         if spec.environment(need.stage):
             needs.append(Edge(f"deploy/{need.stage}", need.optional))
-        else:
-            needs += [Edge(name, need.optional) for name in stage_nodes(spec, need.stage)]
     needs += _referenced(f"deploy/{environment.name}", spec, {})
     return Node(
         name=f"deploy/{environment.name}",

@@ -94,7 +94,7 @@ class Scheduler:
         outcome = Outcome.CANCELLED if self._cancel.cancelled else Outcome.SKIPPED
         now = time.time()
         detail = "condition" if node.skip else ""
-        self._emit(Started(node=node.name, name=node.title, time=now))
+        self._emit(Started(node=node.name, name=f"{node.kind} {node.title}", time=now))
         self._emit(Finished(node=node.name, outcome=outcome, detail=reason, time=now))
         result = NodeResult(
             node=node.name,
@@ -117,7 +117,7 @@ class Scheduler:
 
     def _work(self, node: Node, results: Mapping[str, NodeResult], token: Cancel) -> None:
         started = time.time()
-        self._emit(Started(node=node.name, name=node.title, time=started))
+        self._emit(Started(node=node.name, name=f"{node.kind} {node.title}", time=started))
         try:
             result = self._execute(node, results, token)
         except PipeError as error:

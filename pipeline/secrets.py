@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from pipeline.conditions import Facts
-from pipeline.config.container import SecretUse
+from pipeline.config.container import SecretSpec, SecretUse
 from pipeline.mask import Secrets
-from pipeline.spec import SecretSpec
 from runtime.containers.spec import Mount
 from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.store.owners import is_alive, own_token
@@ -39,17 +38,18 @@ class SecretStore:
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._root, self._environment, self._masker, self._facts = root, environment, masker, facts
-        self._values: dict[str, bytes] = {}
+        self._values: dict[SecretSpec, bytes] = {}
         self._lock = threading.Lock()
 
-    def value(self, name: str) -> bytes:
+    def value(self, use: SecretUse) -> bytes:
         """The secret; its value is masked from here on."""
+        spec = use.source or self._specs[use.name]
         with self._lock:
-            if name not in self._values:
-                value = self._fetch(self._specs[name])
+            if spec not in self._values:
+                value = self._fetch(spec)
                 self._masker.add(value)
-                self._values[name] = value
-            return self._values[name]
+                self._values[spec] = value
+            return self._values[spec]
 
     def _fetch(self, spec: SecretSpec) -> bytes:
         if self._facts is not None:
@@ -113,9 +113,7 @@ class SecretStore:
         self, uses: tuple[SecretUse, ...]
     ) -> Iterator[tuple[tuple[Mount, ...], tuple[tuple[str, str], ...]]]:
         """Mounts and variables for one container."""
-        variables = [
-            (use.env, self.value(use.name).decode("utf-8", "surrogateescape")) for use in uses if use.env
-        ]
+        variables = [(use.env, self.value(use).decode("utf-8", "surrogateescape")) for use in uses if use.env]
         files = [use for use in uses if not use.env]
         if not files:
             yield (), tuple(variables)
@@ -130,7 +128,7 @@ class SecretStore:
         path = os.path.join(directory, str(number))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(self.value(use.name))
+            file.write(self.value(use))
         os.chmod(path, use.mode)
         target = use.target or use.name
         return Mount(type="bind", source=path, target=os.path.join(DIRECTORY, target), readonly=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.conditions import ALWAYS, Condition
-from pipeline.config.container import NOWHERE, ContainerKeys, Pairs, SecretUse, ServiceSpec
+from pipeline.config.container import NOWHERE, ContainerKeys, Pairs, SecretSpec, SecretUse, ServiceSpec
 from runtime.errors import InvalidInput
 from runtime.spans import Span
 
@@ -36,19 +36,6 @@ class Script:
 
     def __bool__(self) -> bool:
         return bool(self.parts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretSpec:
-    """Where a secret comes from: exactly one of `env`, `file`, `command`. Its value is never part of any spec."""
-
-    name: str
-    span: Span = NOWHERE
-    env: str = ""
-    file: str = ""
-    command: tuple[str, ...] = ()
-    required: bool = True
-    when: Condition = ALWAYS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pipeline.conditions import ALWAYS, Condition
 from registry_client.oci.config import Healthcheck
 from runtime.containers.spec import Limits, Mount, PortBinding, RestartPolicy, Rlimit
 from runtime.spans import Source, Span
@@ -149,6 +150,19 @@ class ServiceSpec:
     wait: float = 120.0  # seconds a stage waits for it to become healthy
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSpec:
+    """Where a secret comes from: exactly one of `env`, `file`, `command`. Its value is never part of any spec."""
+
+    name: str
+    span: Span = NOWHERE
+    env: str = ""
+    file: str = ""
+    command: tuple[str, ...] = ()
+    required: bool = True
+    when: Condition = ALWAYS
+
+
 @dataclass(frozen=True, slots=True)
 class SecretUse:
     """A secret handed to one container: as a file (default) or, with `env`, in a variable."""
@@ -158,3 +172,4 @@ class SecretUse:
     env: str = ""
     mode: int = 0o444
     span: Span = NOWHERE
+    source: SecretSpec | None = None  # given on the spot; else `name` is an entry of `secrets:`

@@ -535,20 +535,51 @@ class NetworkUses(Shape[tuple[values.NetworkUse, ...]]):
         return {"anyOf": [{"type": "array", "items": {"type": "string"}}, long]}
 
 
+SECRET_SOURCE: dict[str, Key] = {
+    "env": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "the variable that holds it"),
+    "environment": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "Compose's word for `env`", "env"),
+    "file": Key(Text(later=False), "the file that holds it"),
+    "command": Key(Command(), "the command that prints it"),
+    "required": Key(Flag(), "false: may be missing, then it is empty"),
+}
+
+
+def secret_source(
+    name: str, span: Span, more: dict[str, Key] | None = None, build: Any = values.SecretSpec
+) -> Record[Any]:
+    """Where a secret comes from."""
+
+    def check(spec: values.SecretSpec, node: Mapping, reader: Reader) -> None:
+        if sum(map(bool, (spec.env, spec.file, spec.command))) != 1:
+            hint = "where it comes from: `env: NAME`, `file: PATH` or `command: [...]`"
+            reader.problems.append(
+                InvalidInput(f"secret `{name}` needs exactly one source", node.span, hint=hint)
+            )
+
+    given = (("name", name), ("span", span))
+    return Record(build, {**SECRET_SOURCE, **(more or {})}, given=given, what=f"secret `{name}`", check=check)
+
+
 class SecretUses(Shape[tuple[values.SecretUse, ...]]):
-    """`[token]`, or `{secret: token, target: /run/x, env: TOKEN, mode: 0400}`."""
+    """`[token]`, `[{secret: token, target: /run/x, env: TOKEN, mode: 0400}]`, or on the spot `{token: {file: PATH}}`."""
 
     def parse(self, node: Node, reader: Reader) -> tuple[values.SecretUse, ...]:
+        if isinstance(node, Mapping):
+            uses = []
+            for entry in node:
+                source = reader.attempt(secret_source(entry.key, entry.key_span), entry.value)
+                if source is not None:
+                    uses.append(values.SecretUse(entry.key, span=entry.key_span, source=source))
+            return tuple(uses)
         if not isinstance(node, Sequence):
             raise InvalidInput(f"expected a list of secrets, not {kind_of(node)}", node.span)
         found = [reader.attempt(_SecretItem(), item) for item in node.items]
         return tuple(use for use in found if use is not None)
 
     def schema(self) -> Json:
-        return {
-            "type": "array",
-            "items": {"anyOf": [{"type": "string"}, _SecretItem().long(values.NOWHERE).schema()]},
-        }
+        items = {"anyOf": [{"type": "string"}, _SecretItem().long(values.NOWHERE).schema()]}
+        on_the_spot = {"type": "object", "additionalProperties": secret_source("", values.NOWHERE).schema()}
+        return {"anyOf": [{"type": "array", "items": items}, on_the_spot]}
 
 
 class _SecretItem(Shape[values.SecretUse]):

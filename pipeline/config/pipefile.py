@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from pipeline.conditions import ALWAYS, Clause, Condition, Expression, parse_expression
-from pipeline.config.container import NOWHERE, ContainerKeys
+from pipeline.config.container import NOWHERE, ContainerKeys, SecretSpec
 from pipeline.config.container_keys import (
     CONTAINER,
     SERVICES,
@@ -16,6 +16,7 @@ from pipeline.config.container_keys import (
     Pairs,
     SecretUses,
     parse_hosts,
+    secret_source,
 )
 from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
 from pipeline.config.interpolate import script_variables
@@ -51,7 +52,6 @@ from pipeline.spec import (
     RetrySpec,
     Script,
     ScriptPart,
-    SecretSpec,
     StageSpec,
     VolumeSpec,
 )
@@ -143,32 +143,8 @@ def _condition(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "when": Condition(clauses, expression) if clauses or expression else ALWAYS}
 
 
-_SECRET_KEYS = {
-    "env": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "the variable that holds it"),
-    "environment": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "Compose's word for `env`", "env"),
-    "file": Key(Text(later=False), "the file that holds it"),
-    "command": Key(Command(), "the command that prints it"),
-    "required": Key(Flag(), "false: may be missing, then it is empty"),
-    **CONDITION,
-}
-
-
 def _secret(name: str, span: Span) -> Shape[SecretSpec]:
-    def check(spec: SecretSpec, node: Mapping, reader: Reader) -> None:
-        if sum(map(bool, (spec.env, spec.file, spec.command))) != 1:
-            hint = "where it comes from: `env: NAME`, `file: PATH` or `command: [...]`"
-            reader.problems.append(
-                InvalidInput(f"secret `{name}` needs exactly one source", node.span, hint=hint)
-            )
-
-    given = (("name", name), ("span", span))
-    return Record(
-        lambda **g: SecretSpec(**_condition(g)),
-        _SECRET_KEYS,
-        given=given,
-        what=f"secret `{name}`",
-        check=check,
-    )
+    return secret_source(name, span, CONDITION, lambda **given: SecretSpec(**_condition(given)))
 
 
 _IMAGE_KEYS = {
