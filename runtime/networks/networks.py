@@ -172,8 +172,10 @@ class Networks:
 
     def remove(self, name: str) -> Network:
         """Remove a network nobody is on."""
+        if name in ("bridge", "host", "none"):
+            raise Conflict(f"{name} is a predefined network and cannot be removed")
         network = self.records.get(name)
-        if network in (HOST, NONE) or network.name == "bridge":
+        if network.driver != "bridge" or network.name == "bridge":
             raise Conflict(f"{network.name} is a predefined network and cannot be removed")
         self.sweep()
         self._remove(network)

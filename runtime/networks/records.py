@@ -47,7 +47,7 @@ class NetworkRecords:
     def find(self, name: str) -> Network | None:
         """By name, id or unique beginning of the id; the name goes first."""
         for predefined in (HOST, NONE):
-            if name in (predefined.name, predefined.id):
+            if name in (predefined.name, predefined.id, predefined.id[:12]):
                 return predefined
         rows = self.db.read("SELECT * FROM networks WHERE name = ? OR id = ?", (name, name))
         if not rows and name and set(name) <= set("0123456789abcdef"):

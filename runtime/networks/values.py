@@ -75,5 +75,5 @@ class Endpoint:
         }
 
 
-HOST = Network(id="0" * 62 + "01", name="host", driver="host")
-NONE = Network(id="0" * 62 + "02", name="none", driver="null")
+HOST = Network(id="000000000001".ljust(64, "0"), name="host", driver="host")
+NONE = Network(id="000000000002".ljust(64, "0"), name="none", driver="null")

@@ -1,0 +1,301 @@
+"""`pipe network create|ls|inspect|rm|prune|connect|disconnect`, after docker's command line. The work is in `runtime.networks`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.session import Session
+from runtime.errors import Conflict, InvalidInput, PipeError
+
+if TYPE_CHECKING:
+    from pipeline.services import Services
+    from runtime.containers.container import Container
+    from runtime.networks import Endpoint, Network
+
+
+@click.group()
+def network() -> None:
+    """Manage networks."""
+
+
+def _pairs(option: str, values: tuple[str, ...], *, bare: bool = False) -> dict[str, str]:
+    """KEY=VALUE options as a mapping; `bare` ones may stand without a value."""
+    pairs = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not key or not (equals or bare):
+            raise InvalidInput(f"{option} {text!r} is not of the form KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _one(option: str, values: tuple[str, ...]) -> str:
+    if len(values) > 1:
+        raise InvalidInput(f"{option} is given {len(values)} times: a network has one IPv4 range")
+    return values[0] if values else ""
+
+
+@network.command()
+@click.argument("name")
+@click.option("-d", "--driver", default="bridge", show_default=True, help="How the network is made.")
+@click.option("--subnet", multiple=True, metavar="CIDR", help="Its range; a free one is chosen without.")
+@click.option("--gateway", multiple=True, metavar="ADDRESS", help="The host's address on it.")
+@click.option("--ip-range", multiple=True, metavar="CIDR", help="Where container addresses are taken from.")
+@click.option("--aux-address", multiple=True, metavar="NAME=ADDRESS", help="An address to leave alone.")
+@click.option("--internal", is_flag=True, help="No way out to other networks.")
+@click.option("--label", multiple=True, metavar="KEY=VALUE", help="Metadata.")
+@click.option("-o", "--opt", multiple=True, metavar="KEY=VALUE", help="mtu, icc, masquerade or host-binding.")
+@click.option("--ipv6", is_flag=True, help="Not supported.")
+@click.option("--attachable", is_flag=True, help="Accepted; every network is.")
+@click.pass_obj
+def create(
+    session: Session,
+    name: str,
+    driver: str,
+    subnet: tuple[str, ...],
+    gateway: tuple[str, ...],
+    ip_range: tuple[str, ...],
+    aux_address: tuple[str, ...],
+    internal: bool,
+    label: tuple[str, ...],
+    opt: tuple[str, ...],
+    ipv6: bool,
+    attachable: bool,
+) -> None:
+    """Create a network and print its id."""
+    if ipv6:
+        from runtime.errors import Unsupported
+
+        raise Unsupported("--ipv6: networks are IPv4 only", hint="leave the flag out")
+    with session.work(containers=False, progress="none") as services:
+        made = services.networks.create(
+            name,
+            driver=driver,
+            subnet=_one("--subnet", subnet),
+            gateway=_one("--gateway", gateway),
+            ip_range=_one("--ip-range", ip_range),
+            reserved=_pairs("--aux-address", aux_address),
+            internal=internal,
+            labels=_pairs("--label", label, bare=True),
+            options=_pairs("--opt", opt),
+        )
+    click.echo(made.id)
+
+
+_FILTERS = ("name", "id", "driver", "label", "type", "dangling")
+
+
+def _chosen(networks: tuple[Network, ...], filters: tuple[str, ...], used: set[str]) -> list[Network]:
+    """Docker's filters: those of one kind are alternatives, kinds must all hold."""
+    wanted: dict[str, list[str]] = {}
+    for text in filters:
+        key, equals, value = text.partition("=")
+        if not equals or key not in _FILTERS:
+            raise InvalidInput(f"--filter {text!r} is not one of {', '.join(_FILTERS)}, each with =VALUE")
+        wanted.setdefault(key, []).append(value)
+    return [
+        each
+        for each in networks
+        if all(any(_matches(each, key, value, used) for value in values) for key, values in wanted.items())
+    ]
+
+
+def _matches(network: Network, key: str, value: str, used: set[str]) -> bool:
+    builtin = network.name in ("bridge", "host", "none")
+    match key:
+        case "name":
+            return value in network.name
+        case "id":
+            return network.id.startswith(value)
+        case "driver":
+            return network.driver == value
+        case "type":
+            return value == ("builtin" if builtin else "custom")
+        case "dangling":
+            return (value.lower() in ("true", "1")) == (not builtin and network.id not in used)
+        case _:
+            name, equals, wanted = value.partition("=")
+            return name in network.labels and (not equals or network.labels[name] == wanted)
+
+
+@network.command("ls")
+@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
+@click.option("--no-trunc", is_flag=True, help="Do not shorten ids.")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="name, id, driver, label, type, dangling.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", help="table or json."
+)
+@click.pass_obj
+def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], form: str) -> None:
+    """List networks."""
+    with session.work(containers=False, progress="none") as services:
+        services.networks.sweep()
+        used = {endpoint.network.id for endpoint in services.networks.endpoints()}
+        found = sorted(_chosen(services.networks.list(), filters, used), key=lambda each: each.name)
+    ids = [each.id if no_trunc else each.id[:12] for each in found]
+    if quiet:
+        click.echo("\n".join(ids), nl=bool(ids))
+    elif form == "json":
+        for each in found:
+            click.echo(json.dumps(_record(each, ())))
+    else:
+        from pipeline.ui.text import table
+
+        rows = [
+            [i, each.name, each.driver, str(each.subnet) if each.gateway else ""]
+            for i, each in zip(ids, found)
+        ]
+        click.echo(table(["NETWORK ID", "NAME", "DRIVER", "SUBNET"], rows))
+
+
+def _record(network: Network, endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
+    """As `docker network inspect` shows it."""
+    from datetime import UTC, datetime
+
+    config = {"Subnet": str(network.subnet), "Gateway": network.gateway_address}
+    if network.ip_range:
+        config["IPRange"] = str(network.ip_range)
+    bridged = network.driver == "bridge"
+    return {
+        "Name": network.name,
+        "Id": network.id,
+        "Created": datetime.fromtimestamp(network.created, UTC).isoformat(),
+        "Scope": "local",
+        "Driver": network.driver,
+        "EnableIPv4": bridged,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Config": [config] if bridged else []},
+        "Internal": network.internal,
+        "Attachable": False,
+        "Ingress": False,
+        "Containers": {
+            each.container_id: {
+                "Name": each.container_name,
+                "EndpointID": each.id,
+                "MacAddress": each.mac,
+                "IPv4Address": f"{each.address}/{network.subnet.prefix}",
+                "IPv6Address": "",
+            }
+            for each in endpoints
+        },
+        "Options": _options(network) if bridged else {},
+        "Labels": dict(network.labels),
+    }
+
+
+def _options(network: Network) -> dict[str, str]:
+    prefix = "com.docker.network."
+    options = {
+        f"{prefix}bridge.name": network.device,
+        f"{prefix}driver.mtu": str(network.mtu),
+        f"{prefix}bridge.enable_icc": str(network.icc).lower(),
+        f"{prefix}bridge.enable_ip_masquerade": str(network.masquerade).lower(),
+    }
+    return options | ({f"{prefix}bridge.host_binding_ipv4": network.host_ip} if network.host_ip else {})
+
+
+@network.command()
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.pass_obj
+def inspect(session: Session, names: tuple[str, ...]) -> None:
+    """Show networks, and who is on them, as JSON."""
+    with session.work(containers=False, progress="none") as services:
+        services.networks.sweep()
+        found = [services.networks.get(name) for name in names]
+        records = [_record(each, services.networks.endpoints(network=each.id)) for each in found]
+    click.echo(json.dumps(records, indent=4))
+
+
+@network.command()
+@click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
+@click.option("-f", "--force", is_flag=True, help="No error when there is none of that name.")
+@click.pass_obj
+def rm(session: Session, names: tuple[str, ...], force: bool) -> None:
+    """Remove networks."""
+    from runtime.errors import NotFound
+
+    with session.work(containers=False, progress="none") as services:
+        first: PipeError | None = None
+        for name in names:
+            try:
+                click.echo(services.networks.remove(name).name)
+            except NotFound as error:
+                first = first or (None if force else error)
+            except PipeError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+
+@network.command()
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def prune(session: Session, force: bool) -> None:
+    """Remove all networks no container is on."""
+    if not force:
+        click.confirm("This removes all networks that no container uses. Go on?", abort=True)
+    with session.work(containers=False, progress="none") as services:
+        removed = services.networks.prune()
+    click.echo("\n".join(removed), nl=bool(removed))
+
+
+def _running(services: Services, name: str) -> Container:
+    from runtime.containers.records import ContainerRecords
+
+    container = ContainerRecords(services.store).get(name)
+    if not container.running:
+        hint = "the networks of a new container are named with `pipe run --network`"
+        raise Conflict(f"container {container.name} is not running", hint=hint)
+    if not container.networked:
+        mode = container.spec.network_mode
+        raise Conflict(f"container {container.name} has no network of its own (--network {mode})")
+    return container
+
+
+@network.command()
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("container_name", metavar="CONTAINER")
+@click.option("--alias", multiple=True, metavar="NAME", help="A further name on this network.")
+@click.option("--ip", default="", metavar="ADDRESS", help="Its address; a free one is chosen without.")
+@click.pass_obj
+def connect(
+    session: Session, network_name: str, container_name: str, alias: tuple[str, ...], ip: str
+) -> None:
+    """Connect a running container to a network."""
+    from runtime.containers.spec import NetworkAttachment
+
+    with session.work(containers=False, progress="none") as services:
+        container = _running(services, container_name)
+        networks = services.networks
+        target = networks.get(network_name)
+        if any(each.network.id == target.id for each in networks.endpoints(container=container.id)):
+            raise Conflict(f"container {container.name} is on network {target.name} already")
+        wanted = NetworkAttachment(network=target.id, aliases=alias, ipv4=ip)
+        endpoint = networks.connect(container.id, container.name, wanted)
+        try:
+            networks.attach_running(endpoint, container.state.pid)
+        except BaseException:
+            networks.disconnect(container.id, target.id)
+            raise
+
+
+@network.command()
+@click.argument("network_name", metavar="NETWORK")
+@click.argument("container_name", metavar="CONTAINER")
+@click.option("-f", "--force", is_flag=True, help="Accepted; disconnecting never asks.")
+@click.pass_obj
+def disconnect(session: Session, network_name: str, container_name: str, force: bool) -> None:
+    """Disconnect a running container from a network."""
+    with session.work(containers=False, progress="none") as services:
+        container = _running(services, container_name)
+        services.networks.disconnect(container.id, network_name, container.state.pid)
