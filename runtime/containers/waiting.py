@@ -1,0 +1,103 @@
+"""Wait for a container to end, to start, to become healthy; without asking again and again.
+
+A running one is waited for on its shim's socket. One that was not started yet has no shim: its directory is watched
+(inotify(7)) until it has, or until the directory is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import time
+
+from runtime.containers.client import Connection, ShimGone
+from runtime.containers.container import Container
+from runtime.containers.frames import MESSAGE
+from runtime.containers.spec import ExitStatus
+from runtime.containers.state import CREATED, read_state
+from runtime.errors import StepFailed, TimedOut
+
+
+def wait(container: Container, timeout: float | None = None) -> ExitStatus | None:
+    """How the container ends; its removal counts as an end."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    state = container.state
+    while state.status == CREATED and not state.finished:
+        if not os.path.isdir(container.directory):
+            return ExitStatus(code=0)
+        if not _watch(container.directory, deadline):
+            return None
+        state = read_state(container.directory)
+    if state.alive:
+        connection = Connection.open(container.directory)
+        if connection is not None:
+            with connection:
+                try:
+                    connection.ask("wait")
+                    return connection.wait_end(_left(deadline))
+                except ShimGone:
+                    pass
+        state = read_state(container.directory)
+    return ExitStatus(code=state.code, oom_killed=state.oom_killed, error=state.error)
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _watch(directory: str, deadline: float | None) -> bool:
+    """Until something in the directory changes; False at the deadline."""
+    from runtime.linux import inotify
+
+    descriptor = inotify.inotify_init()
+    try:
+        try:
+            inotify.inotify_add_watch(descriptor, directory, inotify.IN_MOVED_TO | inotify.IN_DELETE_SELF)
+        except FileNotFoundError:
+            return True
+        if os.path.exists(os.path.join(directory, "state.json")):
+            return True  # it came between the look and the watch
+        return bool(select.select([descriptor], [], [], _left(deadline))[0])
+    finally:
+        os.close(descriptor)
+
+
+def wait_healthy(container: Container, timeout: float | None = None) -> str:
+    """Until it says healthy; at once where there is no health check."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    connection = Connection.open(container.directory)
+    if connection is None:
+        raise _ended(container)
+    with connection:
+        try:
+            connection.ask("wait")
+            health = connection.ask("status")["state"]["health"]
+            if health is None or health["status"] == "healthy":
+                return "healthy" if health else ""
+            while True:
+                if (
+                    not connection.has_frames()
+                    and not select.select([connection], [], [], _left(deadline))[0]
+                ):
+                    raise TimedOut(f"container {container.name} is not healthy after {timeout:g} seconds")
+                if _says_healthy(container, *connection.next()):
+                    return "healthy"
+        except ShimGone:
+            raise _ended(container) from None
+
+
+def _says_healthy(container: Container, kind: int, body: bytes) -> bool:
+    record = json.loads(body) if kind == MESSAGE else {}
+    if record.get("event") == "exited":
+        raise StepFailed(
+            f"container {container.name} ended with exit code {record['code']}", exit_code=record["code"]
+        )
+    if record.get("event") == "health" and record["status"] == "unhealthy":
+        raise StepFailed(f"container {container.name} is unhealthy")
+    return bool(record.get("event") == "health" and record["status"] == "healthy")
+
+
+def _ended(container: Container) -> StepFailed:
+    code = read_state(container.directory).code
+    return StepFailed(f"container {container.name} is not running, exit code {code}", exit_code=code)
