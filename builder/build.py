@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
@@ -33,6 +33,7 @@ from runtime.events import Emit, Finished, Outcome, Started, Warned, ignore
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.dockerfile import Dockerfile
     from builder.lower import BaseWanted, LowerOptions, ResolvedBase
     from runtime.images.image import Image
     from runtime.images.images import Images
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
     from runtime.sandbox.spawner import Spawner
 
 BUILD_HOSTNAME = "buildkitsandbox"
+_POLICY: Mapping[str, Literal["missing", "always", "never"]] = {
+    "auto": "missing",
+    "missing": "missing",
+    "always": "always",
+    "never": "never",
+}
 _QUIET = (Scratch, LocalSource, InlineSource)  # sources nobody needs to read about
 
 
@@ -146,7 +153,7 @@ class _Build:
         def fetch(url: str) -> str:
             from builder.operations.remotes import fetch_context
 
-            return fetch_context(self._store, setting, self._workshop, url)
+            return fetch_context(self._store, setting, self._request.secrets, url)
 
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
@@ -164,7 +171,7 @@ class _Build:
         sources = BuildSources(
             self._store, self._images, self._workshop, setting, context, self._local_contexts()
         )
-        configs = self._resolve_bases(dockerfile, options, sources)
+        configs = self._resolve_bases(dockerfile, options, sources, pool)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
@@ -195,15 +202,16 @@ class _Build:
         return self._request.build_contexts
 
     def _resolve_bases(
-        self, dockerfile: object, options: LowerOptions, sources: BuildSources
+        self, dockerfile: Dockerfile, options: LowerOptions, sources: BuildSources, pool: Pool
     ) -> Mapping[BaseWanted, ResolvedBase]:
         """Resolve the images the target needs, and those that ONBUILD triggers of these bring in."""
         from builder.lower import ResolvedBase, bases
 
         known: dict[BaseWanted, ResolvedBase] = {}
-        while missing := [each for each in bases(dockerfile, options, known) if each not in known]:  # type: ignore[arg-type]
-            for wanted in missing:
-                image = self._resolve(wanted, options)
+        while missing := [each for each in bases(dockerfile, options, known) if each not in known]:
+            tasks = [(wanted, pool.submit(self._resolve, wanted, options)) for wanted in missing]
+            for wanted, task in tasks:
+                image = task.result()
                 digest = image.manifest_digest or image.id
                 known[wanted] = ResolvedBase(digest, image.config)
                 sources.know_base(wanted.reference, str(wanted.platform), image)
@@ -218,14 +226,13 @@ class _Build:
                 from builder.operations.layouts import load_layout
 
                 return load_layout(self._images, reference, wanted.platform)
-            pull = {"auto": "missing"}.get(self._request.pull, self._request.pull)
-            platform = wanted.platform if options.platform or pull != "missing" else None
-            local = self._images.find(reference) if platform is None and pull == "missing" else None
-            return local or self._images.resolve(
+            asked = options.platform is not None or wanted.platform != options.target_platform
+            return self._images.resolve(
                 reference,
-                platform=wanted.platform,
-                pull=pull,
-                cancel=self._cancel,  # type: ignore[arg-type]
+                # Nobody asked: an image that is here may be of any platform, and then decides (A-95).
+                platform=wanted.platform if asked else None,
+                pull=_POLICY[self._request.pull],
+                cancel=self._cancel,
             )
         except PipeError as error:
             if error.span is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,14 +53,31 @@ class Cache:
         self._used.append(key)
         return Record(*row)
 
+    def latest(self, shape: Shape) -> tuple[Record, dict[str, Any]] | None:
+        """The newest record of a shape and its fields; its snapshot leased."""
+        row = self._database.one(
+            "SELECT key, fields FROM cache_records WHERE shape = ? ORDER BY made DESC LIMIT 1",
+            (shape.digest,),
+        )
+        record = None if row is None else self.find(row["key"])
+        return None if row is None or record is None else (record, fields_of(row))
+
     def put(
-        self, record: Record, shape: Shape, content: Content, *, place: str, parent: str, root: str
+        self,
+        record: Record,
+        shape: Shape,
+        content: Content,
+        *,
+        place: str = "",
+        root: str = "",
+        notes: Mapping[str, str] = {},
     ) -> None:
-        """Remember a step. The first record of a key stays: whoever came later built the same."""
-        fields = json.dumps({**shape.fields, "root": root, "content": content.digest}, ensure_ascii=False)
+        """Remember a step. `notes` are fields that are no part of the key."""
+        named = {**shape.fields, "root": root, "content": content.digest, **notes}
+        fields = json.dumps(named, ensure_ascii=False)
         now = time.time_ns()
         row = (
-            record.key, shape.digest, shape.kind, record.label, place, record.snapshot, parent,
+            record.key, shape.digest, shape.kind, record.label, place, record.snapshot, root,
             record.diff_id, record.chain_id, record.made, now, 0, record.size, _storable(fields),
         )  # fmt: skip
         with self._database.transaction() as connection:

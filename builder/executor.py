@@ -243,6 +243,4 @@ class _Run:
             key, self._vertex.label, made.snapshot, made.diff_id, made.chain_id, made.made, made.size
         )
         root = self._parent.chain()
-        self._cache.put(
-            record, self._step.shape, outcome.content, place=self._vertex.label, parent=root, root=root
-        )
+        self._cache.put(record, self._step.shape, outcome.content, place=self._vertex.label, root=root)

@@ -36,9 +36,7 @@ class BuildRequest:
     platforms: tuple[Platform, ...] = ()
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
-    pull: str = (
-        "auto"  # auto: ask the registry, use what is here when it does not answer; always; missing; never
-    )
+    pull: str = "auto"  # auto: what is here, else the registry
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
     ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -59,11 +59,11 @@ class BuildSources:
         if isinstance(operation, HttpSource):
             from builder.operations.http import fetch_http
 
-            return fetch_http(self._store, self._setting, operation)
+            return fetch_http(self._store, self._setting, operation, self._workshop.facilities.secrets)
         assert isinstance(operation, GitSource)
         from builder.operations.git import fetch_git
 
-        return fetch_git(self._store, self._setting, operation, self._workshop)
+        return fetch_git(self._store, operation)
 
     def _local(self, operation: LocalSource) -> FilesState:
         if operation.name == "context":

@@ -7,6 +7,7 @@ ends in a slash, is a directory already, or several things are copied. Links in 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from builder.graph import Copy, CopySource
 from builder.keys import Content, Shape, content_of, content_of_lines, copy_shape
 from builder.operations.archive import is_archive, unpack
 from builder.operations.copying import Copier, Style
+from builder.operations.feed import LayerFeed
 from builder.operations.modes import parse_mode
 from builder.operations.owners import ROOT, resolve_owner
 from builder.operations.roots import Root
@@ -103,6 +105,9 @@ class CopyStep:
                 root = Root(draft.upper)
             parts: list[Content] = []
             placing = _Placing(operation, root, taken)
+            feed = LayerFeed()
+            if not _comes_in_order(taken):
+                feed.abandon()
             for each in taken:
                 style = Style(
                     owner=owner or (None if each.tree.keep_owner else ROOT),
@@ -110,19 +115,23 @@ class CopyStep:
                     newest_ns=self._setting.newest_ns,
                     directory_ns=self._setting.directory_ns(),
                 )
-                part = self._copy(root, each, style, placing)
+                part = self._copy(root, each, style, placing, feed)
                 parts.append(part if isinstance(each.state, FilesState) else Content(part.digest))
             root.settle()
-        return Outcome(_combined(parts))
+        info = feed.finish()
+        if info is None:
+            return Outcome(_combined(parts), empty=not os.listdir(draft.upper))
+        return Outcome(_combined(parts), diff_id=info.diff_id, size=info.size)
 
-    def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing) -> Content:
+    def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
         memory = self._trees.memory(taken.state)
-        copier = Copier(root, style, memory, self._setting.cancel)
+        copier = Copier(root, style, memory, self._setting.cancel, feed)
         owner = style.owner or ROOT
         for group in taken.groups:
             target = placing.target(group)
             if group.is_directory:
                 root.ensure(target, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
+                root.describe(target, feed)
                 prefix = f"{target}/" if target else ""
                 for item in group.items:
                     copier.place(item, prefix + item.name)
@@ -156,6 +165,12 @@ def _combined(parts: Sequence[Content]) -> Content:
     if len(parts) == 1:
         return parts[0]
     return content_of_lines(line for part in parts for line in (*part.lines, part.digest))
+
+
+def _comes_in_order(taken: Sequence[_Taken]) -> bool:
+    """A single directory's contents: the files come in the order of a layer, and no name comes twice."""
+    groups = [group for each in taken for group in each.groups]
+    return len(groups) == 1 and groups[0].is_directory and bool(groups[0].items)
 
 
 class _Placing:

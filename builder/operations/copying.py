@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from builder.operations.feed import NO_XATTRS, LayerFeed
 from builder.operations.modes import ChangeMode
 from builder.operations.owners import Owner
 from builder.operations.roots import Root
@@ -59,9 +61,14 @@ class Copier:
     """Copies items into one root. Not for several threads."""
 
     def __init__(
-        self, root: Root, style: Style, digests: Digests | None = None, cancel: Cancel | None = None
+        self,
+        root: Root,
+        style: Style,
+        digests: Digests | None = None,
+        cancel: Cancel | None = None,
+        feed: LayerFeed | None = None,
     ) -> None:
-        self._root, self._style, self._digests = root, style, digests
+        self._root, self._style, self._digests, self._feed = root, style, digests, feed
         self._cancel = cancel or Cancel()
         self._links: dict[tuple[int, int], str] = {}
         self._umask = _current_umask()
@@ -85,25 +92,49 @@ class Copier:
         self._root.raise_up(parent)
         place = f"{self._root.upper}/{target}"
         try:
-            self._create(item, kind, place)
+            self._create(item, target, kind, place)
         except FileExistsError:
             # Copied twice to the same name in this step: the later one stays.
             os.unlink(place)
-            self._create(item, kind, place)
+            if self._feed is not None:
+                self._feed.abandon()
+            self._create(item, target, kind, place)
         except FileNotFoundError as error:
             raise _changed(item) from error
 
-    def _create(self, item: Item, kind: int, place: str) -> None:
+    def _create(self, item: Item, target: str, kind: int, place: str) -> None:
         if self._linked(item, place):
-            return
-        if kind == stat.S_IFREG:
-            self._file(item, place)
+            self._tell(item, target)
+        elif kind == stat.S_IFREG:
+            self._file(item, target, place)
         elif kind == stat.S_IFLNK:
-            os.symlink(os.readlink(item.path), place)
+            link = os.readlink(item.path)
+            os.symlink(link, place)
             self._finish_special(item, place, is_link=True)
+            self._tell(item, target, link=link)
         else:
             os.mknod(place, item.status.st_mode, item.status.st_rdev)
             self._finish_special(item, place, is_link=False)
+            self._tell(item, target)
+
+    def _tell(
+        self,
+        item: Item,
+        target: str,
+        *,
+        data: bytes | None = b"",
+        link: str = "",
+        xattrs: Mapping[str, bytes] = NO_XATTRS,
+    ) -> None:
+        """Add an entry to the layer that is being fed, if one is."""
+        if self._feed is None or not self._feed.alive:
+            return
+        style, status = self._style, item.status
+        mode = stat.S_IMODE(status.st_mode) if link else style.mode(status)
+        owner = self._owner(status)
+        self._feed.add(
+            target, mode, owner, style.mtime_ns(status), status, data=data, target=link, xattrs=xattrs
+        )
 
     def _owner(self, status: os.stat_result) -> Owner:
         return self._style.owner or Owner(status.st_uid, status.st_gid)
@@ -115,13 +146,19 @@ class Copier:
         if not present:
             if self._root.locate(target) is not None:
                 raise InvalidInput(f"cannot copy a directory onto /{target}, which is none")
-            place = self._root.make_directory(target, style.mode(status), uid, gid, style.mtime_ns(status))
+            mode, mtime_ns = style.mode(status), style.mtime_ns(status)
+            place = self._root.make_directory(target, mode, uid, gid, mtime_ns)
+            copy_visible_xattrs(item.path, place)
+            if self._feed is not None:
+                self._feed.directory(target, mode, uid, gid, mtime_ns, place)
         else:
+            if self._feed is not None:
+                self._feed.abandon()
             place = self._root.raise_up(target)
             os.chown(place, uid, gid)
             os.chmod(place, style.mode(status))
             self._root.set_times(target, style.mtime_ns(status))
-        copy_visible_xattrs(item.path, place)
+            copy_visible_xattrs(item.path, place)
 
     def _check_no_directory(self, target: str) -> None:
         if self._root.directories(target):
@@ -138,7 +175,7 @@ class Copier:
         os.link(first, place, follow_symlinks=False)
         return True
 
-    def _file(self, item: Item, place: str) -> None:
+    def _file(self, item: Item, target: str, place: str) -> None:
         style = self._style
         try:
             source = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -146,48 +183,54 @@ class Copier:
             raise InvalidInput(f"cannot read {item.path}: {error.strerror}") from error
         try:
             mode = style.mode(item.status)
-            target = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o777)
+            copy = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o777)
             try:
-                self._transfer(item, source, target)
+                xattrs = _visible(source)
+                self._transfer(item, target, source, copy, xattrs)
                 uid, gid = style.owner or (item.status.st_uid, item.status.st_gid)
                 if uid or gid:
-                    os.fchown(target, uid, gid)
+                    os.fchown(copy, uid, gid)
                 if mode & ~0o777 or mode & self._umask or uid or gid:
-                    os.fchmod(target, mode)
-                for name in os.listxattr(source):
-                    if name.startswith(("user.", "security.capability")):
-                        os.setxattr(target, name, os.getxattr(source, name))
+                    os.fchmod(copy, mode)
+                for name, value in xattrs.items():
+                    os.setxattr(copy, name, value)
                 mtime_ns = style.mtime_ns(item.status)
-                os.utime(target, ns=(mtime_ns, mtime_ns))
+                os.utime(copy, ns=(mtime_ns, mtime_ns))
             finally:
-                os.close(target)
+                os.close(copy)
         finally:
             os.close(source)
 
-    def _transfer(self, item: Item, source: int, target: int) -> None:
+    def _transfer(self, item: Item, name: str, source: int, target: int, xattrs: Mapping[str, bytes]) -> None:
         status = item.status
         digest = None if self._digests is None else self._digests.know(status)
         data = os.read(source, CHUNK)
         if len(data) < CHUNK:
+            if len(data) != status.st_size:
+                raise _changed(item)
             hasher = None if digest else hashlib.sha256(data)
             os.write(target, data)
-            copied = len(data)
+            self._tell(item, name, data=data, xattrs=xattrs)
         else:
             hasher = None if digest else hashlib.sha256()
-            copied = self._transfer_long(source, target, data, hasher)
-        if copied != status.st_size:
-            raise _changed(item)
+            self._tell(item, name, data=None, xattrs=xattrs)
+            if self._transfer_long(item, source, target, data, hasher) != status.st_size:
+                raise _changed(item)
         if hasher is not None:
-            digest = with_xattrs(hasher.digest(), source)
+            digest = with_xattrs(hasher.digest(), xattrs)
             if self._digests is not None:
                 self._digests.learn(status, digest)
         if digest is not None:
             self.contents[(status.st_dev, status.st_ino)] = digest
 
-    def _transfer_long(self, source: int, target: int, data: bytes, hasher: Hasher | None) -> int:
+    def _transfer_long(self, item: Item, source: int, target: int, data: bytes, hasher: Hasher | None) -> int:
         copied = 0
         while data:
             self._cancel.check()
+            if copied + len(data) > item.status.st_size:
+                raise _changed(item)
+            if self._feed is not None:
+                self._feed.write(data)
             if hasher is not None:
                 hasher.update(data)
             view = memoryview(data)
@@ -223,25 +266,32 @@ def read_digest(item: Item, digests: Digests, cancel: Cancel | None = None) -> b
             hasher.update(data)
             if cancel is not None and len(data) == CHUNK:
                 cancel.check()
-        digest = with_xattrs(hasher.digest(), handle)
+        digest = with_xattrs(hasher.digest(), _visible(handle))
     digests.learn(item.status, digest)
     return digest
 
 
-def with_xattrs(digest: bytes, handle: int) -> bytes:
+def with_xattrs(digest: bytes, found: Mapping[str, bytes]) -> bytes:
     """The digest of a file's data together with the extended attributes a layer carries, if it has any."""
-    names = [name for name in os.listxattr(handle) if name.startswith(("user.", "security.capability"))]
-    if not names:
+    if not found:
         return digest
-    values = b"".join(os.fsencode(name) + b"\0" + os.getxattr(handle, name) + b"\0" for name in sorted(names))
+    values = b"".join(os.fsencode(name) + b"\0" + found[name] + b"\0" for name in sorted(found))
     return hashlib.sha256(digest + values).digest()
 
 
 def copy_visible_xattrs(source: str, target: str) -> None:
     """What a layer carries of extended attributes."""
-    for name in os.listxattr(source):
-        if name.startswith(("user.", "security.capability")):
-            os.setxattr(target, name, os.getxattr(source, name))
+    for name, value in _visible(source).items():
+        os.setxattr(target, name, value)
+
+
+def _visible(source: str | int) -> Mapping[str, bytes]:
+    names = os.listxattr(source)
+    if not names:
+        return NO_XATTRS
+    return {
+        name: os.getxattr(source, name) for name in names if name.startswith(("user.", "security.capability"))
+    }
 
 
 def _changed(item: Item) -> PipeError:

@@ -76,7 +76,7 @@ class Views:
         found = Record(
             key, f"files of {state.tree.name}", snapshot.id, empty, empty, int(snapshot.created * 1e9), 0
         )
-        self._cache.put(found, _SHAPE, content, place="", parent="", root="")
+        self._cache.put(found, _SHAPE, content)
         return snapshot.id
 
     def _fill(self, tree: Tree, state: State, path: str, place: str) -> Content:

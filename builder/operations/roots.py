@@ -11,8 +11,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from builder.operations.feed import LayerFeed
 
 LINK_LIMIT = 255
 _NOWHERE: tuple[str, ...] = ()
@@ -193,9 +197,12 @@ class Root:
             os.utime(f"{self.upper}/{path}", ns=self._touched[path])
         self._touched.clear()
 
-    def touched(self) -> tuple[str, ...]:
-        """The directories of the upper this step made or raised, in layer order."""
-        return tuple(sorted((path for path in self._touched if path), key=lambda path: path.split("/")))
+    def describe(self, path: str, feed: LayerFeed) -> None:
+        """Tell a layer that is being fed of the directory `path` and those above it, as they are in the upper."""
+        parts = path.split("/") if path else []
+        for depth in range(1, len(parts) + 1):
+            here = "/".join(parts[:depth])
+            feed.existing(here, f"{self.upper}/{here}", self._touched[here][1])
 
 
 def layer_is_opaque(place: str) -> bool:

@@ -1,0 +1,110 @@
+"""A tree of a git repository: for ADD, for contexts (A-77, A-93). Kept by commit, so a known commit is not fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import Any
+
+from builder.graph import GitSource
+from builder.keys import Shape
+from builder.operations import fetched
+from builder.operations.roots import Root
+from builder.state import FilesState
+from runtime.errors import InvalidInput, NotFound, Unavailable
+from runtime.store.store import Store
+
+_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+# No helper may be named by a URL, and nothing may ask for a password on our terminal.
+_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+
+
+def fetch_git(store: Store, operation: GitSource) -> FilesState:
+    """The tree at `ref`, from `subdir` on."""
+    commit = _resolve(operation)
+    if operation.checksum and not commit.startswith(operation.checksum):
+        raise InvalidInput(f"{operation.url} has commit {commit}, not {operation.checksum}")
+    shape = Shape.of(
+        "git.v1",
+        {"url": operation.url, "keep .git": operation.keep_git_dir, "submodules": operation.submodules},
+    )
+    record = fetched.find(store, shape, commit)
+    if record is None:
+        record = fetched.keep(
+            store, shape, commit, lambda place: _check_out(operation, commit, place), {"commit": commit}
+        )
+    subdir = Root(store.snapshots.path(record.snapshot)).resolve(operation.subdir)
+    files = fetched.as_files(store, record, name=operation.url, subdir=subdir)
+    if not os.path.isdir(files.tree.path):
+        raise NotFound(f"no directory {operation.subdir} in {operation.url} at {commit[:12]}")
+    return files
+
+
+def _git(directory: str | None = None) -> Any:
+    import git
+
+    command = git.Git(directory)
+    command.update_environment(**_ENVIRONMENT)
+    return command
+
+
+def _resolve(operation: GitSource) -> str:
+    """The commit of a ref: asked from the server, unless it is one already."""
+    if _COMMIT.fullmatch(operation.ref):
+        return operation.ref
+    wanted = operation.ref or "HEAD"
+    lines = _run(operation, lambda: _git().ls_remote("--", operation.url)).splitlines()
+    refs = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
+    for name in (wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"):
+        # A tag object's commit is the peeled one.
+        if commit := refs.get(f"{name}^{{}}") or refs.get(name):
+            return commit
+    raise NotFound(f"{operation.url} has no ref {wanted!r}")
+
+
+def _check_out(operation: GitSource, commit: str, place: str) -> None:
+    git = _git(place)
+
+    def work() -> str:
+        git.init("--quiet", place)
+        try:
+            git.fetch("--quiet", "--depth=1", "--", operation.url, commit)
+        except Exception:  # noqa: BLE001  many servers give no bare commits, and dumb ones know no depth
+            git.fetch("--quiet", "--tags", "--", operation.url, "+refs/*:refs/remotes/origin/*")
+        git.checkout("--quiet", "--detach", commit)
+        if operation.submodules and os.path.exists(os.path.join(place, ".gitmodules")):
+            git.remote("add", "origin", operation.url)
+            git.submodule("update", "--init", "--recursive", "--quiet")
+        return ""
+
+    _run(operation, work)
+    if not operation.keep_git_dir:
+        _drop_git(place)
+
+
+def _drop_git(place: str) -> None:
+    for directory, names, files in os.walk(place):
+        if ".git" in names:
+            names.remove(".git")
+            shutil.rmtree(os.path.join(directory, ".git"))
+        if ".git" in files:
+            os.unlink(os.path.join(directory, ".git"))
+
+
+def _run(operation: GitSource, action: Any) -> str:
+    import git
+
+    try:
+        return str(action())
+    except git.GitCommandNotFound as error:
+        raise Unavailable("git is not installed", hint="install the package git") from error
+    except git.GitCommandError as error:
+        said = str(error.stderr).strip().removeprefix("stderr:").strip(" '\n")
+        raise Unavailable(
+            f"cannot fetch {operation.url}: {said.splitlines()[-1] if said else error.status}"
+        ) from error
