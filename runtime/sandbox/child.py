@@ -35,7 +35,9 @@ FLAGS = {
 
 
 class Child:
-    def __init__(self, plan: Plan, host: Host, channel: socket.socket, stdio: tuple[int, int, int]) -> None:
+    def __init__(
+        self, plan: Plan, host: Host, channel: socket.socket, stdio: tuple[int, int, int], seccomp: bytes
+    ) -> None:
         self.plan, self.host, self.channel, self.stdio = plan, host, channel, stdio
         config = plan.config
         self.config: Json = config
@@ -44,7 +46,7 @@ class Child:
         self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
         self.doing = "start"
         self.slave = -1
-        self.seccomp = b""
+        self.seccomp = seccomp
         self.early: list[Operation] = []
         self.late: list[Operation] = []
 
@@ -92,10 +94,6 @@ class Child:
         os.umask(0)
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setsid()
-        self.doing = "read the seccomp program"
-        if self.plan.seccomp:
-            with open(self.plan.seccomp, "rb") as program:
-                self.seccomp = program.read()
         if "user" in self.spaces:
             self._await("mapped")
             os.setgroups([])

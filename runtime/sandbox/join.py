@@ -55,15 +55,20 @@ class Joiner:
     """Runs in a fresh clone whose pid is already in the container's pid namespace; ends in exec or `os._exit`."""
 
     def __init__(
-        self, request: Json, host: Host, channel: socket.socket, stdio: tuple[int, int, int], pidfd: int
+        self,
+        request: Json,
+        host: Host,
+        channel: socket.socket,
+        stdio: tuple[int, int, int],
+        seccomp: bytes,
+        pidfd: int,
     ) -> None:
         self.process: Json = request["process"]
-        self.program = str(request.get("seccomp") or "")
         self.host, self.channel, self.stdio, self.pidfd = host, channel, stdio, pidfd
         self.target = int(request["pid"])
         self.doing = "join"
         self.slave = -1
-        self.seccomp = b""
+        self.seccomp = seccomp
 
     def main(self) -> NoReturn:
         try:
@@ -90,9 +95,6 @@ class Joiner:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.setsid()
         os.umask(0)
-        if self.program:
-            with open(self.program, "rb") as program:
-                self.seccomp = program.read()
         self.doing = "enter the container's control groups"
         packet = wire.receive_packet(self.channel)
         if packet is None:

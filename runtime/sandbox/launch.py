@@ -34,6 +34,17 @@ class Machine:
         self.host = Host(self.hierarchies.names(), capabilities, last)
         self._prefix = f"pipe/{os.getpid()}-{start_time(os.getpid())}"
         self._count = 0
+        self._programs: dict[str, bytes] = {}
+
+    def program(self, path: str) -> bytes:
+        """A compiled seccomp program; those in a cache never change, so they are read once."""
+        program = self._programs.get(path, b"")
+        if path and not program:
+            with open(path, "rb") as file:
+                program = file.read()
+            if path.endswith(".bpf"):
+                self._programs[path] = program
+        return program
 
     def cgroup(self, config: Json) -> Cgroup:
         """The plan's own path, or one whose name says which spawner to outlive (see `cgroup.sweep`)."""
@@ -77,8 +88,9 @@ class Launched:
                 flags |= FLAGS[kind]
         self.own_pid_namespace = bool(flags & spaces.CLONE_NEWPID)
         self.pause = pause
+        program = machine.program(plan.seccomp)
         ours, theirs = wire.packet_pair()
-        self._clone(flags, namespaces.get("pid", ""), lambda: Child(plan, machine.host, theirs, stdio).main())
+        self._clone(flags, namespaces.get("pid", ""), Child(plan, machine.host, theirs, stdio, program).main)
         theirs.close()
         self.channel = ours
         try:
@@ -98,10 +110,11 @@ class Launched:
     def join(self, machine: Machine, request: Json, stdio: tuple[int, int, int]) -> None:
         """Clone a process that enters a running container."""
         target = int(request["pid"])
+        program = machine.program(str(request.get("seccomp") or ""))
         ours, theirs = wire.packet_pair()
         pidfd = os.pidfd_open(target)
         try:
-            child = Joiner(request, machine.host, theirs, stdio, pidfd)
+            child = Joiner(request, machine.host, theirs, stdio, program, pidfd)
             self._clone(0, f"/proc/{target}/ns/pid", child.main)
             theirs.close()
             self.channel = ours

@@ -11,7 +11,7 @@ import stat
 
 from runtime.linux import mounts as linux
 from runtime.sandbox.errors import SandboxError
-from runtime.sandbox.mounts import make_filesystem
+from runtime.sandbox.mounts import mount_at
 from runtime.sandbox.paths import Root
 
 _NULL = os.makedev(1, 3)
@@ -42,6 +42,12 @@ def _cover(cover: int, place: int) -> None:
         os.close(tree)
 
 
+def _cover_first(place: int, root: Root, path: str) -> int:
+    """One file system for all directories; later ones get clones of this first mount."""
+    mount_at(place, "tmpfs", "tmpfs", linux.MS_RDONLY, "size=0,nr_inodes=1")
+    return root.find(path)
+
+
 class Masks:
     """linux.maskedPaths; what does not exist needs no mask."""
 
@@ -63,7 +69,7 @@ class Masks:
                         null = _checked_null(root) if null < 0 else null
                         _cover(null, place)
                     elif empty < 0:
-                        empty = self._cover_first(place, root, path)
+                        empty = _cover_first(place, root, path)
                     else:
                         _cover(empty, place)
                 finally:
@@ -72,16 +78,6 @@ class Masks:
             for descriptor in (null, empty):
                 if descriptor >= 0:
                     os.close(descriptor)
-
-    def _cover_first(self, place: int, root: Root, path: str) -> int:
-        """One file system for all directories: a mount that is attached can be cloned, a detached one cannot."""
-        tree = make_filesystem("tmpfs", "tmpfs", [("ro", None), ("size", "0"), ("nr_inodes", "1")], 0)
-        try:
-            linux.mount_setattr(tree, "", linux.AT_EMPTY_PATH, add=linux.MOUNT_ATTR_RDONLY)
-            linux.move_mount(tree, place)
-        finally:
-            os.close(tree)
-        return root.find(path)
 
 
 class ReadOnlyPaths:

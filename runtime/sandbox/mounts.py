@@ -8,7 +8,6 @@ with fewer restrictions than it will have.
 from __future__ import annotations
 
 import os
-import stat
 from typing import Any
 
 from runtime.linux import mounts as linux
@@ -16,27 +15,28 @@ from runtime.sandbox.copyup import copy_tree
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.paths import Root
 
-# option -> (attributes set, attributes cleared); with an "r" in front: the same, recursively (mount_setattr).
-_ATTRIBUTES: dict[str, tuple[int, int]] = {
-    "ro": (linux.MOUNT_ATTR_RDONLY, 0),
-    "rw": (0, linux.MOUNT_ATTR_RDONLY),
-    "nosuid": (linux.MOUNT_ATTR_NOSUID, 0),
-    "suid": (0, linux.MOUNT_ATTR_NOSUID),
-    "nodev": (linux.MOUNT_ATTR_NODEV, 0),
-    "dev": (0, linux.MOUNT_ATTR_NODEV),
-    "noexec": (linux.MOUNT_ATTR_NOEXEC, 0),
-    "exec": (0, linux.MOUNT_ATTR_NOEXEC),
-    "noatime": (linux.MOUNT_ATTR_NOATIME, linux.MOUNT_ATTR__ATIME),
-    "atime": (0, linux.MOUNT_ATTR__ATIME),
-    "relatime": (linux.MOUNT_ATTR_RELATIME, linux.MOUNT_ATTR__ATIME),
-    "norelatime": (0, 0),
-    "strictatime": (linux.MOUNT_ATTR_STRICTATIME, linux.MOUNT_ATTR__ATIME),
-    "nostrictatime": (0, 0),
-    "nodiratime": (linux.MOUNT_ATTR_NODIRATIME, 0),
-    "diratime": (0, linux.MOUNT_ATTR_NODIRATIME),
-    "nosymfollow": (linux.MOUNT_ATTR_NOSYMFOLLOW, 0),
-    "symfollow": (0, linux.MOUNT_ATTR_NOSYMFOLLOW),
+# option -> (attributes set, attributes cleared, mount flag); with an "r" in front: recursively (mount_setattr).
+_ATTRIBUTES: dict[str, tuple[int, int, int]] = {
+    "ro": (linux.MOUNT_ATTR_RDONLY, 0, linux.MS_RDONLY),
+    "rw": (0, linux.MOUNT_ATTR_RDONLY, linux.MS_RDONLY),
+    "nosuid": (linux.MOUNT_ATTR_NOSUID, 0, linux.MS_NOSUID),
+    "suid": (0, linux.MOUNT_ATTR_NOSUID, linux.MS_NOSUID),
+    "nodev": (linux.MOUNT_ATTR_NODEV, 0, linux.MS_NODEV),
+    "dev": (0, linux.MOUNT_ATTR_NODEV, linux.MS_NODEV),
+    "noexec": (linux.MOUNT_ATTR_NOEXEC, 0, linux.MS_NOEXEC),
+    "exec": (0, linux.MOUNT_ATTR_NOEXEC, linux.MS_NOEXEC),
+    "noatime": (linux.MOUNT_ATTR_NOATIME, linux.MOUNT_ATTR__ATIME, linux.MS_NOATIME),
+    "atime": (0, linux.MOUNT_ATTR__ATIME, 0),
+    "relatime": (linux.MOUNT_ATTR_RELATIME, linux.MOUNT_ATTR__ATIME, linux.MS_RELATIME),
+    "norelatime": (0, 0, 0),
+    "strictatime": (linux.MOUNT_ATTR_STRICTATIME, linux.MOUNT_ATTR__ATIME, linux.MS_STRICTATIME),
+    "nostrictatime": (0, 0, 0),
+    "nodiratime": (linux.MOUNT_ATTR_NODIRATIME, 0, linux.MS_NODIRATIME),
+    "diratime": (0, linux.MOUNT_ATTR_NODIRATIME, linux.MS_NODIRATIME),
+    "nosymfollow": (linux.MOUNT_ATTR_NOSYMFOLLOW, 0, linux.MS_NOSYMFOLLOW),
+    "symfollow": (0, linux.MOUNT_ATTR_NOSYMFOLLOW, linux.MS_NOSYMFOLLOW),
 }
+_SUPERBLOCK = {"sync": linux.MS_SYNCHRONOUS, "dirsync": linux.MS_DIRSYNC, "lazytime": linux.MS_LAZYTIME}
 _PROPAGATION = {
     "private": linux.MS_PRIVATE,
     "slave": linux.MS_SLAVE,
@@ -60,16 +60,20 @@ class Options:
         self.recursive = "rbind" in words
         self.copy_up = "tmpcopyup" in words
         self.idmap = "idmap" in words or "ridmap" in words
-        self.data: list[tuple[str, str | None]] = []
+        self.flags = 0
+        self.data: list[str] = []
         for word in words:
             self._take(word, where)
 
     def _take(self, word: str, where: str) -> None:
         if word in _ATTRIBUTES:
-            add, clear = _ATTRIBUTES[word]
+            add, clear, flag = _ATTRIBUTES[word]
             self.add, self.clear = (self.add & ~clear) | add, (self.clear & ~add) | clear
+            self.flags = self.flags | flag if add or word == "relatime" else self.flags & ~flag
+        elif word in _SUPERBLOCK:
+            self.flags |= _SUPERBLOCK[word]
         elif word[:1] == "r" and word[1:] in _ATTRIBUTES:
-            add, clear = _ATTRIBUTES[word[1:]]
+            add, clear, _ = _ATTRIBUTES[word[1:]]
             self.recursive_add, self.recursive_clear = self.recursive_add | add, self.recursive_clear | clear
         elif word.removeprefix("r") in _PROPAGATION:
             self.propagation = _PROPAGATION[word.removeprefix("r")]
@@ -79,23 +83,13 @@ class Options:
         elif self.bind:
             raise SandboxError(f"unknown option {word!r} of bind mount {where}", kind="input")
         else:
-            key, equals, value = word.partition("=")
-            self.data.append((key, value if equals else None))
+            self.data.append(word)
 
 
-def make_filesystem(kind: str, source: str, data: list[tuple[str, str | None]], attributes: int) -> int:
-    """A detached mount of a new file system; the caller closes."""
-    context = linux.fsopen(kind)
-    try:
-        if source:
-            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", source)
-        for key, value in data:
-            command = linux.FSCONFIG_SET_FLAG if value is None else linux.FSCONFIG_SET_STRING
-            linux.fsconfig(context, command, key, value)
-        linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
-        return linux.fsmount(context, attributes)
-    finally:
-        os.close(context)
+def mount_at(place: int, kind: str, source: str, flags: int, data: str) -> None:
+    """mount(2) exactly on the directory behind a descriptor: the current directory is the one path nobody can redirect."""
+    os.fchdir(place)
+    linux.mount(source, ".", kind, flags, data)
 
 
 def attach(tree: int, root: Root, target: str) -> None:
@@ -124,20 +118,24 @@ class FileSystem:
 
     def apply(self, root: Root) -> None:
         options = self.options
-        tree = make_filesystem(self.kind, self.source or self.kind, options.data, options.add)
-        if options.propagation:
-            linux.mount_setattr(tree, "", linux.AT_EMPTY_PATH, propagation=options.propagation)
-        if options.copy_up:
-            self._copy_up(tree, root)
-        attach(tree, root, self.target)
-
-    def _copy_up(self, tree: int, root: Root) -> None:
-        """Fill the tmpfs with what the image has at this place (runc's `tmpcopyup`)."""
         place = root.directory(self.target)
         try:
-            copy_tree(place, tree)
+            mount_at(place, self.kind, self.source or self.kind, options.flags, ",".join(options.data))
+            if options.copy_up or options.propagation:
+                self._finish(place, root)
         finally:
             os.close(place)
+
+    def _finish(self, covered: int, root: Root) -> None:
+        """What needs the new mount itself. `tmpcopyup` (runc): a tmpfs starts with what the image has there."""
+        mounted = root.find(self.target)
+        try:
+            if self.options.copy_up:
+                copy_tree(covered, mounted)
+            if propagation := self.options.propagation:
+                linux.mount_setattr(mounted, "", linux.AT_EMPTY_PATH, propagation=propagation)
+        finally:
+            os.close(mounted)
 
 
 class Bind:
@@ -178,49 +176,42 @@ class Bind:
 
 
 class CgroupV1:
-    """/sys/fs/cgroup as containers of v1 hosts have it: a tmpfs with one mount per hierarchy.
+    """/sys/fs/cgroup as containers of v1 hosts have it: a tmpfs with one mount per hierarchy."""
 
-    `own` maps a hierarchy's mount to the container's directory in it, for containers without a cgroup namespace.
-    """
-
-    def __init__(self, target: str, options: Options, hierarchies: list[tuple[str, str]], own: str) -> None:
-        self.target, self.options, self.hierarchies, self.own = target, options, hierarchies, own
+    def __init__(self, target: str, options: Options, hierarchies: list[tuple[str, str]]) -> None:
+        self.target, self.options, self.hierarchies = target, options, hierarchies
 
     def describe(self) -> str:
         return f"mount cgroup on {self.target}"
 
     def prepare(self) -> None:
-        """Bound later: the container's directories do not exist yet."""
+        """Nothing of the host is needed."""
 
     def apply(self, root: Root) -> None:
-        data: list[tuple[str, str | None]] = [("mode", "755")]
-        common = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
-        attach(make_filesystem("tmpfs", "tmpfs", data, common), root, self.target)
-        for name, controllers in self.hierarchies:
-            attach(self._hierarchy(controllers), root, f"{self.target}/{name}")
-        self._seal(root, common)
-
-    def _hierarchy(self, controllers: str) -> int:
-        words = [(word, None) for word in controllers.split(",") if not word.startswith("name=")]
-        data: list[tuple[str, str | None]] = list(words)
-        if controllers.startswith("name="):
-            data = [("none", None), ("name", controllers.removeprefix("name="))]
-        return make_filesystem("cgroup", "cgroup", data, self.options.add)
-
-    def _seal(self, root: Root, common: int) -> None:
-        """The tmpfs itself becomes read-only once its mount points are made, as Docker's is."""
-        if self.options.add & linux.MOUNT_ATTR_RDONLY:
-            place = root.find(self.target)
-            try:
-                linux.mount_setattr(place, "", linux.AT_EMPTY_PATH, add=linux.MOUNT_ATTR_RDONLY | common)
-            finally:
-                os.close(place)
+        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+        place = root.directory(self.target)
+        try:
+            mount_at(place, "tmpfs", "tmpfs", flags, "mode=755")
+        finally:
+            os.close(place)
+        place = root.find(self.target)
+        try:
+            os.fchdir(place)
+            for name, controllers in self.hierarchies:
+                os.mkdir(name, 0o755)
+                data = controllers if not controllers.startswith("name=") else f"none,{controllers}"
+                linux.mount("cgroup", name, "cgroup", self.options.flags, data)
+            # The tmpfs itself becomes read-only once its mount points are made, as Docker's is.
+            if self.options.flags & linux.MS_RDONLY:
+                linux.mount_setattr(place, "", linux.AT_EMPTY_PATH, add=linux.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(place)
 
 
 Operation = FileSystem | Bind | CgroupV1
 
 
-def parse_mount(entry: dict[str, Any], hierarchies: list[tuple[str, str]], own_cgroup: str = "") -> Operation:
+def parse_mount(entry: dict[str, Any], hierarchies: list[tuple[str, str]]) -> Operation:
     """One OCI mount entry. `hierarchies`: the host's cgroup v1 hierarchies, empty on a v2 host."""
     target, kind = entry["destination"], entry.get("type") or ""
     options = Options(entry.get("options") or [], target)
@@ -235,12 +226,8 @@ def parse_mount(entry: dict[str, Any], hierarchies: list[tuple[str, str]], own_c
         return Bind(source, target, options)
     if kind in ("cgroup", "cgroup2"):
         if hierarchies:
-            return CgroupV1(target, options, hierarchies, own_cgroup)
+            return CgroupV1(target, options, hierarchies)
         return FileSystem("cgroup2", "cgroup", target, options)
     if not kind:
         raise SandboxError(f"the mount on {target} has no type", kind="input")
     return FileSystem(kind, source, target, options)
-
-
-def is_directory(descriptor: int) -> bool:
-    return stat.S_ISDIR(os.stat(descriptor).st_mode)
