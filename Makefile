@@ -8,7 +8,7 @@ READY  := $(VENV)/.installed
 
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install system format check lint types test test-unit test-linux test-slow demo bench clean
+.PHONY: install system format check lint types test test-unit test-linux test-slow test-vm demo bench clean
 
 install: $(READY)
 
@@ -45,6 +45,10 @@ test-linux: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow tests
+
+# Control groups v2 on a kernel of Debian's, in an emulated machine; a few minutes.
+test-vm: $(READY)
+	tools/vm
 
 demo: $(READY)
 	examples/demo
