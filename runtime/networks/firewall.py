@@ -32,8 +32,8 @@ class Backend(Protocol):
     def remove(self) -> None: ...
     def add_network(self, network: Network) -> None: ...
     def remove_network(self, network: Network) -> None: ...
-    def add_port(self, port: Port) -> None: ...
-    def remove_port(self, port: Port) -> None: ...
+    def add_ports(self, ports: Iterable[Port]) -> None: ...
+    def remove_ports(self, ports: Iterable[Port]) -> None: ...
 
 
 class Nft:
@@ -67,16 +67,22 @@ class Nft:
         for line in rules.remove_network(self.table, network).splitlines():
             _tolerant(line)
 
-    def add_port(self, port: Port) -> None:
+    def add_ports(self, ports: Iterable[Port]) -> None:
+        text = "".join(rules.add_port(self.table, port) for port in ports)
         try:
-            nft.run(rules.add_port(self.table, port))
+            nft.run(text)
         except nft.NftError:
-            # What is left of one that was killed before it could withdraw it; its row is gone, so the port is ours.
-            self.remove_port(port)
-            nft.run(rules.add_port(self.table, port))
+            # What is left of one that was killed before it could withdraw them; its rows are gone, so the ports are ours.
+            self.remove_ports(ports)
+            nft.run(text)
 
-    def remove_port(self, port: Port) -> None:
-        _tolerant(rules.remove_port(self.table, port))
+    def remove_ports(self, ports: Iterable[Port]) -> None:
+        lines = [rules.remove_port(self.table, port) for port in ports]
+        try:
+            nft.run("".join(lines))
+        except nft.NftError:
+            for line in lines:
+                _tolerant(line)
 
     # Other engines set the policy of iptables' FORWARD to drop, and a drop anywhere is final.
 

@@ -46,8 +46,7 @@ class Iptables:
             self._must(rule[0], "-A", rule[1], *rule[2].split())
         for network in networks:
             self.add_network(network)
-        for port in ports:
-            self.add_port(port)
+        self.add_ports(ports)
         for rule in self._jumps():
             if not self._has(rule):
                 self._must(rule[0], "-I", rule[1], *rule[2].split())
@@ -67,11 +66,13 @@ class Iptables:
         for rule in self._of_network(network):
             self._delete(rule)
 
-    def add_port(self, port: Port) -> None:
-        self._insert(self._of_port(port))
+    def add_ports(self, ports: Iterable[Port]) -> None:
+        for port in ports:
+            self._insert(self._of_port(port))
 
-    def remove_port(self, port: Port) -> None:
-        self._delete(self._of_port(port))
+    def remove_ports(self, ports: Iterable[Port]) -> None:
+        for port in ports:
+            self._delete(self._of_port(port))
 
     # the rules
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import socket
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runtime import events
 from runtime.containers.spec import NetworkAttachment, PortBinding
-from runtime.errors import Conflict, InvalidInput, NotFound, Unsupported, did_you_mean
+from runtime.errors import Conflict, InvalidInput, NotFound
 from runtime.linux.netlink import Link, Netlink, configure_interface
-from runtime.networks import bridges, host, ports
-from runtime.networks.addresses import POOLS, Range, check_mac, choose_subnet, dotted, number, parse_range
+from runtime.networks import bridges, definition, host
+from runtime.networks.addresses import POOLS, Range, check_mac, number
 from runtime.networks.firewall import Firewall
+from runtime.networks.publishing import Publisher
 from runtime.networks.records import NetworkRecords, now
-from runtime.networks.rules import Port
 from runtime.networks.values import HOST, NONE, Endpoint, Network
 from runtime.sandbox import netns
 from runtime.store.owners import is_alive, own_token
@@ -33,18 +30,6 @@ if TYPE_CHECKING:
     from runtime.networks.pool import NetnsPool
     from runtime.networks.resolver import Resolver
     from runtime.store.store import Store
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_OPTIONS = {
-    "mtu": "mtu",
-    "icc": "icc",
-    "masquerade": "masquerade",
-    "host-binding": "host_ip",
-    "com.docker.network.driver.mtu": "mtu",
-    "com.docker.network.bridge.enable_icc": "icc",
-    "com.docker.network.bridge.enable_ip_masquerade": "masquerade",
-    "com.docker.network.bridge.host_binding_ipv4": "host_ip",
-}
 
 
 class Networks:
@@ -58,12 +43,11 @@ class Networks:
         self.firewall = Firewall(self.key, self.records)
         self._pools = tuple(pools)
         self._emit = emit
-        self._held: dict[str, list[socket.socket]] = {}
+        self._publisher = Publisher(self.records, self.firewall)
 
     def close(self) -> None:
         """Let go of the ports this process still holds itself."""
-        for container in tuple(self._held):
-            ports.release(self._held.pop(container))
+        self._publisher.close()
 
     # --- networks
 
@@ -81,9 +65,9 @@ class Networks:
         reserved: Mapping[str, str] = {},
     ) -> Network:
         """A new network with its bridge; `Conflict` when the name or the range is taken."""
-        _check_name(name)
-        _check_driver(driver)
-        draft = _with_options(
+        definition.check_name(name)
+        definition.check_driver(driver)
+        draft = definition.with_options(
             Network(
                 id=os.urandom(32).hex(),
                 name=name,
@@ -98,9 +82,17 @@ class Networks:
             with self.records.db.transaction(durable=True):
                 if self.records.db.one("SELECT 1 FROM networks WHERE name = ?", (name,)):
                     raise Conflict(f"network {name!r} already exists")
-                if "mtu" not in {_OPTIONS[option] for option in options}:
+                if not definition.names_mtu(options):
                     draft = replace(draft, mtu=host.uplink_mtu(netlink))
-                placed = self._place(draft, netlink, subnet, gateway, ip_range)
+                placed = definition.place(
+                    draft,
+                    subnet,
+                    gateway,
+                    ip_range,
+                    others=self.records.all(),
+                    occupied=host.occupied(netlink),
+                    pools=self._pools,
+                )
                 network = replace(placed, device=self._device(name))
                 self.records.add(network)
             self._raise(netlink, network)
@@ -111,34 +103,8 @@ class Networks:
         """Rules first, the bridge last: once it is up, all that belongs to it is there."""
         with host.lock():
             self._ensure_rules()
-            self.firewall.include(network, self._published)
+            self.firewall.include(network, self._publisher.rules)
             return bridges.make_bridge(netlink, network)
-
-    def _place(self, draft: Network, netlink: Netlink, subnet: str, gateway: str, ip_range: str) -> Network:
-        """The network with its addresses decided."""
-        others = self.records.all()
-        if subnet:
-            chosen = parse_range(subnet)
-            clash = next((other for other in others if other.subnet.overlaps(chosen)), None)
-            if clash:
-                raise Conflict(f"subnet {chosen} overlaps {clash.subnet} of network {clash.name}")
-            if any(chosen.overlaps(taken) for taken in host.occupied(netlink)):
-                raise Conflict(f"subnet {chosen} is in use on this host", hint="`ip route` shows by what")
-            if chosen.prefix > 30:
-                raise InvalidInput(f"subnet {chosen} has no room for containers", hint="use at most /30")
-        else:
-            taken = [*host.occupied(netlink), *(other.subnet for other in others)]
-            chosen = choose_subnet(taken, self._pools)
-        door = number(gateway) if gateway else chosen.base + 1
-        if door not in chosen or door in (chosen.base, chosen.last):
-            raise InvalidInput(f"gateway {dotted(door)} is not an address of {chosen}")
-        within = parse_range(ip_range) if ip_range else None
-        if within and not (within.base in chosen and within.last in chosen):
-            raise InvalidInput(f"ip range {within} is not within {chosen}")
-        for text in draft.reserved.values():
-            if number(text) not in chosen:
-                raise InvalidInput(f"auxiliary address {text} is not within {chosen}")
-        return replace(draft, subnet=chosen, gateway=door, ip_range=within)
 
     def _device(self, name: str) -> str:
         """Names of at most 15 bytes that begin alike for all of a store: `rules` match them with a wildcard."""
@@ -287,7 +253,7 @@ class Networks:
         if host.switch("ipv4/ip_forward", "1"):
             message = "enabled net.ipv4.ip_forward: without it containers reach nothing outside"
             self._emit(events.Warned(node="networks", message=message))
-        self.firewall.ensure(self._published)
+        self.firewall.ensure(self._publisher.rules)
 
     def disconnect(self, container_id: str, network_name: str, pid: int = 0) -> None:
         """Take a container off a network; with `pid`, a running one keeps a default route if it has another network."""
@@ -312,16 +278,14 @@ class Networks:
 
     def release(self, container_id: str) -> None:
         """Give back all a container has here: interfaces, addresses, names, ports. Again is no error."""
-        ports.release(self._held.pop(container_id, ()))
+        self._publisher.let_go(container_id)
         self._withdraw(self.records.endpoints(container=container_id))
 
     def _withdraw(self, endpoints: Iterable[Endpoint]) -> None:
         for endpoint in endpoints:
             # Within the transaction: nobody can publish the port anew between the rule's end and the row's.
             with self.records.db.transaction() as connection:
-                published = self._published(endpoint.id)
-                for port in published:
-                    self.firewall.change(lambda backend, port=port: backend.remove_port(port))  # type: ignore[misc]
+                self._publisher.withdraw(endpoint)
                 owner = self.records.owner(endpoint)
                 connection.execute("DELETE FROM endpoints WHERE id = ?", (endpoint.id,))
             if owner != own_token() and is_alive(owner):
@@ -341,75 +305,19 @@ class Networks:
         self, container_id: str, endpoint: Endpoint, bindings: Iterable[PortBinding]
     ) -> tuple[PortBinding, ...]:
         """Lead ports of the host to a container; which ones in the end. They stay held by this process, see `held`."""
-        wanted = [ports.check(self._default_ip(endpoint.network, binding)) for binding in bindings]
-        if not wanted:
-            return ()
-        if endpoint.network.internal:
-            raise InvalidInput(
-                f"cannot publish ports of a container on the internal network {endpoint.network.name}"
-            )
-        chosen: list[PortBinding] = []
-        sockets: list[socket.socket] = []
-        try:
-            with self.records.db.transaction() as connection:
-                taken = self._taken()
-                # Fixed ones first, so that a random one does not sit down on them.
-                for binding in sorted(wanted, key=lambda binding: binding.host_port == 0):
-                    final, held = ports.choose(binding, [*taken, *chosen])
-                    chosen.append(final)
-                    sockets.append(held)
-                    connection.execute(
-                        "INSERT INTO ports VALUES (?, ?, ?, ?, ?, ?, ?)",
-                        (
-                            final.protocol,
-                            final.host_ip,
-                            final.host_port,
-                            endpoint.id,
-                            container_id,
-                            endpoint.address,
-                            final.container_port,
-                        ),
-                    )
-            for port in self._published(endpoint.id):
-                self.firewall.change(lambda backend, port=port: backend.add_port(port))  # type: ignore[misc]
-        except BaseException:
-            ports.release(sockets)
-            raise
-        self._held.setdefault(container_id, []).extend(sockets)
-        return tuple(chosen)
-
-    def _default_ip(self, network: Network, binding: PortBinding) -> PortBinding:
-        return (
-            replace(binding, host_ip=network.host_ip) if network.host_ip and not binding.host_ip else binding
-        )
+        return self._publisher.publish(container_id, endpoint, bindings)
 
     def held(self, container_id: str) -> tuple[int, ...]:
         """The sockets that keep a container's published ports from others: descriptors to hand to who outlives us."""
-        return tuple(held.fileno() for held in self._held.get(container_id, ()))
+        return self._publisher.held(container_id)
+
+    def let_go(self, container_id: str) -> None:
+        """Close these sockets here, after somebody else was given them."""
+        self._publisher.let_go(container_id)
 
     def published(self, container_id: str) -> tuple[PortBinding, ...]:
         """The ports of the host that lead to a container."""
-        rows = self.records.db.read(
-            "SELECT * FROM ports WHERE container = ? ORDER BY container_port, protocol, host_ip",
-            (container_id,),
-        )
-        return tuple(_binding(row) for row in rows)
-
-    def _taken(self) -> tuple[PortBinding, ...]:
-        return tuple(_binding(row) for row in self.records.db.read("SELECT * FROM ports"))
-
-    def _published(self, endpoint: str = "") -> tuple[Port, ...]:
-        rows = self.records.db.read("SELECT * FROM ports WHERE ? IN ('', endpoint)", (endpoint,))
-        return tuple(
-            Port(
-                protocol=row["protocol"],
-                host_ip=row["host_ip"],
-                host_port=row["host_port"],
-                address=row["address"],
-                container_port=row["container_port"],
-            )
-            for row in rows
-        )
+        return self._publisher.published(container_id)
 
     # --- names and namespaces
 
@@ -428,49 +336,3 @@ class Networks:
     def _tell(self, kind: str, identity: str, action: str, network: Network, **more: str) -> None:
         attributes = {"name": network.name, "type": network.driver, **more}
         self._emit(events.Changed(kind=kind, id=identity, action=action, attributes=attributes))
-
-
-def _binding(row: sqlite3.Row) -> PortBinding:
-    return PortBinding(
-        container_port=int(row["container_port"]),
-        protocol=str(row["protocol"]),
-        host_port=int(row["host_port"]),
-        host_ip=str(row["host_ip"]),
-    )
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise InvalidInput(
-            f"{name!r} is not a network name",
-            hint="letters, digits, `_`, `.` and `-`, beginning with a letter or digit",
-        )
-    if name in ("host", "none", "default"):
-        raise Conflict(f"{name} is a predefined network")
-
-
-def _check_driver(driver: str) -> None:
-    if driver in ("macvlan", "ipvlan", "overlay"):
-        raise Unsupported(f"network driver {driver!r} is not supported", hint="use the bridge driver")
-    if driver != "bridge":
-        raise InvalidInput(f"unknown network driver {driver!r}", hint=did_you_mean(driver, ["bridge"]))
-
-
-def _with_options(network: Network, options: Mapping[str, str]) -> Network:
-    values: dict[str, str | int | bool] = {}
-    for name, text in options.items():
-        if name not in _OPTIONS:
-            raise InvalidInput(f"unknown network option {name!r}", hint=did_you_mean(name, _OPTIONS))
-        field = _OPTIONS[name]
-        if field == "mtu":
-            if not text.isdigit() or not 576 <= int(text) <= 65535:
-                raise InvalidInput(f"mtu {text!r} is not between 576 and 65535")
-            values[field] = int(text)
-        elif field == "host_ip":
-            number(text)
-            values[field] = text
-        elif text.lower() in ("true", "false", "1", "0"):
-            values[field] = text.lower() in ("true", "1")
-        else:
-            raise InvalidInput(f"network option {name} is {text!r}", hint="use true or false")
-    return replace(network, **values)  # type: ignore[arg-type]
