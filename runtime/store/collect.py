@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from registry_client.oci.digest import Digest
@@ -50,14 +50,16 @@ def collect(store: Store, *, partial_seconds: float = _PARTIAL_SECONDS) -> Colle
 # --- snapshots ------------------------------------------------------------------------------------------------------
 
 
-def roots(connection: sqlite3.Connection, kind: str) -> set[str]:
+def root_views(connection: sqlite3.Connection) -> list[str]:
+    sql = "SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'roots\\_%' ESCAPE '\\' ORDER BY name"
+    return [row["name"] for row in connection.execute(sql)]
+
+
+def roots(connection: sqlite3.Connection, kind: str, views: Iterable[str] | None = None) -> set[str]:
     """Things of a kind that the rooms' root views name."""
-    views = connection.execute(
-        "SELECT name FROM sqlite_schema WHERE type = 'view' AND name LIKE 'roots\\_%' ESCAPE '\\'"
-    )
     found: set[str] = set()
-    for view in views.fetchall():
-        rows = connection.execute(f'SELECT thing FROM "{view["name"]}" WHERE kind = ?', (kind,))
+    for view in root_views(connection) if views is None else views:
+        rows = connection.execute(f'SELECT thing FROM "{view}" WHERE kind = ?', (kind,))
         found.update(row["thing"] for row in rows if row["thing"])
     return found
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from runtime.errors import HostFault, InvalidInput
+from runtime.store.durable import write_all
 from runtime.store.layers import header
 from runtime.store.layers.lowers import Lowers, is_whiteout
 from runtime.store.layers.reader import Member, TarReader
@@ -104,9 +105,11 @@ class _Target:
             self._anew(path)
             descriptor = os.open(full, _CREATE, 0o600)
         try:
-            for chunk in reader.data():
-                while chunk:
-                    chunk = chunk[os.write(descriptor, chunk) :]
+            if member.pieces is None:
+                for chunk in reader.data():
+                    write_all(descriptor, chunk)
+            else:
+                _write_pieces(descriptor, member, reader)
             os.fchown(descriptor, member.uid, member.gid)
             os.fchmod(descriptor, member.mode & 0o7777)
             if member.xattrs:
@@ -353,6 +356,19 @@ class _Target:
                 # What this file system or kernel does not know is left out, as every engine does.
                 if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                     raise
+
+
+def _write_pieces(descriptor: int, member: Member, reader: TarReader) -> None:
+    """The data of a sparse file, each piece at its place; the holes are left."""
+    data = reader.data()
+    chunk = memoryview(b"")
+    for offset, length in member.pieces or ():
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        while length:
+            chunk = chunk or next(data)
+            write_all(descriptor, chunk[:length])
+            length, chunk = length - len(chunk[:length]), chunk[length:]
+    os.ftruncate(descriptor, member.real_size)
 
 
 def copy_file(source: bytes, target: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from registry_client.oci.digest import Digest
 from runtime.errors import InvalidInput
-from runtime.store.layers import header
+from runtime.store.layers import header, sparse
 from runtime.store.layers.header import BLOCK, XATTR_PREFIX
 
 _CHUNK = 1 << 20
@@ -21,6 +21,7 @@ _EXTENSION_LIMIT = 4 << 20  # of PAX headers and long names; xattrs may have 64 
 _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
 _REGULARS = (b"0", b"\0", b"7")
 _ZEROS = bytes(BLOCK)
+_PIECES_LIMIT = 1_000_000
 
 
 @dataclass(slots=True)
@@ -37,8 +38,8 @@ class Member:
     link: bytes
     device: tuple[int, int]
     xattrs: dict[str, bytes] = field(default_factory=dict)
-    sparse: dict[bytes, bytes] = field(default_factory=dict)  # GNU.sparse.* of PAX
-    sparse_header: bytes = b""  # the old GNU header, where the map begins
+    pieces: sparse.Map | None = None  # of a sparse file: where the data belongs
+    real_size: int = 0  # likewise: of the whole file
 
 
 class TarReader:
@@ -52,32 +53,73 @@ class TarReader:
         self.size = 0
 
     def __iter__(self) -> Iterator[Member]:
-        extension: dict[bytes, bytes] = {}
-        globals_: dict[bytes, bytes] = {}
-        while (member := self._header()) is not None:
+        own: dict[bytes, bytes] = {}
+        for_all: dict[bytes, bytes] = {}
+        while (block := self._block()) is not None and block != _ZEROS:
+            member = _parse(block)
+            self._expect(member.size if _has_data(member.kind) else 0)
             if member.kind == _PAX:
-                extension |= self._pax(member)
+                own |= self._pax(member)
             elif member.kind == _PAX_GLOBAL:
-                globals_ |= self._pax(member)
+                for_all |= self._pax(member)
             elif member.kind == _GNU_NAME:
-                extension[b"path"] = self._long(member)
+                own[b"path"] = self._long(member)
             elif member.kind == _GNU_LINK:
-                extension[b"linkpath"] = self._long(member)
+                own[b"linkpath"] = self._long(member)
             else:
-                if extension or globals_:
-                    _extend(member, globals_ | extension)
-                    self._expect(member.size)
-                    extension = {}
+                self._complete(member, block, for_all | own)
+                own = {}
                 yield member
             self.skip()
 
-    def _header(self) -> Member | None:
-        block = self._block()
-        if block is None or block == _ZEROS:
-            return None
-        member = _parse(block)
-        self._expect(member.size if _has_data(member.kind) else 0)
-        return member
+    def _complete(self, member: Member, block: bytes, records: dict[bytes, bytes]) -> None:
+        """Add what PAX records say, and the map of a sparse file."""
+        try:
+            if records:
+                _extend(member, records)
+                self._expect(member.size)
+            if member.kind == _GNU_SPARSE:
+                self._read_old_map(member, block)
+            elif sparse.is_sparse(records):
+                self._read_pax_map(member, records)
+        except ValueError as error:
+            raise InvalidInput(f"invalid header in the layer's tar: {error}") from error
+
+    def _read_old_map(self, member: Member, block: bytes) -> None:
+        pieces, more, member.real_size = sparse.parse_header(block)
+        while more:
+            following = self._block()
+            if following is None or len(pieces) > _PIECES_LIMIT:
+                raise ValueError("a sparse map does not end")
+            found, more = sparse.parse_continuation(following)
+            pieces += found
+        member.kind = header.REGULAR
+        self._set_pieces(member, pieces)
+
+    def _read_pax_map(self, member: Member, records: dict[bytes, bytes]) -> None:
+        member.real_size = sparse.real_size(records)
+        member.name = sparse.name_of(records) or member.name
+        if sparse.map_is_in_data(records):
+            self._set_pieces(member, self._map_in_data())
+        else:
+            self._set_pieces(member, sparse.parse_list(records[sparse.MAP].split(b",")))
+
+    def _map_in_data(self) -> sparse.Map:
+        """Decimal lines, the number of pieces first, filled up to a whole block."""
+        lines: list[bytes] = []
+        text = b""
+        while len(lines) < 1 or len(lines) < 1 + 2 * int(lines[0]):
+            if self._remaining < BLOCK or len(lines) > 2 * _PIECES_LIMIT:
+                raise ValueError("a sparse map does not end")
+            data = self._block()
+            self._remaining -= BLOCK
+            *complete, text = (text + (data or b"")).split(b"\n")
+            lines += complete
+        return sparse.parse_list(lines[1 : 1 + 2 * int(lines[0])])
+
+    def _set_pieces(self, member: Member, pieces: sparse.Map) -> None:
+        sparse.check(pieces, self._remaining, member.real_size)
+        member.size, member.pieces = self._remaining, pieces
 
     def _expect(self, size: int) -> None:
         self._remaining, self._padding = size, -size % BLOCK
@@ -146,7 +188,7 @@ class TarReader:
 
     def _pax(self, member: Member) -> dict[bytes, bytes]:
         try:
-            return dict(_records(self._small(member)))
+            return sparse.gathered(_records(self._small(member)))
         except ValueError as error:
             raise InvalidInput(f"invalid PAX header in the layer's tar: {error}") from error
 
@@ -173,7 +215,6 @@ def _parse(block: bytes) -> Member:
         return Member(
             name, kind, _number(block[100:108]), _number(block[108:116]), _number(block[116:124]),
             _number(block[124:136]), _number(block[136:148]) * 1_000_000_000, link, device,
-            sparse_header=block[386:495] if kind == _GNU_SPARSE else b"",
         )  # fmt: skip
     except ValueError as error:
         raise InvalidInput(f"not a tar, or a damaged one: {error}") from error
@@ -207,17 +248,14 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _extend(member: Member, records: dict[bytes, bytes]) -> None:
     """Let the PAX records say what they say better than the header."""
-    try:
-        for key, value in records.items():
-            if key.startswith(XATTR_PREFIX):
-                member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
-            elif key.startswith(b"GNU.sparse."):
-                member.sparse[key.removeprefix(b"GNU.sparse.")] = value
-            elif value and (setter := _SETTERS.get(key)):
-                setter(member, value)
-    except ValueError as error:
-        raise InvalidInput(f"invalid PAX record in the layer's tar: {error}") from error
-    if member.size < 0 or not _has_data(member.kind):
+    for key, value in records.items():
+        if key.startswith(XATTR_PREFIX):
+            member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
+        elif value and (setter := _SETTERS.get(key)):
+            setter(member, value)
+    if member.size < 0:
+        raise ValueError("negative size")
+    if not _has_data(member.kind):
         member.size = 0
 
 

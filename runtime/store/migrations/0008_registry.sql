@@ -21,6 +21,7 @@ CREATE TABLE registry_tags (
     tag        TEXT NOT NULL,
     digest     TEXT NOT NULL,
     image      TEXT NOT NULL DEFAULT '',     -- '' for what is no image: signatures, charts
+    reference  TEXT NOT NULL DEFAULT '',     -- the image's tag: docker.io/shop/app:1
     updated    REAL NOT NULL,
     PRIMARY KEY (repository, tag)
 ) STRICT, WITHOUT ROWID;
@@ -41,9 +42,15 @@ CREATE TABLE registry_uploads (
     updated    REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Kept: what has a tag, what refers to something that is kept, what was pushed within the last week; a blob alone a day.
 CREATE VIEW roots_registry AS
-    SELECT 'blob' AS kind, digest AS thing FROM registry_manifests
-    UNION ALL
-    SELECT 'blob', digest FROM registry_blobs WHERE deleted = 0 AND seen > unixepoch() - 86400
-    UNION ALL
-    SELECT 'image', image FROM registry_tags WHERE image <> '';
+    SELECT 'blob' AS kind, t.digest AS thing FROM registry_tags t
+    WHERE t.image = '' OR EXISTS (SELECT 1 FROM tags WHERE tags.name = t.reference AND tags.image = t.image)
+    UNION
+    SELECT 'blob', m.digest FROM registry_manifests m
+    WHERE m.pushed > unixepoch() - 7 * 86400
+       OR m.subject IN (SELECT digest FROM registry_tags)
+       OR m.subject IN (SELECT digest FROM manifests)
+       OR m.subject IN (SELECT digest FROM registry_manifests WHERE subject <> '')
+    UNION
+    SELECT 'blob', digest FROM registry_blobs WHERE deleted = 0 AND seen > unixepoch() - 86400;
