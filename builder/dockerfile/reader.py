@@ -61,9 +61,12 @@ class _Reader:
         while self._at < len(self._lines):
             line = self._take().lstrip(WHITE)
             if line.startswith("#"):
+                if self._at <= len(self.directives.found):
+                    continue  # a directive is for the whole file, not for what stands below it
                 comments = _noted(comments, line, self._at)
-            elif line:
-                nodes.append(self._instruction(line, tuple(comments)))
+            else:
+                if line:
+                    nodes.append(self._instruction(line, tuple(comments)))
                 comments = []
         return nodes
 
@@ -136,7 +139,7 @@ class _Reader:
 
 
 def _noted(comments: list[Comment], line: str, number: int) -> list[Comment]:
-    """The comments above an instruction; an empty one starts afresh (FEATURES A-13)."""
+    """The comments right above an instruction; an empty one, like a blank line, starts afresh (FEATURES A-13)."""
     text = line[1:].strip(WHITE)
     return [*comments, Comment(text, number)] if text else []
 

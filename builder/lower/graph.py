@@ -46,15 +46,37 @@ def lower(
     return _Lowering(StagePlans(dockerfile, options), configs, watcher).target()
 
 
+def walk_stages(
+    dockerfile: Dockerfile,
+    options: LowerOptions,
+    known: Mapping[BaseWanted, ResolvedBase],
+    watcher: Watcher,
+    *,
+    everything: bool = False,
+) -> tuple[BaseWanted, ...]:
+    """Go through the stages the target needs, or `everything`, for the watcher alone; bases may be unknown.
+
+    The answer is the images these stages want.
+    """
+    plans = StagePlans(dockerfile, options)
+    return _Lowering(plans, known, watcher, lenient=True).walk(everything=everything)
+
+
 class _Lowering:
     """All stages of one build; what stages need to know of each other (`stage.Surroundings`)."""
 
     def __init__(
-        self, plans: StagePlans, configs: Mapping[BaseWanted, ResolvedBase], watcher: Watcher | None
+        self,
+        plans: StagePlans,
+        configs: Mapping[BaseWanted, ResolvedBase],
+        watcher: Watcher | None,
+        *,
+        lenient: bool = False,
     ) -> None:
         options = plans.options
         self._plans, self._configs, self._options = plans, configs, options
         self._states: dict[int, StageState] = {}
+        self._lenient = lenient
         self.escape = plans.dockerfile.directives.escape
         self.build_args = options.build_args
         self.arguments: Mapping[str, str] = plans.arguments
@@ -70,6 +92,14 @@ class _Lowering:
             self._states[number] = self._stage(self._plans.planned[number])
         stage = self._plans.target.stage
         return self._finished(stage, self._states[stage.number])
+
+    def walk(self, *, everything: bool) -> tuple[BaseWanted, ...]:
+        configs = {wanted: resolved.config for wanted, resolved in self._configs.items()}
+        targets = [planned.stage for planned in self._plans.planned] if everything else None
+        numbers, wanted = self._plans.reachable(configs, targets)
+        for number in sorted(numbers):
+            self._states[number] = self._stage(self._plans.planned[number])
+        return tuple(wanted)
 
     def _stage(self, planned: PlannedStage) -> StageState:
         stage, state = planned.stage, self._begin(planned)
@@ -87,6 +117,8 @@ class _Lowering:
             state.root = state.base = replace_label(
                 state.base, lowering.label(f"FROM {_shown(planned.base)}")
             )
+        if self.watcher:
+            self.watcher.begin(stage.number)
         for position, command in enumerate(planned.commands):
             lowering.run(command, onbuild=position < len(planned.triggers))
         return state
@@ -103,6 +135,7 @@ class _Lowering:
         if self._options.platform is None and planned.platform is None and config is not None:
             platform = config.platform
         state = fresh_state(platform, vertex, config)
+        state.complete = not isinstance(base, BaseWanted) or base in self._configs
         if not isinstance(vertex.operation, (Scratch, ImageSource)):
             self._fill(state, vertex, planned.stage)
         return state
@@ -124,6 +157,8 @@ class _Lowering:
             return self._context(origin, node), None
         assert isinstance(origin, BaseWanted)
         resolved = self._configs.get(origin)
+        if resolved is None and self._lenient:
+            resolved = ResolvedBase("", ImageConfig(platform=origin.platform))
         if resolved is None:
             raise InvalidInput(f"base image {origin.reference} was not resolved", node.span)
         source = ImageSource(

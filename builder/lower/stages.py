@@ -211,11 +211,13 @@ class StagePlans:
                 elif name.lower() in self._last_of_name:
                     yield self._last_of_name[name.lower()].number
 
-    def reachable(self, configs: Mapping[BaseWanted, ImageConfig]) -> tuple[set[int], list[BaseWanted]]:
-        """The numbers of the stages the target needs, and the images they need, as far as `configs` tells about triggers."""
+    def reachable(
+        self, configs: Mapping[BaseWanted, ImageConfig], targets: list[Stage] | None = None
+    ) -> tuple[set[int], list[BaseWanted]]:
+        """The numbers of the stages the target (or `targets`) needs, and their images, as far as `configs` has triggers."""
         numbers: set[int] = set()
         wanted: dict[BaseWanted, None] = {}
-        queue: list[Origin] = [self.target.stage]
+        queue: list[Origin] = list(targets or [self.target.stage])
         for origin in queue:
             if isinstance(origin, BaseWanted):
                 wanted[origin] = None

@@ -33,6 +33,7 @@ class StageState:
     history: list[Instruction] = field(default_factory=list)
     command_set: bool = False  # CMD in this very stage (A-41)
     workdir_set: bool = False
+    complete: bool = True  # False: the base image is not known, and so neither is what it sets
 
     def change(self, **fields: Any) -> None:
         """Set fields of the container config."""

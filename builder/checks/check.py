@@ -1,0 +1,98 @@
+"""`check`: all rules over one Dockerfile. Pure; base images that are known make it say more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from builder.checks.bases import check_bases, check_platforms
+from builder.checks.findings import Findings
+from builder.checks.instructions import InstructionChecks
+from builder.checks.rules import Finding
+from builder.checks.settings import OVERRIDE, CheckSettings, parse_settings
+from builder.checks.text import check_text
+from builder.dockerfile.ast import Dockerfile
+from builder.dockerfile.errors import DockerfileError
+from builder.dockerfile.parser import assemble
+from builder.dockerfile.reader import Reading, read_nodes
+from builder.ignore import Patterns
+from builder.lower.graph import walk_stages
+from builder.lower.options import BaseWanted, LowerOptions, ResolvedBase
+from runtime.errors import InvalidInput
+
+_NO_BASES: Mapping[BaseWanted, ResolvedBase] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found; `error` is what would stop the build, `failed` whether findings are to be taken as errors."""
+
+    findings: tuple[Finding, ...]
+    error: InvalidInput | None = None
+    failed: bool = False
+
+
+def settings_of(dockerfile: Dockerfile, options: LowerOptions) -> CheckSettings:
+    """The directive of the file, or the build argument that overrides it."""
+    if OVERRIDE in options.build_args:
+        return parse_settings(options.build_args[OVERRIDE])
+    return parse_settings(dockerfile.directives.check, dockerfile.directives.span_of("check"))
+
+
+def check_fully(
+    dockerfile: Dockerfile,
+    options: LowerOptions,
+    configs: Mapping[BaseWanted, ResolvedBase] = _NO_BASES,
+    ignore: Patterns | None = None,
+) -> CheckResult:
+    """All findings, with all stages looked at unless a target is given (A-103)."""
+    settings = settings_of(dockerfile, options)
+    findings = Findings(settings)
+    error: InvalidInput | None = None
+    check_text(dockerfile, findings)
+    watcher = InstructionChecks(findings, ignore, dockerfile.directives.escape)
+    try:
+        check_bases(dockerfile, options, findings)
+        wanted = walk_stages(dockerfile, options, configs, watcher, everything=not options.target)
+        check_platforms(wanted, configs, findings)
+    except InvalidInput as caught:
+        error = caught
+    found = findings.all()
+    return CheckResult(found, error, failed=error is not None or (settings.error and bool(found)))
+
+
+def check_source(
+    text: str | bytes,
+    name: str,
+    options: LowerOptions,
+    configs: Mapping[BaseWanted, ResolvedBase] = _NO_BASES,
+    ignore: Patterns | None = None,
+) -> CheckResult:
+    """The same for a text, which may be broken: then the instructions before the first mistake are looked at."""
+    try:
+        reading = read_nodes(text, name)
+    except DockerfileError as error:
+        return CheckResult((), error, failed=True)
+    try:
+        return check_fully(assemble(reading), options, configs, ignore)
+    except DockerfileError as error:
+        return CheckResult(_found_before(reading, error, options), error, failed=True)
+
+
+def _found_before(reading: Reading, error: DockerfileError, options: LowerOptions) -> tuple[Finding, ...]:
+    line = error.span.line if error.span else 0
+    nodes = tuple(node for node in reading.nodes if node.span.last_line < line)
+    try:
+        return check_fully(assemble(reading._replace(nodes=nodes)), options).findings
+    except DockerfileError:
+        return ()
+
+
+def check(
+    dockerfile: Dockerfile,
+    options: LowerOptions | None = None,
+    configs: Mapping[BaseWanted, ResolvedBase] = _NO_BASES,
+    ignore: Patterns | None = None,
+) -> tuple[Finding, ...]:
+    """The findings alone."""
+    return check_fully(dockerfile, options or LowerOptions(), configs, ignore).findings

@@ -1,0 +1,121 @@
+"""Checks, outlines and targets as text for people and as JSON in the shape buildx prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from builder.checks.check import CheckResult
+from builder.checks.outline import Outline, OutlineMount, Target
+from runtime.spans import Span
+
+_LINE = "-" * 20
+
+
+def check_text_report(result: CheckResult) -> str:
+    """Every finding with its rule, page and place; the mistake that stops the build last."""
+    blocks = [
+        f"WARNING: {finding.rule.name} - {finding.rule.url}\n{finding.message}\n{_excerpt(finding.span)}"
+        for finding in result.findings
+    ]
+    count = len(result.findings)
+    head = (
+        "check complete, no warnings" if not count else f"check complete, {count} warning{'s' * (count > 1)}"
+    )
+    if result.error is not None:
+        place = f"\n{_excerpt(result.error.span)}" if result.error.span else ""
+        hint = f"\nhint: {result.error.hint}" if result.error.hint else ""
+        blocks.append(f"ERROR: {result.error.message}{hint}{place}")
+    return "\n\n".join([head, *blocks]) + "\n"
+
+
+def check_json_report(result: CheckResult) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "warnings": [
+            {
+                "ruleName": finding.rule.name,
+                "description": finding.rule.description,
+                "url": finding.rule.url,
+                "detail": finding.message,
+                "location": _location(finding.span),
+            }
+            for finding in result.findings
+        ]
+    }
+    if result.error is not None:
+        record["buildError"] = {"message": result.error.message, "location": _location(result.error.span)}
+    return record
+
+
+def outline_text_report(outline: Outline) -> str:
+    lines = [f"TARGET:      {outline.name or '(last stage)'}"]
+    if outline.description:
+        lines.append(f"DESCRIPTION: {outline.description}")
+    rows = [(a.name, a.description, a.value) for a in outline.arguments]
+    lines += _table(("BUILD ARG", "DESCRIPTION", "VALUE"), rows)
+    for title, mounts in (("SECRET", outline.secrets), ("SSH", outline.ssh), ("CACHE", outline.caches)):
+        lines += _table((title, "REQUIRED"), [(m.name, "true" if m.required else "") for m in mounts])
+    return "\n".join(lines) + "\n"
+
+
+def outline_json_report(outline: Outline) -> dict[str, Any]:
+    def mounts(found: Iterable[OutlineMount]) -> list[dict[str, Any]]:
+        return [{"name": m.name, "required": m.required, "location": _location(m.span)} for m in found]
+
+    return {
+        "name": outline.name,
+        "description": outline.description,
+        "args": [
+            {"name": a.name, "description": a.description, "value": a.value, "location": _location(a.span)}
+            for a in outline.arguments
+        ],
+        "secrets": mounts(outline.secrets),
+        "ssh": mounts(outline.ssh),
+        "cache": [{"ID": mount.name, "location": _location(mount.span)} for mount in outline.caches],
+    }
+
+
+def targets_text_report(targets: Iterable[Target]) -> str:
+    rows = [
+        ((target.name or "-") + (" (default)" if target.default else ""), target.base, target.description)
+        for target in targets
+    ]
+    return "\n".join(_table(("TARGET", "BASE", "DESCRIPTION"), rows)).strip() + "\n"
+
+
+def targets_json_report(targets: Iterable[Target]) -> dict[str, Any]:
+    return {
+        "targets": [
+            {
+                "name": target.name,
+                "description": target.description,
+                "base": target.base,
+                "platform": target.platform,
+                "default": target.default,
+                "location": _location(target.span),
+            }
+            for target in targets
+        ]
+    }
+
+
+def _excerpt(span: Span) -> str:
+    return f"{span.source.name}:{span.line}\n{_LINE}\n{span.excerpt()}\n{_LINE}"
+
+
+def _location(span: Span | None) -> dict[str, Any]:
+    if span is None:
+        return {"ranges": []}
+    return {"ranges": [{"start": {"line": span.line}, "end": {"line": span.last_line}}]}
+
+
+def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as they need to be; nothing without rows."""
+    if not rows:
+        return []
+    table = [titles, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(titles))]
+    return [
+        "",
+        *("   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in table),
+    ]
