@@ -91,7 +91,8 @@ class Services:
     def containers(self) -> Containers:
         from runtime.containers.containers import Containers
 
-        return Containers(self.store, self.images, self.networks, self.volumes, self.spawner, self.publish)
+        # Those who only look, stop or remove have no spawner.
+        return Containers(self.store, self.images, self.networks, self.volumes, self._spawner, self.publish)
 
     @cached_property
     def builder(self) -> Builder:

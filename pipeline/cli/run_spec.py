@@ -92,7 +92,7 @@ def container_spec(line: CommandLine, own_env: Mapping[str, str], directory: str
         name=flags.one("name"),
         command=line.command or None,
         entrypoint=_entrypoint(flags),
-        env=values.environment(flags.many("env"), _files(flags.many("env-file"), directory), own_env),
+        env=values.environment(flags.many("env"), read_files(flags.many("env-file"), directory), own_env),
         user=flags.one("user") or None,
         groups=tuple(flags.many("group-add")),
         working_dir=_working_dir(flags),
@@ -158,7 +158,7 @@ def _working_dir(flags: Given) -> str | None:
     return directory or None
 
 
-def _files(names: list[str], directory: str) -> list[tuple[str, str]]:
+def read_files(names: list[str], directory: str) -> list[tuple[str, str]]:
     files = []
     for name in names:
         try:
@@ -173,7 +173,7 @@ def _files(names: list[str], directory: str) -> list[tuple[str, str]]:
 
 def _labels(flags: Given, directory: str) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for name, text in _files(flags.many("label-file"), directory):
+    for name, text in read_files(flags.many("label-file"), directory):
         labels |= values.label_lines(name, text)
     return labels | values.pairs("label", flags.many("label"))
 

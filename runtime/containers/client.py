@@ -137,19 +137,35 @@ class Connection:
 
     # --- streams ------------------------------------------------------------------------------------------------------
 
-    def pump(self, output: OnOutput, stdin: int = -1, *, detach_keys: bytes = b"") -> ExitStatus | None:
+    def pump(
+        self,
+        output: OnOutput,
+        stdin: int = -1,
+        *,
+        detach_keys: bytes = b"",
+        wake: int = -1,
+        on_wake: Callable[[bytes], None] = lambda data: None,
+    ) -> ExitStatus | None:
         """Pass output on and input in until the end; None when the user detached or the shim is gone.
 
         Input is read only when what was read before has left: whoever writes to us feels whether the process reads.
+        `on_wake` gets what can be read from the descriptor `wake`, between two frames.
         """
-        pump = _Pump(self, output, stdin, detach_keys)
-        return pump.run()
+        return _Pump(self, output, stdin, DetachKeys(detach_keys), wake, on_wake).run()
 
 
 class _Pump:
-    def __init__(self, connection: Connection, output: OnOutput, stdin: int, detach_keys: bytes) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        output: OnOutput,
+        stdin: int,
+        keys: DetachKeys,
+        wake: int,
+        on_wake: Callable[[bytes], None],
+    ) -> None:
         self._connection, self._output, self._stdin = connection, output, stdin
-        self._keys = DetachKeys(detach_keys)
+        self._keys, self._wake, self._on_wake = keys, wake, on_wake
         self._line = connection._line
         self._waiting = b""
 
@@ -180,12 +196,16 @@ class _Pump:
         poll.register(self._line, select.POLLIN | (select.POLLOUT if self._waiting else 0))
         if self._stdin >= 0 and not self._waiting:
             poll.register(self._stdin, select.POLLIN)
+        if self._wake >= 0:
+            poll.register(self._wake, select.POLLIN)
         for fd, events in poll.poll():
             if fd == self._line.fileno():
                 if events & select.POLLOUT:
                     self._flush()
                 if events & (select.POLLIN | select.POLLHUP | select.POLLERR):
                     self._connection._fill()
+            elif fd == self._wake:
+                self._on_wake(os.read(fd, 64))
             elif not self._read_stdin():
                 return False
         return True

@@ -109,6 +109,8 @@ class Shim:
     def _exited(self, final: bool) -> None:
         if self.probes is not None:
             self.probes.end()
+        if final:
+            _unlink(self.argument["directory"])  # before anybody hears of the end and removes the directory
         state = self.life.state
         for client in list(self.clients):
             if client.waits or client.follows or client is self.starter:
@@ -124,7 +126,6 @@ class Shim:
 
     def _over(self) -> None:
         """The starter cleans up if it is still there (it has everything at hand); else we do."""
-        _unlink(self.argument["directory"])
         if not self.starter.open:
             self.loop.stop()
 
