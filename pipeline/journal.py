@@ -93,6 +93,14 @@ class Journal:
                 "UPDATE runs SET finished = ?, outcome = ? WHERE id = ?", (time.time(), outcome, run)
             )
 
+    def discard(self, run: str) -> None:
+        """Forget a run that did nothing."""
+        import shutil
+
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM runs WHERE id = ?", (run,))
+        shutil.rmtree(self.path(run), ignore_errors=True)
+
     def record(self, run: str, result: NodeResult) -> None:
         """Note what came of a node; a later attempt replaces it."""
         row = (

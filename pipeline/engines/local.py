@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from pipeline.engines import BuildOrder, BuiltImage, ContainerState, ImageFacts, OnOutput
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, NetworkAttachment
-from runtime.errors import Conflict, InvalidInput, NotFound
+from runtime.errors import Conflict, InvalidInput, NotFound, Unsupported
+from runtime.spans import Span
 
 if TYPE_CHECKING:
     from pipeline.services import Services
@@ -160,7 +161,7 @@ class LocalEngine:
             health=container.health,
             image=container.image,
             labels=container.spec.labels,
-            addresses={endpoint.network.name: str(endpoint.ipv4) for endpoint in endpoints},
+            addresses={endpoint.network.name: endpoint.address for endpoint in endpoints},
             ports=tuple((p.host_ip, p.host_port, p.container_port) for p in container.spec.ports),
         )
 
@@ -257,15 +258,10 @@ class _Pump:
         return True
 
 
-def engine_for(kind: str, services: Services) -> LocalEngine:
-    """The engine an environment names; only the local one is there so far."""
-    from runtime.errors import Unsupported
-
+def check_engine(kind: str, span: Span) -> None:
+    """Refuse an environment's engine that is not there; only the local one is so far."""
     if kind in ("", "local"):
-        return LocalEngine(services)
-    scheme = kind.partition("://")[0]
-    if scheme in ("ssh", "tcp", "unix", "npipe", "docker"):
-        raise Unsupported(
-            f"engine {kind!r}: remote engines are not there yet", hint="`engine: local` is what there is"
-        )
-    raise InvalidInput(f"unknown engine {kind!r}", hint="`engine: local` is what there is")
+        return
+    if kind.partition("://")[0] in ("ssh", "tcp", "unix", "npipe", "docker", "kubernetes", "swarm"):
+        raise Unsupported(f"engine {kind!r} is not there yet", span, hint="`engine: local` is what there is")
+    raise InvalidInput(f"unknown engine {kind!r}", span, hint="`engine: local` is what there is")

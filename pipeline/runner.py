@@ -1,0 +1,219 @@
+"""Run a plan: which function executes which kind of node, and what a run as a whole is.
+
+Everything a node needs is in the `Run`; nodes know each other only through results. The journal is told of every result
+the moment it is there, so that a kill at any time loses only what was running.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.artifacts import ArtifactStore
+from pipeline.config.load import Surroundings
+from pipeline.deploy.deploy import DeployContext, run_deploy
+from pipeline.engines import Engine
+from pipeline.image import pushed_names, run_image, short_id
+from pipeline.journal import Journal
+from pipeline.plan import Kind, Node, Plan, stage_edges
+from pipeline.results import NodeResult, Results
+from pipeline.scheduler import Scheduler, run_outcome
+from pipeline.secrets import SecretStore
+from pipeline.spec import EnvironmentSpec, ImageSpec
+from pipeline.stage import StageContext, lookup_result, run_stage
+from runtime.cancel import Cancel
+from runtime.errors import Denied
+from runtime.events import Emit, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    jobs: int = 4
+    cache: bool = True
+    approve: bool = False
+    who: str = ""
+    reuse: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A whole run."""
+
+    id: str
+    outcome: Outcome
+    nodes: Mapping[str, NodeResult]
+
+    @property
+    def failures(self) -> list[NodeResult]:
+        bad = (Outcome.FAILED, Outcome.ERROR, Outcome.TIMEOUT)
+        return [result for result in self.nodes.values() if result.outcome in bad]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run on its way."""
+
+    id: str
+    plan: Plan
+    directory: str
+    engine: Engine
+    journal: Journal
+    results: Results
+    artifacts: ArtifactStore
+    secrets: SecretStore
+    surroundings: Surroundings
+    deploy: DeployContext
+    emit: Emit
+    cancel: Cancel
+    options: RunOptions
+    revision: tuple[str, str] = ("", "")
+
+    def run(self) -> RunResult:
+        """Run the plan to its end."""
+        scheduler = Scheduler(
+            self.plan, self._execute, jobs=self.options.jobs, emit=self.emit, cancel=self.cancel
+        )
+        scheduler.on_result = lambda result: self.journal.record(self.id, result)
+        with _TimeLimit(self.plan.spec.timeout, self.cancel) as limit:
+            nodes = scheduler.run()
+        stopped = (Outcome.TIMEOUT if limit.reached else Outcome.CANCELLED) if self.cancel.cancelled else None
+        outcome = run_outcome(nodes, stopped)
+        self._verify(nodes)
+        return RunResult(self.id, outcome, nodes)
+
+    def _execute(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
+        match node.kind:
+            case Kind.IMAGE:
+                return self._image(node, results, cancel)
+            case Kind.STAGE:
+                return run_stage(self._stage_context(), node, results, cancel)
+            case Kind.PUSH:
+                return self._push(node, results, cancel)
+            case Kind.DEPLOY:
+                return self._deploy(node, results, cancel)
+
+    def _lookup(self, results: Mapping[str, NodeResult], path: str) -> str | None:
+        if path.startswith(("images.", "stages.")):
+            return lookup_result(results, path)
+        return self.surroundings.lookup(path)
+
+    def _image(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
+        return run_image(
+            self.engine,
+            self.plan.spec,
+            node,
+            lambda path: self._lookup(results, path),
+            self.surroundings.variables,
+            self.secrets,
+            cancel,
+            no_cache=not self.options.cache and self.plan.goal.kind is Kind.IMAGE,
+        )
+
+    def _stage_context(self) -> StageContext:
+        return StageContext(
+            spec=self.plan.spec,
+            run=self.id,
+            directory=self.directory,
+            engine=self.engine,
+            results=self.results,
+            artifacts=self.artifacts,
+            secrets=self.secrets,
+            emit=self.emit,
+            surroundings=self.surroundings.lookup,
+            outside=self.surroundings.variables,
+            given=self.surroundings.given,
+            revision=self.revision,
+            cache=self.options.cache,
+            reuse=self.options.reuse,
+        )
+
+    def _push(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
+        """Give the very image that was tested the names others pull; with a registry, send it there."""
+        assert isinstance(node.subject, ImageSpec)
+        started = time.time()
+        image = results[f"image/{node.subject.name}"].image
+        needed = [edge.node for edge in self.plan.node(node.name).needs if edge.node.startswith("stage/")]
+        self._demand_green(image, needed, results, node.subject.name)
+        names = pushed_names(self.plan.spec, node.subject, lambda path: self._lookup(results, path))
+        digest = ""
+        for name in names:
+            self.engine.tag(image, name)
+            if self.plan.spec.registry:
+                digest = self.engine.push(name, cancel)
+        return NodeResult(
+            node=node.name,
+            kind=node.kind,
+            outcome=Outcome.DONE,
+            image=image,
+            detail=f"{', '.join(names)} {'@' + digest if digest else '= ' + short_id(image)}",
+            references=names,
+            started=started,
+            finished=time.time(),
+        )
+
+    def _deploy(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
+        assert isinstance(node.subject, EnvironmentSpec)
+        for name, result in results.items():
+            if name.startswith("image/") and any(edge.node == name for edge in node.needs):
+                needed = [edge.node for edge in stage_edges(node.subject, self.plan.spec)]
+                self._demand_green(result.image, needed, results, name.partition("/")[2])
+        return run_deploy(self.deploy, node, results, lambda path: self._lookup(results, path), cancel)
+
+    def _demand_green(
+        self, image: str, stages: list[str], results: Mapping[str, NodeResult], name: str
+    ) -> None:
+        """Denied unless each stage was green for this image: now, or (without tests in this run) in an earlier run."""
+        if self.plan.goal.tests:
+            red = [stage for stage in stages if stage in results and not _passed(results[stage])]
+        else:
+            known = self.results.verified(self.plan.spec.name, image)
+            red = [stage for stage in stages if stage.partition("/")[2] not in known]
+        if red:
+            shown = ", ".join(f"`{stage.partition('/')[2]}`" for stage in red)
+            raise Denied(
+                f"image `{name}` {short_id(image)} has no green run of {shown}",
+                hint="run `pipe test` with this very image first",
+            )
+
+    def _verify(self, nodes: Mapping[str, NodeResult]) -> None:
+        images = [
+            result.image for name, result in nodes.items() if name.startswith("image/") and result.green
+        ]
+        stages = [
+            name.partition("/")[2]
+            for name, result in nodes.items()
+            if name.startswith("stage/") and _passed(result)
+        ]
+        self.results.verify(self.plan.spec.name, self.id, images, stages)
+
+
+def _passed(result: NodeResult) -> bool:
+    """Green, or left out by its own condition."""
+    return result.green or (result.outcome is Outcome.SKIPPED and result.detail == "condition")
+
+
+class _TimeLimit:
+    """Cancels the run when it takes longer than it was given."""
+
+    def __init__(self, seconds: float, cancel: Cancel) -> None:
+        import threading
+
+        self.reached = False
+        self._cancel, self._seconds = cancel, seconds
+        self._timer = threading.Timer(seconds, self._end) if seconds else None
+
+    def _end(self) -> None:
+        self.reached = True
+        self._cancel.cancel(f"the run took longer than {self._seconds:g} s")
+
+    def __enter__(self) -> _TimeLimit:
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer.join()
