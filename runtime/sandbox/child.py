@@ -46,6 +46,7 @@ class Child:
         self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
         self.doing = "start"
         self.slave = -1
+        self.init = plan.init
         self.seccomp = seccomp
         self.early: list[Operation] = []
         self.late: list[Operation] = []
@@ -93,6 +94,8 @@ class Child:
         self.doing = "start"
         os.umask(0)
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
         os.setsid()
         if "user" in self.spaces:
             self._await("mapped")

@@ -68,6 +68,7 @@ class Joiner:
         self.target = int(request["pid"])
         self.doing = "join"
         self.slave = -1
+        self.init = False
         self.seccomp = seccomp
 
     def main(self) -> NoReturn:
@@ -93,6 +94,8 @@ class Joiner:
 
     def _run(self) -> None:
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
         os.setsid()
         os.umask(0)
         self.doing = "enter the container's control groups"

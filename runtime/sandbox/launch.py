@@ -12,14 +12,14 @@ import socket
 from typing import Any
 
 from runtime.linux import namespaces as spaces
-from runtime.sandbox import wire
+from runtime.sandbox import helper, wire
 from runtime.sandbox.cgroup import Cgroup, Hierarchies, detect
 from runtime.sandbox.child import FLAGS, Child
 from runtime.sandbox.credentials import own_capabilities
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.join import Joiner, cgroup_of
 from runtime.sandbox.plan import Json, Plan, check_plan
-from runtime.sandbox.program import Host
+from runtime.sandbox.program import Host, exec_failed
 
 # Made by the child itself: a cgroup namespace once it is in its groups, a time namespace once it has its offsets.
 _LATER = ("cgroup", "time")
@@ -31,7 +31,7 @@ class Machine:
     def __init__(self) -> None:
         self.hierarchies: Hierarchies = detect()
         capabilities, last = own_capabilities()
-        self.host = Host(self.hierarchies.names(), capabilities, last)
+        self.host = Host(self.hierarchies.names(), capabilities, last, helper.load())
         self._prefix = f"pipe/{os.getpid()}-{start_time(os.getpid())}"
         self._count = 0
         self._programs: dict[str, bytes] = {}
@@ -75,6 +75,7 @@ class Launched:
         self.problem: Json | None = None
         self.made: list[str] = []
         self.terminal = -1
+        self.command = ""
 
     # -- start
 
@@ -86,6 +87,7 @@ class Launched:
         for kind, path in namespaces.items():
             if not path and kind not in _LATER:
                 flags |= FLAGS[kind]
+        self.command = plan.config["process"]["args"][0]
         self.own_pid_namespace = bool(flags & spaces.CLONE_NEWPID)
         self.pause = pause
         program = machine.program(plan.seccomp)
@@ -110,6 +112,7 @@ class Launched:
     def join(self, machine: Machine, request: Json, stdio: tuple[int, int, int]) -> None:
         """Clone a process that enters a running container."""
         target = int(request["pid"])
+        self.command = request["process"]["args"][0]
         program = machine.program(str(request.get("seccomp") or ""))
         ours, theirs = wire.packet_pair()
         pidfd = os.pidfd_open(target)
@@ -167,7 +170,10 @@ class Launched:
             self._line_closed()
             return False
         message, fds = packet
-        match message["event"]:
+        match message.get("event"):
+            case None:
+                failure = exec_failed(self.command, message["errno"])
+                self.problem = {"event": "exec", "code": failure.code, "error": failure.message}
             case "ready":
                 self.made = message["made"]
             case "terminal":
@@ -216,6 +222,8 @@ class Launched:
         code = 0
         if result is not None:
             code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+        if self.problem is not None and self.problem["event"] == "exec":
+            code = self.problem["code"]
         oom = bool(code and self.cgroup is not None and self.cgroup.oom_kills())
         error = self.problem["error"] if self.problem is not None else ""
         wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": oom, "error": error})

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from runtime.linux import process as linux
-from runtime.sandbox import credentials, terminal
+from runtime.sandbox import credentials, helper, terminal
 from runtime.sandbox.errors import ExecFailed, SandboxError
 from runtime.sandbox.plan import Json
 from runtime.sandbox.user import Identity, resolve_user
@@ -27,8 +27,11 @@ _FIRST, _LAST = 3, 0xFFFFFFFF
 class Host:
     """What the spawner knows about this machine and hands to every child."""
 
-    def __init__(self, hierarchies: list[tuple[str, str]], capabilities: int, last_capability: int) -> None:
+    def __init__(
+        self, hierarchies: list[tuple[str, str]], capabilities: int, last_capability: int, helper: int
+    ) -> None:
         self.hierarchies = hierarchies
+        self.helper = helper
         self.capabilities = capabilities
         self.last_capability = last_capability
 
@@ -41,6 +44,7 @@ class Prepared(Protocol):
     process: Json
     seccomp: bytes
     slave: int
+    init: bool
     stdio: tuple[int, int, int]
     channel: socket.socket
 
@@ -174,10 +178,21 @@ def _execute(this: Prepared, identity: Identity) -> NoReturn:
     _reset_signals()
     if not _owner_is_there(this.channel):
         os._exit(125)
+    if this.host.helper >= 0:
+        _through_helper(this, path, argv, env)
+    if this.init:
+        raise SandboxError("there is no --init for this kind of processor", kind="unsupported")
     try:
         os.execve(path, argv, env)
     except OSError as error:
-        raise _exec_failed(this.process["args"][0], error) from error
+        raise exec_failed(this.process["args"][0], error.errno or 0) from error
+
+
+def _through_helper(this: Prepared, path: str, argv: list[bytes], env: dict[str, str]) -> None:
+    """Execute our helper, which executes the program; see `helper` for why. Its line to the spawner is descriptor 3."""
+    os.dup2(this.channel.fileno(), helper.LINE, inheritable=True)
+    words = [b"pipe-init" if this.init else b"pipe-exec", os.fsencode(path), *argv]
+    linux.execveat(this.host.helper, words, [os.fsencode(f"{name}={value}") for name, value in env.items()])
 
 
 def _environment(words: list[str], identity: Identity) -> dict[str, str]:
@@ -214,11 +229,13 @@ def find_program(name: str, env: dict[str, str]) -> str:
     raise ExecFailed(127, f'exec: "{name}": executable file not found in $PATH')
 
 
-def _exec_failed(name: str, error: OSError) -> ExecFailed:
-    if error.errno == errno.ENOENT:
-        return ExecFailed(127, f'exec: "{name}": stat {name}: no such file or directory')
-    if error.errno == errno.ENOTDIR:
-        return ExecFailed(127, f'exec: "{name}": not a directory')
-    if error.errno == errno.ENOEXEC:
-        return ExecFailed(126, f'exec: "{name}": exec format error')
-    return ExecFailed(126, f'exec: "{name}": {(error.strerror or str(error)).lower()}')
+def exec_failed(name: str, number: int) -> ExecFailed:
+    """Why a program was not executed, in runc's words."""
+    match number:
+        case errno.ENOENT:
+            return ExecFailed(127, f'exec: "{name}": stat {name}: no such file or directory')
+        case errno.ENOTDIR:
+            return ExecFailed(127, f'exec: "{name}": not a directory')
+        case errno.ENOEXEC:
+            return ExecFailed(126, f'exec: "{name}": exec format error')
+    return ExecFailed(126, f'exec: "{name}": {os.strerror(number).lower()}')

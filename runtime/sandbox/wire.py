@@ -13,6 +13,7 @@ import struct
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
+_ERRNO = struct.Struct("@q")  # what the helper, which knows no JSON, sends when exec fails
 LIMIT = 64 << 20
 _PACKET = 1 << 16
 _MAX_FDS = 32
@@ -113,4 +114,6 @@ def receive_packet(sock: socket.socket, flags: int = 0) -> tuple[dict[str, Any],
         return None
     if not data:
         return None
+    if len(data) == _ERRNO.size:
+        return {"errno": _ERRNO.unpack(data)[0]}, []
     return json.loads(data), _received(ancillary)
