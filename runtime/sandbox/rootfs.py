@@ -1,12 +1,11 @@
 """The container's root: an overlay put together from layers, or a directory, entered with pivot_root.
 
-The overlay is mounted detached and attached over one of its own directories, which needs no mount point of its own
-and leaves nothing behind: the whole lives in the container's mount namespace.
+The overlay is mounted over one of its own directories, which needs no mount point of its own and leaves nothing
+behind: the whole lives in the container's mount namespace.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 
 from runtime.linux import mounts as linux
@@ -17,17 +16,16 @@ _UPPER_OPTIONS = (("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")
 
 
 def overlay(rootfs: RootFs) -> int:
-    """The detached overlay mount; the caller closes."""
+    """A detached overlay, reached by its descriptor alone; the caller closes. From Linux 6.5 on (`lowerdir+`)."""
     context = linux.fsopen("overlay")
     try:
-        _add_lowers(context, rootfs.lowers)
+        for lower in rootfs.lowers:
+            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "lowerdir+", lower)
         if rootfs.upper:
             linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "upperdir", rootfs.upper)
             linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "workdir", rootfs.work)
             for key, value in _UPPER_OPTIONS:
                 linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, value)
-            if rootfs.volatile:
-                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, "volatile")
         linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", "overlay")
         linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
         return linux.fsmount(context)
@@ -35,21 +33,35 @@ def overlay(rootfs: RootFs) -> int:
         os.close(context)
 
 
-def _add_lowers(context: int, lowers: list[str]) -> None:
-    """`lowerdir+` takes one directory at a time, hundreds of them, without escaping. Linux 6.5."""
+def _mount_overlay(rootfs: RootFs, place: str) -> None:
+    """All layers in the one page mount(2) has for options.
+
+    `lowerdir+`, one layer a call, needs Linux 6.5, and an older kernel logs an error for every try. Open directories have
+    short names in /proc, so two hundred layers fit and no path needs escaping.
+    """
+    opened: list[int] = []
+
+    def short(path: str) -> str:
+        opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        return f"/proc/self/fd/{opened[-1]}"
+
     try:
-        for lower in lowers:
-            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "lowerdir+", lower)
-    except OSError as error:
-        if error.errno != errno.EINVAL or not all(os.path.isdir(lower) for lower in lowers):
-            raise
-        joined = ":".join(escape(lower) for lower in lowers)
-        linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "lowerdir", joined)
+        options = ["lowerdir=" + ":".join(short(lower) for lower in rootfs.lowers)]
+        if rootfs.upper:
+            options += [f"upperdir={short(rootfs.upper)}", f"workdir={short(rootfs.work)}"]
+            options += [f"{key}={value}" for key, value in _UPPER_OPTIONS]
+            options += ["volatile"] if rootfs.volatile else []
+        linux.mount("overlay", place, "overlay", 0, ",".join(options))
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
-def escape(path: str) -> str:
-    r"""A directory in overlay's list: `\` and `:` are written with a backslash."""
-    return path.replace("\\", "\\\\").replace(":", "\\:")
+def _attach(tree: int, place: str) -> None:
+    try:
+        linux.move_mount(tree, linux.AT_FDCWD, place)
+    finally:
+        os.close(tree)
 
 
 def _directory(path: str) -> int:
@@ -63,17 +75,17 @@ def _directory(path: str) -> int:
 def mount_root(rootfs: RootFs | None, path: str) -> str:
     """Mount the root and say where it is. Its place is a directory that exists anyway, seen only by this namespace."""
     if rootfs is None:
-        tree, place = _directory(path), path
+        place = path
+        _attach(_directory(path), place)
     elif not rootfs.lowers:
-        tree, place = _directory(rootfs.upper), rootfs.upper
+        place = rootfs.upper
+        _attach(_directory(place), place)
     elif not rootfs.upper and len(rootfs.lowers) == 1:
-        tree, place = _directory(rootfs.lowers[0]), rootfs.lowers[0]
+        place = rootfs.lowers[0]
+        _attach(_directory(place), place)
     else:
-        tree, place = overlay(rootfs), rootfs.upper or rootfs.lowers[0]
-    try:
-        linux.move_mount(tree, linux.AT_FDCWD, place)
-    finally:
-        os.close(tree)
+        place = rootfs.upper or rootfs.lowers[0]
+        _mount_overlay(rootfs, place)
     return place
 
 
