@@ -32,6 +32,7 @@ from builder.trees import Trees
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest, chain_ids
 from runtime.errors import PipeError
+from runtime.store.durable import faults_of_the_host
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ class _Run:
     def _carry_out(self, lock: StepLock) -> RootState:
         snapshots = self._store.snapshots
         with snapshots.prepare(self._parent.snapshot()) as draft:
-            outcome = self._step.execute(draft)
+            with faults_of_the_host(f"cannot carry out {self._vertex.label}"):
+                outcome = self._step.execute(draft)
             if outcome.unneeded:
                 self._record(Made("", Digest(""), Digest(self._parent.chain()), time.time_ns()), outcome)
                 lock.release()

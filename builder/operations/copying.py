@@ -6,6 +6,7 @@ being written, the layer's tar. Directories get their times last. Nothing is syn
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -179,8 +180,8 @@ class Copier:
         style = self._style
         try:
             source = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except PermissionError as error:
-            raise InvalidInput(f"cannot read {item.path}: {error.strerror}") from error
+        except OSError as error:
+            raise _unreadable(item, error) from error
         try:
             mode = style.mode(item.status)
             copy = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o777)
@@ -256,10 +257,8 @@ def read_digest(item: Item, digests: Digests, cancel: Cancel | None = None) -> b
         return known
     try:
         handle = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise _changed(item) from error
-    except PermissionError as error:
-        raise InvalidInput(f"cannot read {item.path}: {error.strerror}") from error
+    except OSError as error:
+        raise _unreadable(item, error) from error
     with open(handle, "rb", buffering=0) as file:
         hasher = hashlib.sha256()
         while data := file.read(CHUNK):
@@ -292,6 +291,13 @@ def _visible(source: str | int) -> Mapping[str, bytes]:
     return {
         name: os.getxattr(source, name) for name in names if name.startswith(("user.", "security.capability"))
     }
+
+
+def _unreadable(item: Item, error: OSError) -> PipeError:
+    # ELOOP: what was a file is a link now, which O_NOFOLLOW refuses.
+    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+        return _changed(item)
+    return InvalidInput(f"cannot read {item.path}: {error.strerror}")
 
 
 def _changed(item: Item) -> PipeError:

@@ -121,8 +121,10 @@ class Root:
             handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return None
-        with open(handle, "rb") as file:
-            return file.read(limit) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+        try:
+            return os.read(handle, limit) if stat.S_ISREG(os.fstat(handle).st_mode) else None
+        finally:
+            os.close(handle)
 
     def is_fresh(self, path: str) -> bool:
         """True when the directory `path` is only in the upper: nothing below it needs to be looked up."""
