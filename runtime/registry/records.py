@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from registry_client.oci.descriptor import Descriptor
@@ -36,9 +36,12 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
+    """What a tag was pushed as; `image` and its tag `reference` are "" for what is no image."""
+
     tag: str
     digest: Digest
-    image: str
+    image: str = ""
+    reference: str = ""
 
 
 class Records:
@@ -75,17 +78,17 @@ class Records:
         rows = self._database.read(
             "SELECT * FROM registry_tags WHERE repository = ? AND tag = ?", (repository, tag)
         )
-        return TagRow(rows[0]["tag"], Digest(rows[0]["digest"]), rows[0]["image"]) if rows else None
+        return _tag(rows[0]) if rows else None
 
     def tags(self, repository: str) -> list[TagRow]:
         rows = self._database.read("SELECT * FROM registry_tags WHERE repository = ?", (repository,))
-        return [TagRow(row["tag"], Digest(row["digest"]), row["image"]) for row in rows]
+        return [_tag(row) for row in rows]
 
     def set_tag(self, repository: str, row: TagRow) -> None:
         with self._database.transaction(durable=True) as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO registry_tags VALUES (?, ?, ?, ?, ?)",
-                (repository, row.tag, row.digest, row.image, time.time()),
+                "INSERT OR REPLACE INTO registry_tags VALUES (?, ?, ?, ?, ?, ?)",
+                (repository, row.tag, row.digest, row.image, row.reference, time.time()),
             )
 
     def remove_tag(self, repository: str, tag: str) -> bool:
@@ -145,10 +148,15 @@ class Records:
                 (repository, digest, deleted, time.time()),
             )
 
-    def forget_blobs(self, before: float) -> None:
-        """Drop notes that keep nothing any more."""
+    def sweep(self, has: Callable[[Digest], bool]) -> None:
+        """Drop rows that stand for nothing any more: of manifests that were collected, of old blobs."""
+        rows = self._database.read("SELECT repository, digest FROM registry_manifests")
+        gone = [(row["repository"], row["digest"]) for row in rows if not has(Digest(row["digest"]))]
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM registry_blobs WHERE deleted = 0 AND seen < ?", (before,))
+            for table in ("registry_manifests", "registry_tags"):
+                connection.executemany(f"DELETE FROM {table} WHERE repository = ? AND digest = ?", gone)
+            limit = time.time() - 2 * 86400
+            connection.execute("DELETE FROM registry_blobs WHERE deleted = 0 AND seen < ?", (limit,))
 
     # ── uploads ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,6 +177,10 @@ class Records:
     def uploads_before(self, moment: float) -> list[str]:
         rows = self._database.read("SELECT id FROM registry_uploads WHERE updated < ?", (moment,))
         return [row["id"] for row in rows]
+
+
+def _tag(row: sqlite3.Row) -> TagRow:
+    return TagRow(row["tag"], Digest(row["digest"]), row["image"], row["reference"])
 
 
 def _manifest(row: sqlite3.Row) -> ManifestRow:

@@ -20,6 +20,7 @@ from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
 from runtime.errors import InvalidInput, NotFound
 from runtime.images.images import Images
+from runtime.images.index import update_index
 from runtime.registry.answers import refusal
 from runtime.registry.names import candidates, reference_of, repository_of
 from runtime.registry.records import ManifestRow, Records, TagRow
@@ -143,13 +144,20 @@ class Repositories:
         self._records.add_manifest(repository, _row(stored, manifest))
         image = self._adopt(manifest)
         for tag in tags:
-            if image is not None:
-                name = reference_of(repository).with_tag(tag)
-                self._images.tag(image, str(name))
-            else:
-                self._untag(repository, tag)
-            self._records.set_tag(repository, TagRow(tag, stored, image or ""))
+            self._set_tag(repository, tag, stored, image)
+        if image is not None:
+            update_index(self._store)
         return Stored(stored, manifest.subject.digest if manifest.subject else None)
+
+    def _set_tag(self, repository: str, tag: str, manifest: Digest, image: Digest | None) -> None:
+        if image is None:
+            self._untag(repository, tag)
+            self._records.set_tag(repository, TagRow(tag, manifest))
+            return
+        name = str(reference_of(repository).with_tag(tag))
+        # First the row: a reader in between sees the tag as it was, never the image under another's manifest.
+        self._records.set_tag(repository, TagRow(tag, manifest, image, name))
+        self._images.tag(image, name)
 
     def _checked(self, repository: str, raw: bytes, sent_as: str) -> Manifest | Index:
         try:
@@ -208,13 +216,27 @@ class Repositories:
             or not here
         ):
             return None
-        records = self._images.records
+        records, own = self._images.records, self._own_manifest(digest_of(raw))
         with self._store.db.transaction(durable=True):
             image = records.put(raw, durable=True)
             for diff_id, form, layer in zip(diff_ids, forms, manifest.layers):
                 records.put_layer(diff_id, form or "", layer.digest, layer.size)
             records.put_manifest(image, manifest.digest, manifest.media_type)
+            if own is not None:
+                # An image keeps the manifest it has: others know it by that one, and `index.json` names it.
+                records.put_manifest(image, own.digest, own.media_type)
         return image
+
+    def _own_manifest(self, image_id: Digest) -> Held | None:
+        image = self._images.records.get(image_id)
+        if (
+            image is None
+            or image.manifest_digest is None
+            or not self._store.content.has(image.manifest_digest)
+        ):
+            return None
+        kinds = {row["digest"]: row["media_type"] for row in self._images.records.manifests_of(image_id)}
+        return Held(image.manifest_digest, kinds[image.manifest_digest])
 
     # ── deleting ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -42,6 +42,7 @@ class EmbeddedRegistry:
     ) -> None:
         options = options or ServiceOptions()
         self._records = Records(store.db)
+        self._records.sweep(store.content.has)
         self._uploads = Uploads(store.content, self._records)
         repositories = Repositories(store, images, self._records, self.own_hosts)
         api = RegistryApi(store, repositories, self._records, self._uploads)
