@@ -24,7 +24,7 @@ _MEDIA_TYPES = {
 # Of `image_layers l`: the tar's size if the layer is unpacked, else its blob's.
 _LAYER_SIZE = """coalesce(
     (SELECT nullif(s.size, 0) FROM chains c JOIN snapshots s ON s.id = c.snapshot
-     WHERE c.chain_id = l.chain_id AND s.diff_id = l.diff_id),
+     WHERE c.chain_id = l.chain_id AND s.diff_id = l.diff_id LIMIT 1),
     (SELECT min(size) FROM layers WHERE diff_id = l.diff_id), 0)"""
 _OF_IMAGE = "FROM image_layers l WHERE l.image = ?"
 

@@ -17,9 +17,13 @@ from dataclasses import dataclass
 from registry_client.oci.digest import Digest
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
-from runtime.store.owners import is_alive
+from runtime.store.owners import boot_id, is_alive
 from runtime.store.store import Store
 
+# The snapshot that stands for each chain of an image: the one `Snapshots.by_chain` finds.
+_OF_IMAGES = """SELECT (SELECT c.snapshot FROM chains c JOIN snapshots s ON s.id = c.snapshot
+                        WHERE c.chain_id = l.chain_id ORDER BY s.created, s.id LIMIT 1) AS snapshot
+                FROM (SELECT DISTINCT chain_id FROM image_layers) l"""
 # A partial download is worth keeping for a while: its owner may have been killed to be started again.
 _PARTIAL_SECONDS = 24 * 3600.0
 
@@ -37,9 +41,10 @@ class Collected:
 def collect(store: Store, *, partial_seconds: float = _PARTIAL_SECONDS) -> Collected:
     """Remove what nothing needs and nobody holds."""
     store.leases.sweep()
-    store.snapshots.settle()
+    store.settle()
     drafts, freed = _sweep_half_made(store, partial_seconds)
     with store.db.transaction(durable=True) as connection:
+        _forget_lost_images(connection)
         snapshots = _forget_snapshots(store, connection)
     freed += sum(remove_tree(os.path.join(store.snapshots.directory, each)) for each in snapshots)
     freed += _sweep_rowless(store)
@@ -64,19 +69,28 @@ def roots(connection: sqlite3.Connection, kind: str, views: Iterable[str] | None
     return found
 
 
+def _forget_lost_images(connection: sqlite3.Connection) -> None:
+    """Images whose layers were not on the disk yet when the power went."""
+    lost = "boot NOT IN ('', ?)"
+    connection.execute(f"DELETE FROM tags WHERE image IN (SELECT id FROM images WHERE {lost})", (boot_id(),))
+    connection.execute(f"DELETE FROM images WHERE {lost}", (boot_id(),))
+
+
 def _forget_snapshots(store: Store, connection: sqlite3.Connection) -> list[str]:
     """Delete the rows of snapshots nothing needs; their ids, children before parents."""
     needed = roots(connection, "snapshot") | store.leases.held("snapshot")
-    sql = "SELECT chains.snapshot FROM image_layers JOIN chains USING (chain_id)"
-    needed |= {row["snapshot"] for row in connection.execute(sql)}
-    parents = {row["id"]: row["parent"] for row in connection.execute("SELECT id, parent FROM snapshots")}
+    needed |= {row["snapshot"] for row in connection.execute(_OF_IMAGES)}
+    rows = connection.execute("SELECT id, parent, boot FROM snapshots").fetchall()
+    # What was lost with the power is in no parent's line either: whatever stood on it was lost as well.
+    parents = {row["id"]: row["parent"] for row in rows if row["boot"] in ("", boot_id())}
+    lost = {row["id"]: row["parent"] for row in rows if row["id"] not in parents}
     marked: set[str] = set()
     for each in needed:
         at: str | None = each
         while at is not None and at in parents and at not in marked:
             marked.add(at)
             at = parents[at]
-    doomed = _children_first([each for each in parents if each not in marked], parents)
+    doomed = _children_first([*lost, *(each for each in parents if each not in marked)], parents | lost)
     connection.executemany("DELETE FROM snapshots WHERE id = ?", [(each,) for each in doomed])
     return doomed
 

@@ -34,6 +34,19 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def sync_filesystem(path: str) -> None:
+    """syncfs(2) of the file system `path` is on."""
+    import ctypes
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # `CDLL` gives the interpreter lock away: this may take seconds.
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), "syncfs failed", path)
+    finally:
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """write(2) until all is written."""
     view = memoryview(data)
@@ -69,24 +82,35 @@ def remove_file(path: str) -> bool:
 
 
 def remove_tree(path: str) -> int:
-    """Remove what is at `path`, if anything, without following links; the bytes that were freed."""
+    """Remove what is at `path`, without following links; the bytes that were freed. Others may remove it as well."""
     try:
         status = os.lstat(path)
-    except FileNotFoundError:
-        return 0
-    if not stat.S_ISDIR(status.st_mode):
-        return status.st_blocks * 512 if remove_file(path) else 0
-    freed = status.st_blocks * 512
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                freed += remove_tree(entry.path)
-                continue
-            if (found := entry.stat(follow_symlinks=False)).st_nlink == 1:
-                freed += found.st_blocks * 512
-            remove_file(entry.path)
-    try:
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(path)
+            return _freed_by(status)
+        freed = status.st_blocks * 512 + _empty(path)
         os.rmdir(path)
     except FileNotFoundError:
         return 0
     return freed
+
+
+def _empty(directory: str) -> int:
+    freed = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                freed += remove_tree(entry.path)
+                continue
+            try:
+                found = entry.stat(follow_symlinks=False)
+                os.unlink(entry.path)
+            except FileNotFoundError:
+                continue
+            freed += _freed_by(found)
+    return freed
+
+
+def _freed_by(status: os.stat_result) -> int:
+    """Unlinking one of several names frees nothing."""
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0

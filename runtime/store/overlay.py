@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from runtime.linux import mounts
-from runtime.store.durable import faults_of_the_host
+from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.owners import own_token
 
 # A page holds the options of mount(2), and older kernels know nothing better.
@@ -65,9 +65,7 @@ def _escaped(path: str) -> str:
 
 
 def _forget_volatile(work: str) -> None:
-    mark = os.path.join(work, "work", "incompat", "volatile")
-    if os.path.isdir(mark):
-        os.rmdir(mark)
+    remove_tree(os.path.join(work, "work", "incompat", "volatile"))
 
 
 def _mount_by_descriptor(target: str, lowers: Sequence[str], upper: str, work: str) -> None:

@@ -53,6 +53,7 @@ class Snapshots:
         self.drafts = os.path.join(root, "drafts")
         self.mounts = os.path.join(root, "mnt")
         self._empty = os.path.join(root, "empty")
+        self.made = 0  # by this process
 
     # --- making ---------------------------------------------------------------------------------------------------
 
@@ -78,6 +79,7 @@ class Snapshots:
         with faults_of_the_host(f"cannot commit snapshot {draft.id}"):
             remove_tree(draft.work)
             os.rename(draft.directory, os.path.join(self.directory, draft.id))
+        self.made += 1
         row = (draft.id, draft.parent, diff_id, size, time.time(), boot_id())
         with self._database.transaction() as connection:
             connection.execute("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -124,7 +126,7 @@ class Snapshots:
     def by_chain(self, chain_id: Digest) -> Snapshot | None:
         """What a chain of layers is unpacked as, if it is."""
         sql = f"""SELECT {_COLUMNS} FROM chains JOIN snapshots ON snapshots.id = chains.snapshot
-                  WHERE chains.chain_id = :chain AND {_WHOLE}"""
+                  WHERE chains.chain_id = :chain AND {_WHOLE} ORDER BY snapshots.created, snapshots.id LIMIT 1"""
         return self._found(sql, {"chain": chain_id})
 
     def _found(self, sql: str, args: dict[str, str]) -> Snapshot | None:
@@ -167,18 +169,6 @@ class Snapshots:
         """A writable view of a draft (what `Draft.merged` gives)."""
         with overlay(self.mounts, draft.lowers, draft.upper, draft.work, empty=self._empty) as path:
             yield path
-
-    def settle(self) -> None:
-        """Get every snapshot to the disk and record that it is, so that it outlives a power loss."""
-        boot = boot_id()
-        args = {"boot": boot}
-        ids = [row["id"] for row in self._database.read("SELECT id FROM snapshots WHERE boot = :boot", args)]
-        if not ids:
-            return
-        with faults_of_the_host(f"cannot sync {self.directory}"):
-            sync_filesystem(self.directory)
-        with self._database.transaction(durable=True) as connection:
-            connection.executemany("UPDATE snapshots SET boot = '' WHERE id = ?", [(each,) for each in ids])
 
 
 class Draft:
@@ -226,12 +216,8 @@ class Draft:
 def _insert_chain(
     connection: sqlite3.Connection, chain_id: str, parent: str | None, diff_id: str, snapshot: str
 ) -> None:
-    """The first snapshot of a chain stays, unless it was lost with the power."""
-    sql = f"""INSERT INTO chains VALUES (:chain, :parent, :diff, :snapshot) ON CONFLICT DO UPDATE
-              SET snapshot = :snapshot
-              WHERE NOT EXISTS (SELECT 1 FROM snapshots WHERE id = chains.snapshot AND {_WHOLE})"""
-    names = {"chain": chain_id, "parent": parent, "diff": diff_id, "snapshot": snapshot, "boot": boot_id()}
-    connection.execute(sql, names)
+    row = (chain_id, snapshot, parent, diff_id)
+    connection.execute("INSERT OR IGNORE INTO chains VALUES (?, ?, ?, ?)", row)
 
 
 def copy_attributes(source: str, target: str) -> None:
@@ -243,16 +229,3 @@ def copy_attributes(source: str, target: str) -> None:
         if not name.startswith("trusted.overlay."):
             os.setxattr(target, name, os.getxattr(source, name))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
-def sync_filesystem(path: str) -> None:
-    """syncfs(2) of the file system `path` is on."""
-    import ctypes
-
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # `CDLL` gives the interpreter lock away: this may take seconds.
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), "syncfs failed", path)
-    finally:
-        os.close(descriptor)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from runtime.store.content import Content
 from runtime.store.database import Database
-from runtime.store.durable import faults_of_the_host, replace_file
+from runtime.store.durable import faults_of_the_host, replace_file, sync_filesystem
 from runtime.store.leases import Leases
+from runtime.store.owners import boot_id
 from runtime.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from runtime.store.collect import Collected
 
+_WRITTEN_BY_ITSELF = 60.0  # seconds; twice vm.dirty_expire_centisecs
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
 _DIRECTORIES = (
@@ -46,7 +49,29 @@ class Store:
 
         return collect(self)
 
+    def settle(self) -> None:
+        """Get snapshots and built images to the disk and record that they are: now they outlive a power loss."""
+        boot = boot_id()
+        unsettled = {
+            table: [(row["id"],) for row in self.db.read(f"SELECT id FROM {table} WHERE boot = ?", (boot,))]
+            for table in ("snapshots", "images")
+        }
+        if not any(unsettled.values()):
+            return
+        with faults_of_the_host(f"cannot sync {self.root}"):
+            sync_filesystem(self.root)
+        with self.db.transaction(durable=True) as connection:
+            for table, ids in unsettled.items():
+                connection.executemany(f"UPDATE {table} SET boot = '' WHERE id = ?", ids)
+
+    def _settle_if_cheap(self) -> None:
+        """What was made a while ago the kernel has written by itself, so a sync has little left to do."""
+        sql = "SELECT 1 FROM snapshots WHERE boot = ? AND created < ? LIMIT 1"
+        if self.snapshots.made and self.db.one(sql, (boot_id(), time.time() - _WRITTEN_BY_ITSELF)):
+            self.settle()
+
     def close(self) -> None:
+        self._settle_if_cheap()
         self.leases.release()
         self.db.close()
 

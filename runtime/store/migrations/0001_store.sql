@@ -10,14 +10,17 @@ CREATE TABLE snapshots (
 ) STRICT;
 
 CREATE INDEX snapshots_parent ON snapshots (parent);
+CREATE INDEX snapshots_unsettled ON snapshots (boot) WHERE boot <> '';
 
--- What a chain id (image-spec config.md) is unpacked as. Several chains may share a snapshot: empty layers add nothing.
+-- What a chain id (image-spec config.md) is unpacked as. Several chains may share a snapshot, because empty layers add
+-- nothing; and several snapshots a chain, when it was unpacked or built twice at once: the oldest is the one to use.
 CREATE TABLE chains (
-    chain_id TEXT PRIMARY KEY,
+    chain_id TEXT NOT NULL,
+    snapshot TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE,
     parent   TEXT,                        -- the chain id below, NULL at the bottom
     diff_id  TEXT NOT NULL,
-    snapshot TEXT NOT NULL REFERENCES snapshots (id) ON DELETE CASCADE
-) STRICT;
+    PRIMARY KEY (chain_id, snapshot)
+) STRICT, WITHOUT ROWID;
 
 CREATE INDEX chains_snapshot ON chains (snapshot);
 
