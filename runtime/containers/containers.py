@@ -356,7 +356,7 @@ class Containers:
         """(A, C or D, path) of what differs from the image."""
         from runtime.containers.listing import changes
 
-        return changes(self.get(name))
+        return changes(self.store, self.get(name))
 
     def _running(self, name: str) -> Container:
         container = self.get(name)

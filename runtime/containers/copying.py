@@ -121,8 +121,7 @@ def _opened(
         else (os.path.join(containers.store.root, "empty"),)
     )
     upper, work = os.path.join(container.directory, "upper"), os.path.join(container.directory, "work")
-    with merged(lowers, upper, work) as root:
-        assert root is not None
+    with merged(containers.store, lowers, upper, work) as root:
         yield root, clean
 
 

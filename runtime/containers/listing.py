@@ -12,6 +12,8 @@ from runtime.errors import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
     from runtime.containers.records import ContainerRecords
+    from runtime.sandbox.paths import Root
+    from runtime.store.store import Store
 
 FILTERS = (
     "id",
@@ -129,41 +131,29 @@ def disk_use(container: Container) -> int:
     return total
 
 
-def changes(container: Container) -> Sequence[tuple[str, str]]:
+def changes(store: Store, container: Container) -> Sequence[tuple[str, str]]:
     """What its own layer adds (A), changes (C) or hides (D), by path."""
     from runtime.containers.roots import merged
 
     upper = os.path.join(container.directory, "upper")
-    with merged(_lowers(container)) as below:
-        found: list[tuple[str, str]] = []
+    lowers = store.snapshots.lowers(container.snapshot) if container.snapshot else ()
+    found: list[tuple[str, str]] = []
+    with merged(store, lowers) as below:
         for directory, directories, files in os.walk(upper):
-            for name in sorted((*directories, *files)):
+            for name in (*directories, *files):
                 path = os.path.join(directory, name)
                 inside = path[len(upper) :]
                 status = os.lstat(path)
                 if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
                     found.append(("D", inside))
                 else:
-                    found.append(("C" if below is not None and _exists(below, inside) else "A", inside))
+                    found.append(("C" if _exists(below, inside) else "A", inside))
     return sorted(found, key=lambda change: change[1])
 
 
-def _lowers(container: Container) -> tuple[str, ...]:
-    root = os.path.dirname(os.path.dirname(container.directory))
-    from runtime.store.store import Store
-
-    if not container.snapshot:
-        return ()
-    with Store.open(root) as store:
-        return store.snapshots.lowers(container.snapshot)
-
-
-def _exists(root: object, path: str) -> bool:
-    from runtime.sandbox.paths import Root
-
-    assert isinstance(root, Root)
+def _exists(root: Root, path: str) -> bool:
     try:
-        os.close(root.find(path))
+        os.close(root.find(path, os.O_PATH | os.O_NOFOLLOW))
     except OSError:
         return False
     return True

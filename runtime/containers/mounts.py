@@ -149,7 +149,7 @@ class Placing:
         from runtime.containers.roots import opened_beneath
 
         lowers = self._store.snapshots.lowers(self._container.snapshot) if self._container.snapshot else ()
-        with opened_beneath(lowers, mount.target) as directory:
+        with opened_beneath(self._store, lowers, mount.target) as directory:
             if directory is not None:
                 self._volumes.copy_up(volume.name, directory)
 

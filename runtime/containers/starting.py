@@ -30,6 +30,7 @@ from runtime.containers.devices import devices_of
 from runtime.containers.files import needs_resolver, write_files
 from runtime.containers.health import HealthPolicy
 from runtime.containers.namespaces import resolve_namespaces
+from runtime.containers.roots import forget_volatile
 from runtime.containers.seccomp import seccomp_program
 from runtime.containers.signals import parse_signal
 from runtime.containers.spec import NetworkAttachment, PortBinding
@@ -165,10 +166,12 @@ class Starting:
         container, spec = self._container, self._container.spec
         config, seccomp = self._config()
         files = write_files(container, self._endpoints, self._other)
+        work = os.path.join(container.directory, "work")
+        forget_volatile(work)
         rootfs = RootFs(
             list(self._lowers()),
             os.path.join(container.directory, "upper"),
-            os.path.join(container.directory, "work"),
+            work,
             volatile=spec.auto_remove,  # what is thrown away need not reach the disk
         )
         plan = Plan(config, rootfs, files=files, seccomp=seccomp, init=spec.init)
