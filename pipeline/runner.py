@@ -23,7 +23,7 @@ from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, ImageSpec
 from pipeline.stage import StageContext, lookup_result, run_stage
 from runtime.cancel import Cancel
-from runtime.errors import Denied
+from runtime.errors import Denied, NotFound
 from runtime.events import Emit, Outcome
 
 
@@ -137,20 +137,27 @@ class Run:
         self._demand_green(image, needed, results, node.subject.name)
         names = pushed_names(self.plan.spec, node.subject, lambda path: self._lookup(results, path))
         digest = ""
-        for name in names:
+        there = not self.plan.spec.registry and all(self._is_tagged(name, image, cancel) for name in names)
+        for name in names if not there else ():
             self.engine.tag(image, name)
             if self.plan.spec.registry:
                 digest = self.engine.push(name, cancel)
         return NodeResult(
             node=node.name,
             kind=node.kind,
-            outcome=Outcome.DONE,
+            outcome=Outcome.CACHED if there else Outcome.DONE,
             image=image,
             detail=f"{', '.join(names)} {'@' + digest if digest else '= ' + short_id(image)}",
             references=names,
             started=started,
             finished=time.time(),
         )
+
+    def _is_tagged(self, name: str, image: str, cancel: Cancel) -> bool:
+        try:
+            return self.engine.image(name, "never", cancel).id == image
+        except NotFound:
+            return False
 
     def _deploy(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
         assert isinstance(node.subject, EnvironmentSpec)

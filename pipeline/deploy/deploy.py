@@ -179,12 +179,8 @@ def _lock(store: str, project: str) -> Iterator[None]:
 
 
 def _keep_images(engine: Engine, release: Release) -> None:
-    """A name for every deployed image, so that no clean-up takes what a rollback may need."""
     for service in release.services:
-        engine.tag(
-            service.image,
-            f"{release.project}-{service.name}:deployed-{service.image.partition(':')[2][:12]}".lower(),
-        )
+        engine.tag(service.image, service.spec.image)
 
 
 def _secrets(

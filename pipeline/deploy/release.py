@@ -110,7 +110,7 @@ def _service(
     spec = container_spec(
         keys,
         place,
-        image=images[keys.image],
+        image=deployed_name(release.project, service.name, images[keys.image]),
         env=env,
         deploy=service.deploy,
         ports=service.ports,
@@ -147,6 +147,11 @@ def _service(
         depends_on=service.depends_on,
         secrets=service.secrets,
     )
+
+
+def deployed_name(project: str, service: str, image: str) -> str:
+    """A name that only ever means this image: for `pipe ps`, and so that no clean-up takes what a rollback may need."""
+    return f"{project}-{service}:deployed-{image.partition(':')[2][:12]}".lower()
 
 
 def _network(service: ServiceSpec, release: Release) -> dict[str, Any]:

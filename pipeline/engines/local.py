@@ -129,12 +129,13 @@ class LocalEngine:
     def remove(self, container_id: str, *, volumes: bool = True) -> None:
         with self._lock:
             held, pump = self._held.pop(container_id, None), self._pumps.pop(container_id, None)
+        if held is not None:
+            # Its shim waits for us to say that we saw its end; without us it kills what it was started for.
+            held.close()
         try:
             self._containers.remove(container_id, force=True, volumes=volumes)
         except NotFound:
             pass
-        if held is not None:
-            held.close()
         if pump is not None:
             pump.join_within(60)
 
