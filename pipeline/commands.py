@@ -103,6 +103,7 @@ class Asked:
     names: tuple[str, ...] = ()
     file: str = ""
     directory: str = "."
+    home: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
     jobs: int = 0
@@ -141,7 +142,7 @@ def run_pipeline(session: Session, *, kind: str, names: tuple[str, ...] = (), **
     from pipeline.settings import environment
 
     asked = Asked(kind=kind, names=names, **options)
-    loaded = load(environment(), file=asked.file, directory=asked.directory, given=asked.env)
+    loaded = load(environment(), file=asked.file, directory=asked.directory, home=asked.home, given=asked.env)
     plan = plan_run(loaded.spec, asked.goal, loaded.facts)
     _check_engines(plan)
     with session.work(containers=True, private_mounts=True, progress=asked.progress) as services:

@@ -15,7 +15,7 @@ from pipeline.results import Key, make_key
 from pipeline.spec import StageSpec
 
 # Different in every run: in a key only when the script asks for them.
-RUN_VARIABLES = ("PIPE_RUN", "PIPE_COMMIT", "PIPE_BRANCH", "PIPE_ATTEMPT")
+RUN_VARIABLES = ("PIPE_RUN", "PIPE_COMMIT", "PIPE_BRANCH", "PIPE_ATTEMPT", "PIPE_HOOK")
 _FIELDS_NOT_IN_KEY = frozenset(("stop_grace_period", "pull_policy", "logging", "labels"))
 
 

@@ -131,7 +131,7 @@ def parse_pipeline(
     document = _extended(document, reader)
     references = tuple(_references(document))
     try:
-        spec = pipefile_shape(root, name, _project_name(root)).parse(document, reader)
+        spec = pipefile_shape(root, name, _project_name(surroundings.root)).parse(document, reader)
     except InvalidInput as problem:
         raise InvalidPipeline(sorted_problems([*reader.problems, problem])) from problem
     return replace(spec, references=references), reader
