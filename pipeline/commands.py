@@ -83,11 +83,15 @@ def load(
     *,
     file: str = "",
     directory: str = ".",
+    home: str = "",
     given: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """Read and check the pipe.yaml; InvalidPipeline holds all that is wrong with it."""
+    """Read and check the pipe.yaml; InvalidPipeline holds all that is wrong with it.
+
+    `home` is the work tree that `directory` is a copy of: git and `.env` are asked there.
+    """
     path = find_pipefile(directory, file)
-    surroundings = Surroundings(os.path.dirname(os.path.abspath(path)), environment, given)
+    surroundings = Surroundings(home or os.path.dirname(os.path.abspath(path)), environment, given)
     spec = load_pipeline(path, surroundings)
     problems = check_pipeline(spec)
     if problems:

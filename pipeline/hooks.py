@@ -7,6 +7,7 @@ exported (`git archive`). Hooks of others are kept, and run first.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -33,7 +34,7 @@ def _script(hook: str) -> str:
 set -e
 before="$0{_KEPT}"
 if [ -x "$before" ]; then "$before" "$@"; fi
-exec '{sys.executable.replace("'", "'\\''")}' -m pipeline.cli.main hooks run {hook} "$@"
+exec {shlex.quote(sys.executable)} -m pipeline.cli.main hooks run {hook} "$@"
 """
 
 
