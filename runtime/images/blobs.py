@@ -48,16 +48,17 @@ def manifest_of(images: Images, image: Image, compression: str) -> Manifest:
 
 
 def _recorded(images: Images, image: Image, compression: str) -> Manifest | None:
-    """The manifest it already has, if all of it is here. Asked for gzip, any will do: it is what others know."""
+    """The manifest it already has, if all of it is here and as asked for, or as it came from elsewhere."""
     content = images.store.content
     if image.manifest_digest is None or not content.has(image.manifest_digest):
         return None
     found = parse_manifest(content.read(image.manifest_digest, _MANIFEST_LIMIT))
     if not isinstance(found, Manifest) or not all(content.has(each.digest) for each in found.layers):
         return None
-    fits = all(media_types.compression_of(each.media_type) == compression for each in found.layers)
-    if not (fits or compression == "gzip"):
-        return None
+    for layer in found.layers:
+        fits = media_types.compression_of(layer.media_type) == compression
+        if not fits and not images.records.came_as(layer.digest):
+            return None
     if not content.has(found.config.digest):
         store_config(images.store, image.raw_config)
     return found
@@ -78,9 +79,10 @@ def _layers(images: Images, image: Image, compression: str) -> tuple[Descriptor,
 def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: str) -> Descriptor:
     """A blob of the layer: one that is here, or a new one."""
     forms = [each for each in images.records.layer_forms(diff_id) if images.store.content.has(each.digest)]
-    # The compression asked for, else any compressed one: it came from elsewhere and is known there.
     for form in sorted(forms, key=lambda each: each.media_type != _TYPES[compression]):
-        if form.media_type in (_TYPES[compression], _TYPES["gzip"], _TYPES["zstd"]):
+        # One that came compressed stays as it is: elsewhere it is known so, and need not be sent again.
+        came = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
+        if came or form.media_type == _TYPES[compression]:
             images.store.leases.keep("blob", form.digest)
             return form
     with images.store.content.writer() as writer:
@@ -91,7 +93,7 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
         images.store.leases.keep("blob", writer.digest)
         size = writer.offset
         digest = writer.commit()
-    images.records.put_layer(diff_id, compression, digest, size)
+    images.records.put_layer(diff_id, compression, digest, size, made=True)
     return Descriptor(_TYPES[compression], digest, size)
 
 

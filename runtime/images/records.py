@@ -54,11 +54,16 @@ class ImageRecords:
             connection.executemany("INSERT OR IGNORE INTO image_layers VALUES (?, ?, ?, ?)", rows)
         return image_id
 
-    def put_layer(self, diff_id: Digest, compression: str, digest: Digest, size: int) -> None:
-        """Record that the blob `digest` is this layer's tar, compressed so."""
+    def put_layer(
+        self, diff_id: Digest, compression: str, digest: Digest, size: int, *, made: bool = False
+    ) -> None:
+        """Record that the blob `digest` is this layer's tar, compressed so; and whether we `made` it or it came so."""
         with self._database.transaction() as connection:
-            row = (diff_id, compression, digest, size)
-            connection.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?)", row)
+            connection.execute(
+                """INSERT INTO layers VALUES (?, ?, ?, ?, ?)
+                   ON CONFLICT DO UPDATE SET made = min(made, excluded.made)""",
+                (diff_id, compression, digest, size, int(made)),
+            )
 
     def put_manifest(self, image_id: Digest, digest: Digest, media_type: str, repository: str = "") -> None:
         """Record that the image is known by a manifest or index, maybe in a repository."""
@@ -128,6 +133,10 @@ class ImageRecords:
         )
         rows = self._database.read(sql, (diff_id,))
         return [Descriptor(_MEDIA_TYPES[row["compression"]], row["digest"], row["size"]) for row in rows]
+
+    def came_as(self, digest: Digest) -> bool:
+        """Whether a layer's blob came from elsewhere, where it is known in exactly this form."""
+        return self._database.one("SELECT 1 FROM layers WHERE digest = ? AND NOT made", (digest,)) is not None
 
     def manifests_of(self, image_id: Digest) -> list[sqlite3.Row]:
         sql = (

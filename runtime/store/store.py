@@ -53,7 +53,7 @@ class Store:
         """Get snapshots and built images to the disk and record that they are: now they outlive a power loss."""
         boot = boot_id()
         unsettled = {
-            table: [(row["id"],) for row in self.db.read(f"SELECT id FROM {table} WHERE boot = ?", (boot,))]
+            table: [(row["id"],) for row in self.db.read(f"SELECT id FROM {table} WHERE boot <> '' AND boot = ?", (boot,))]
             for table in ("snapshots", "images")
         }
         if not any(unsettled.values()):
@@ -66,7 +66,7 @@ class Store:
 
     def _settle_if_cheap(self) -> None:
         """What was made a while ago the kernel has written by itself, so a sync has little left to do."""
-        sql = "SELECT 1 FROM snapshots WHERE boot = ? AND created < ? LIMIT 1"
+        sql = "SELECT 1 FROM snapshots WHERE boot <> '' AND boot = ? AND created < ? LIMIT 1"
         if self.snapshots.made and self.db.one(sql, (boot_id(), time.time() - _WRITTEN_BY_ITSELF)):
             self.settle()
 

@@ -44,6 +44,7 @@ CREATE TABLE layers (
     compression TEXT NOT NULL,            -- '', gzip, zstd
     digest      TEXT NOT NULL,
     size        INTEGER NOT NULL,
+    made        INTEGER NOT NULL,         -- 1: made here, and can be made again; 0: came so from elsewhere
     PRIMARY KEY (diff_id, compression, digest)
 ) STRICT, WITHOUT ROWID;
 
