@@ -86,8 +86,8 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
             images.store.leases.keep("blob", form.digest)
             return form
     with images.store.content.writer() as writer:
-        if forms:
-            _compress_blob(images, forms[0].digest, compression, writer)
+        if plain := [each for each in forms if each.media_type == _TYPES[""]]:
+            _compress_blob(images, plain[0].digest, compression, writer)
         else:
             _write_again(images, diff_id, chain_id, compression, writer)
         images.store.leases.keep("blob", writer.digest)
