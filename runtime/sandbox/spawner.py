@@ -39,7 +39,7 @@ class Process:
     def release(self, interfaces: list[Json] | None = None) -> None:
         """Let a paused container go on to its program; `interfaces` adds to the plan's what was only known now."""
         wire.send_packet(self._line, {"op": "release", "interfaces": interfaces or []})
-        self._until_started()
+        self.until_started()
 
     def wait(self, timeout: float | None = None) -> ExitInfo | None:
         """How it ended; None when it has not within `timeout` seconds."""
@@ -54,12 +54,14 @@ class Process:
         if self._exit is None:
             wire.send_packet(self._line, {"op": "kill", "signal": int(number)})
 
-    def _until_created(self) -> None:
+    def until_created(self) -> None:
+        """Wait for its namespaces; raises what went wrong on the way."""
         while not self.pid and self._exit is None:
             self._receive(None)
             self._raise_failure()
 
-    def _until_started(self) -> None:
+    def until_started(self) -> None:
+        """Wait for its program to run, or to have failed to; raises what went wrong on the way."""
         while not self._started and self._exit is None:
             self._receive(None)
             self._raise_failure()
@@ -151,7 +153,7 @@ class Spawner:
         process = self._request(
             {"op": "create", "plan": plan.to_json(), "pause": pause}, (stdin, stdout, stderr)
         )
-        process._until_created() if pause else process._until_started()
+        process.until_created() if pause else process.until_started()
         return process
 
     def join(
@@ -167,18 +169,18 @@ class Spawner:
         """Run an OCI `process` in the container whose first process has this pid."""
         message = {"op": "join", "pid": pid, "process": process, "seccomp": seccomp}
         joined = self._request(message, (stdin, stdout, stderr))
-        joined._until_started()
+        joined.until_started()
         return joined
 
     def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
         """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
         shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
-        shim._until_started()
+        shim.until_started()
         return ShimHandle(shim.pid)
 
     def follow_mounts(self, namespace: int) -> None:
         """Tell the helper to live in another mount namespace (`isolate.private_mounts`)."""
-        self._send({"op": "mounts"}, [namespace])._until_started()
+        self._send({"op": "mounts"}, [namespace]).until_started()
 
     def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process:
         """The line itself is the first descriptor, so positions start at 1; 0 says "none"."""

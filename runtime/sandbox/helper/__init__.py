@@ -14,9 +14,14 @@ _MFD_EXEC = 0x10
 LINE = 3
 
 
+def path(machine: str = "") -> str:
+    """Where the one for this machine lies, if there is one."""
+    return os.path.join(os.path.dirname(__file__), f"helper.{machine or os.uname().machine}")
+
+
 def _source(machine: str) -> bytes:
     try:
-        with open(os.path.join(os.path.dirname(__file__), f"helper.{machine}"), "rb") as file:
+        with open(path(machine), "rb") as file:
             return file.read()
     except FileNotFoundError:
         return b""
@@ -32,7 +37,7 @@ def _memory_file() -> int:
 
 def load(machine: str = "") -> int:
     """A descriptor of the helper for this machine, -1 when there is none."""
-    program = _source(machine or os.uname().machine)
+    program = _source(machine)
     if not program:
         return -1
     descriptor = _memory_file()

@@ -9,7 +9,7 @@
  *   pipe-init PATH ARGV0 ARGS...   execute PATH in a child; as process 1, pass signals on to it, reap everybody's
  *                                  orphans, and end as it ends (`--init`)
  *
- * Descriptor 3 is the line to the spawner. It closes when PATH runs; when PATH cannot be executed, the error number
+ * Descriptor 3 is the line to the spawner (none under another OCI runtime). It closes when PATH runs; when PATH cannot be executed, the error number
  * is sent on it, eight bytes. No C library: the whole is about one kilobyte. Built by `build` beside this file.
  */
 
@@ -46,14 +46,15 @@ __asm__(".globl _start\n_start:\n mov x0, sp\n bl start\n");
 #endif
 
 enum { LINE = 3, F_SETFD = 2, FD_CLOEXEC = 1, TIOCSPGRP = 0x5410, SIGCHLD = 17, SIGTTIN = 21, SIGTTOU = 22,
-       SIG_IGN = 1, SIG_DFL = 0, SIG_BLOCK = 0, SIG_SETMASK = 2, WNOHANG = 1, CANNOT_EXECUTE = 127 };
+       SIG_IGN = 1, SIG_DFL = 0, SIG_BLOCK = 0, SIG_SETMASK = 2, WNOHANG = 1, CANNOT_EXECUTE = 127, EBADF = 9 };
 
 struct action { long handler, flags, restorer, mask; };
 
-static void execute(char **argv, char **envp)
+static void execute(char **argv, char **envp, int is_init)
 {
     long error = call(FCNTL, LINE, F_SETFD, FD_CLOEXEC, 0);
-    if (error == 0)
+    /* Only as another runtime's init may there be no line: from inside, nobody gets us to execute anything. */
+    if (error == 0 || (error == -EBADF && is_init))
         error = call(EXECVE, (long)argv[0], (long)(argv + 1), (long)envp, 0);
     error = -error;
     call(WRITE, LINE, (long)&error, sizeof error, 0);
@@ -78,7 +79,7 @@ static void run(char **argv, char **envp, unsigned long *mask)
     handle(SIGTTIN, SIG_DFL);
     handle(SIGTTOU, SIG_DFL);
     call(SIGPROCMASK, SIG_SETMASK, (long)mask, 0, 8);
-    execute(argv, envp);
+    execute(argv, envp, 1);
 }
 
 static void reap(int program)
@@ -115,7 +116,7 @@ __attribute__((used, noreturn)) void start(long *stack)
     char **envp = argv + stack[0] + 1;
     if (argv[0][5] == 'i')
         init(argv + 1, envp);
-    execute(argv + 1, envp);
+    execute(argv + 1, envp, 0);
     for (;;)
         ;
 }

@@ -168,7 +168,7 @@ def test_the_spawner_survives_requests_that_make_no_sense(box: Bench) -> None:
         {"op": "create", "plan": 3, "stdio": [9, 9, 9], "pause": 0},
     ):
         with pytest.raises(SandboxError):
-            box.spawner._send(request, [])._until_started()
+            box.spawner._send(request, []).until_started()
     assert box.run(box.plan("true"))[0].code == 0
 
 
