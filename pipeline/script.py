@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pipeline.config.interpolate import variable_name
 from pipeline.spec import Script
 from runtime.spans import Span
 
@@ -24,23 +25,30 @@ _COMMAND_START = re.compile(r"(?:^|[;&|(){!]|\b(?:then|do|else|elif|if|while|unt
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A complete piece of shell text and where it stands."""
+    """A complete piece of shell text, where it stands, and its first line as the user wrote it."""
 
     text: str
     span: Span
+    title: str = ""
 
 
 def commands(script: Script) -> tuple[Command, ...]:
     """The script's complete commands, in order."""
     found: list[Command] = []
+    written = {variable_name(path): path for path in script.contexts}
     for part in script.parts:
         for offset, text in split_commands(part.text):
-            line = part.span.line + offset + (1 if part.block else 0)
-            column = part.span.column if offset == 0 and not part.block else 1
-            found.append(
-                Command(text, Span(part.span.source, line, column) if part.block or not offset else part.span)
-            )
+            line = part.span.line + offset + 1
+            span = Span(part.span.source, line, 1) if part.block else part.span
+            found.append(Command(text, span, _title(text, written)))
     return tuple(found)
+
+
+def _title(text: str, written: dict[str, str]) -> str:
+    first, *more = text.strip().splitlines()
+    for name, path in written.items():
+        first = first.replace("${" + name, "${" + path)
+    return f"{first} …" if more else first
 
 
 def split_commands(text: str) -> list[tuple[int, str]]:

@@ -15,23 +15,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.artifacts import Artifact, ArtifactStore, as_tar
+from pipeline.artifacts import ArtifactStore, as_tar
 from pipeline.config.interpolate import variable_name
 from pipeline.containers import Place, container_spec, filled, merge_variables, read_env_files
 from pipeline.engines import Engine
+from pipeline.junit import TestReport
 from pipeline.plan import Node, image_node
 from pipeline.results import Key, NodeResult, Results
 from pipeline.scheduler import outcome_of
-from pipeline.script import commands, shell_text
+from pipeline.script import Command, commands, shell_text
 from pipeline.secrets import SecretStore
-from pipeline.spec import PipelineSpec, ScriptPart, StageSpec
+from pipeline.spec import PipelineSpec, Script, StageSpec
 from pipeline.stage_files import Collected, collect_files
 from pipeline.stage_key import stage_key, tree_digest
 from pipeline.stage_output import StageOutput
 from pipeline.stage_services import StageServices
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, Mount
-from runtime.errors import PipeError, TimedOut
+from runtime.errors import PipeError, StepFailed, TimedOut
 from runtime.events import Emit, Outcome, Output, Warned
 
 INSIDE = "/run/pipe"
@@ -185,7 +186,7 @@ class _StageRun:
     def _attempts(self, images: Mapping[str, str], env: dict[str, str], key: Key | None) -> NodeResult:
         retry = self.stage.retry
         for attempt in range(1, retry.max + 2):
-            output = StageOutput(self.node.name, self.context.emit, self._commands())
+            output = StageOutput(self.node.name, self.context.emit, *self._commands())
             result = self._attempt(images, env, attempt, output)
             result = replace(result, attempts=attempt, key=key.digest if key else "")
             if result.green or attempt > retry.max or not self._again(result):
@@ -257,8 +258,7 @@ class _StageRun:
         output.finish()
         collected = self._collect(container, status)
         self._show_tests(collected)
-        if status.code != 0:
-            services.show_logs()
+        services.after(green=status.code == 0, warn=self._warn)
         return self._of(status, collected, images, output)
 
     def _place(self) -> Place:
@@ -277,20 +277,19 @@ class _StageRun:
         name = f"{self.node.name}/{service}"
         return lambda stream, data: self.context.emit(Output(node=name, stream=stream, data=data))
 
-    def _commands(self) -> tuple[Any, ...]:
+    def _commands(self) -> tuple[tuple[Command, ...], tuple[Command, ...]]:
+        """Those that decide, and those of `after`."""
         stage = self.stage
-        return commands(replace(stage.run, parts=(*stage.before.parts, *stage.run.parts))) + commands(
-            stage.after
-        )
+        contexts = (*stage.before.contexts, *stage.run.contexts)
+        script = Script((*stage.before.parts, *stage.run.parts), contexts)
+        return commands(script), commands(stage.after)
 
     def _shared_directory(self, output: StageOutput) -> Mount:
         """The directory at /run/pipe: the script, and the file the stage writes its outputs to."""
         directory = os.path.join(self.context.directory, "nodes", self.slug)
         os.makedirs(directory, exist_ok=True)
         os.chmod(directory, 0o755)
-        stage = self.stage
-        parts: tuple[ScriptPart, ...] = (*stage.before.parts, *stage.run.parts)
-        text = shell_text(commands(replace(stage.run, parts=parts)), commands(stage.after), output.nonce)
+        text = shell_text(*self._commands(), output.nonce)
         for name, content, mode in (("script", text, 0o644), ("output", "", 0o666)):
             path = os.path.join(directory, name)
             with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
@@ -401,19 +400,22 @@ class _StageRun:
         }
         if status.code == 0:
             return self._result(Outcome.DONE, detail=tests.summary if tests else "", **given)
-        return self._result(
-            Outcome.FAILED, error=self._why(status, output, tests), output=output.tail, **given
+        reason, current = self._why(status, tests), output.current
+        place = f" at {current.span}: {_short(current.title)}" if current else ""
+        cause = StepFailed(
+            f"{reason}{f': {_short(current.title)}' if current else ''}",
+            current.span if current else self.stage.span,
+            exit_code=status.code,
+            output=output.tail,
         )
+        return self._result(Outcome.FAILED, error=reason + place, output=output.tail, cause=cause, **given)
 
-    def _why(self, status: ExitStatus, output: StageOutput, tests: Any) -> str:
+    def _why(self, status: ExitStatus, tests: TestReport | None) -> str:
         reason = f"exit {status.code}"
         if status.oom_killed:
             reason += " (out of memory)"
         if status.error:
-            reason += f": {status.error}"
-        if output.current is not None:
-            line = output.current.text.strip().splitlines()[0]
-            reason += f" at {output.current.span}: {line if len(line) <= 100 else line[:97] + '…'}"
+            reason += f" ({status.error})"
         return f"{reason}; {tests.summary}" if tests else reason
 
     def _result(self, outcome: Outcome, **given: Any) -> NodeResult:
@@ -445,5 +447,5 @@ def lookup_result(results: Mapping[str, NodeResult], path: str) -> str | None:
     return dict(found[-1].outputs).get(rest[0])
 
 
-def artifact_total(artifacts: tuple[Artifact, ...]) -> int:
-    return sum(artifact.size for artifact in artifacts)
+def _short(text: str) -> str:
+    return text if len(text) <= 100 else text[:99] + "…"

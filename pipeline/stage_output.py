@@ -20,11 +20,13 @@ _TAIL_BYTES = 16 << 10
 class StageOutput:
     """The output of one attempt. `feed` is called by the engine's threads."""
 
-    def __init__(self, node: str, emit: Emit, commands: tuple[Command, ...]) -> None:
+    def __init__(
+        self, node: str, emit: Emit, commands: tuple[Command, ...], after: tuple[Command, ...] = ()
+    ) -> None:
         self.nonce = secrets.token_hex(8)
         self.current: Command | None = None
         self.log: list[tuple[str, bytes]] = []
-        self._node, self._emit, self._commands = node, emit, commands
+        self._node, self._emit, self._commands, self._after = node, emit, commands, after
         self._marks = MarkReader(self.nonce)
         self._lock = threading.Lock()
         self._size = 0
@@ -51,12 +53,14 @@ class StageOutput:
                 self._show("stdout", rest)
 
     def _begin(self, number: int) -> None:
-        if number >= len(self._commands):
+        every = self._commands + self._after
+        if number >= len(every):
             return
-        self.current = self._commands[number]
-        first, *more = self.current.text.strip().splitlines()
+        if number < len(self._commands):
+            self.current = self._commands[number]  # what comes after does not decide
         newline = "" if self._at_line_start else "\n"
-        self._show("stdout", f"{newline}$ {first}{' …' if more else ''}\n".encode("utf-8", "surrogateescape"))
+        line = f"{newline}$ {every[number].title}\n"
+        self._show("stdout", line.encode("utf-8", "surrogateescape"))
 
     def _show(self, stream: str, data: bytes) -> None:
         self._at_line_start = data.endswith(b"\n")

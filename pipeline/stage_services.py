@@ -158,10 +158,15 @@ class StageServices:
         tail = self._show(service.name)
         raise StepFailed(f"service `{service.name}` {what}", service.span, output=tail)
 
-    def show_logs(self) -> None:
-        """The last lines of every service, into the stream."""
-        for name in self._started:
-            self._show(name)
+    def after(self, *, green: bool, warn: Callable[[str], None]) -> None:
+        """When the stage has ended: services that died meanwhile are told, and on failure everybody's last lines shown."""
+        for name, container in self._started.items():
+            state = self._engine.state(container)
+            died = state is not None and state.status == "exited" and state.exit_code != 0
+            if died and state is not None:
+                warn(f"service `{name}` exited with {state.exit_code}")
+            if died or not green:
+                self._show(name)
 
     def _show(self, name: str) -> str:
         data = self._engine.logs(self._started[name], _LOG_LINES)
