@@ -49,19 +49,25 @@ def manifest_of(images: Images, image: Image, compression: str) -> Manifest:
 
 def _recorded(images: Images, image: Image, compression: str) -> Manifest | None:
     """The manifest it already has, if all of it is here and as asked for, or as it came from elsewhere."""
-    content = images.store.content
-    if image.manifest_digest is None or not content.has(image.manifest_digest):
+    content, digest = images.store.content, image.manifest_digest
+    if digest is None or not _kept(images, digest):
         return None
-    found = parse_manifest(content.read(image.manifest_digest, _MANIFEST_LIMIT))
-    if not isinstance(found, Manifest) or not all(content.has(each.digest) for each in found.layers):
+    found = parse_manifest(content.read(digest, _MANIFEST_LIMIT))
+    if not isinstance(found, Manifest) or not all(_kept(images, each.digest) for each in found.layers):
         return None
     for layer in found.layers:
         fits = media_types.compression_of(layer.media_type) == compression
         if not fits and not images.records.came_as(layer.digest):
             return None
-    if not content.has(found.config.digest):
+    if not _kept(images, found.config.digest):
         store_config(images.store, image.raw_config)
     return found
+
+
+def _kept(images: Images, digest: Digest) -> bool:
+    """Whether a blob is here. Leased first, so that what is found is not collected afterwards."""
+    images.store.leases.keep("blob", digest)
+    return images.store.content.has(digest)
 
 
 def _layers(images: Images, image: Image, compression: str) -> tuple[Descriptor, ...]:
@@ -78,12 +84,11 @@ def _layers(images: Images, image: Image, compression: str) -> tuple[Descriptor,
 
 def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: str) -> Descriptor:
     """A blob of the layer: one that is here, or a new one."""
-    forms = [each for each in images.records.layer_forms(diff_id) if images.store.content.has(each.digest)]
+    forms = kept_forms(images, diff_id)
     for form in sorted(forms, key=lambda each: each.media_type != _TYPES[compression]):
         # One that came compressed stays as it is: elsewhere it is known so, and need not be sent again.
         came = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
         if came or form.media_type == _TYPES[compression]:
-            images.store.leases.keep("blob", form.digest)
             return form
     with images.store.content.writer() as writer:
         if plain := [each for each in forms if each.media_type == _TYPES[""]]:
@@ -95,6 +100,11 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
         digest = writer.commit()
     images.records.put_layer(diff_id, compression, digest, size, made=True)
     return Descriptor(_TYPES[compression], digest, size)
+
+
+def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
+    """Blobs of the layer that are here."""
+    return [form for form in images.records.layer_forms(diff_id) if _kept(images, form.digest)]
 
 
 def _compress_blob(images: Images, digest: Digest, compression: str, writer: Writer) -> None:

@@ -108,8 +108,7 @@ class _Pull:
 
     def _manifest_bytes(self, selector: str, media_type: str) -> tuple[bytes, str, Digest]:
         self._cancel.check()
-        if ":" in selector and self._store.content.has(Digest(selector)):
-            self._store.leases.keep("blob", selector)
+        if ":" in selector and self._is_here(Digest(selector)):
             return self._store.content.read(Digest(selector)), media_type, Digest(selector)
         raw, sent, digest = self._client.manifest(self._reference.path, selector)
         self._store.leases.keep("blob", digest)
@@ -117,6 +116,11 @@ class _Pull:
             writer.write(raw)
             writer.commit()
         return raw, sent, digest
+
+    def _is_here(self, digest: Digest) -> bool:
+        # Leased first, so that what is found is not collected afterwards.
+        self._store.leases.keep("blob", digest)
+        return self._store.content.has(digest)
 
     def _config(self, manifest: Manifest) -> bytes:
         if manifest.config.size > _CONFIG_LIMIT:
@@ -155,9 +159,8 @@ class _Pull:
         """Get a blob, unless it is here; another process that gets the same one is waited for."""
         cancel = cancel or self._cancel
         cancel.check()
-        self._store.leases.keep("blob", blob.digest)
         report = _Reporter(self._images.emit, self._node, blob)
-        if not self._store.content.has(blob.digest):
+        if not self._is_here(blob.digest):
             with lock(self._store.root, f"blob {blob.digest}", cancel):
                 if not self._store.content.has(blob.digest):
                     self._transfer(blob, cancel, report)

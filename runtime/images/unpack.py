@@ -61,6 +61,7 @@ class Unpacker:
     def blob_of(self, diff_id: Digest) -> Digest:
         """A blob that is here and holds the layer."""
         for form in self._records.layer_forms(diff_id):
+            self._store.leases.keep("blob", form.digest)
             if self._store.content.has(form.digest):
                 return form.digest
         raise NotFound(f"layer {diff_id} is not in the store", hint="pull or build the image again")

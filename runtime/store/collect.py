@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from registry_client.oci.digest import Digest
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.owners import boot_id, is_alive
@@ -181,17 +180,12 @@ def _names(directory: str) -> list[str]:
 
 
 def _sweep_blobs(store: Store) -> tuple[int, int]:
-    """Blobs that no image, root or lease names. One transaction each keeps writers waiting only for moments."""
+    """Blobs that no image, root or lease names: moved aside while nobody can lease one, then deleted."""
     from runtime.store.references import needed_blobs
 
-    count = freed = 0
-    for algorithm in _names(store.content.directory):
-        for name in _names(os.path.join(store.content.directory, algorithm)):
-            digest = Digest(f"{algorithm}:{name}")
-            with store.db.transaction(durable=True) as connection:
-                if digest in needed_blobs(store, connection):
-                    continue
-                connection.execute("DELETE FROM layers WHERE digest = ?", (digest,))
-                count += 1
-                freed += store.content.remove(digest)
-    return count, freed
+    with store.db.transaction(durable=True) as connection:
+        needed = needed_blobs(store, connection)
+        doomed = [digest for digest in store.content.digests() if digest not in needed]
+        connection.executemany("DELETE FROM layers WHERE digest = ?", [(digest,) for digest in doomed])
+        aside = [path for digest in doomed if (path := store.content.set_aside(digest))]
+    return len(aside), sum(remove_tree(path) for path in aside)

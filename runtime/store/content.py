@@ -72,6 +72,23 @@ class Content:
         with faults_of_the_host(f"cannot write below {self.ingest}"):
             return Writer(self, expected, size, resume_key)
 
+    def digests(self) -> list[Digest]:
+        """All blobs."""
+        found = []
+        for algorithm in sorted(os.listdir(self.directory)):
+            names = sorted(os.listdir(os.path.join(self.directory, algorithm)))
+            found += [Digest(f"{algorithm}:{name}") for name in names]
+        return found
+
+    def set_aside(self, digest: Digest) -> str:
+        """Take a blob from its place at once, to be deleted later; its new path, "" when it is not there."""
+        target = os.path.join(self.ingest, f"{secrets.token_hex(8)}.{own_token()}")
+        try:
+            os.rename(self.path(digest), target)
+        except FileNotFoundError:
+            return ""
+        return target
+
     def remove(self, digest: Digest) -> int:
         """Remove a blob, if it is there; the bytes freed."""
         path = self.path(digest)

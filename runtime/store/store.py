@@ -53,7 +53,10 @@ class Store:
         """Get snapshots and built images to the disk and record that they are: now they outlive a power loss."""
         boot = boot_id()
         unsettled = {
-            table: [(row["id"],) for row in self.db.read(f"SELECT id FROM {table} WHERE boot <> '' AND boot = ?", (boot,))]
+            table: [
+                (row["id"],)
+                for row in self.db.read(f"SELECT id FROM {table} WHERE boot <> '' AND boot = ?", (boot,))
+            ]
             for table in ("snapshots", "images")
         }
         if not any(unsettled.values()):
