@@ -27,4 +27,10 @@ def remove_container(store: Store, volumes: Volumes, identifier: str, *, volumes
     with store.db.transaction() as connection:
         connection.execute("DELETE FROM containers WHERE id = ?", (identifier,))
         volumes.leave(identifier, remove_anonymous=volumes_too)
-    remove_tree(os.path.join(store.root, "containers", identifier))
+    directory = os.path.join(store.root, "containers", identifier)
+    try:
+        # Renamed first: what a shim still writes on its way out does not get into a directory that is being emptied.
+        os.rename(directory, directory + ".gone")
+    except FileNotFoundError:
+        return
+    remove_tree(directory + ".gone")

@@ -94,7 +94,7 @@ def _opened(
     containers: Containers, container: Container, path: str, *, write: bool = False
 ) -> Iterator[tuple[Root, str]]:
     """(a root, the path in it)."""
-    clean = posixpath.normpath("/" + path)
+    clean = posixpath.normpath("/" + path.lstrip("/"))
     if container.state.pid:
         with faults_of_the_host(f"cannot look into container {container.name}"):
             descriptor = os.open(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from runtime.sandbox.paths import Root
+from runtime.store.durable import remove_tree
 from runtime.store.overlay import overlay
 from runtime.store.store import Store
 
@@ -37,10 +38,7 @@ def _open(store: Store, lowers: Sequence[str], upper: str, work: str) -> int:
 
 def forget_volatile(work: str) -> None:
     """An overlay that was mounted `volatile` marks its work directory, and no other mount takes that (overlayfs.rst)."""
-    try:
-        os.rmdir(os.path.join(work, "work", "incompat", "volatile"))
-    except FileNotFoundError:
-        pass
+    remove_tree(os.path.join(work, "work", "incompat", "volatile"))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ ends the container, after it the container goes on, and cleaning up is the shim'
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 SHIM = "runtime.containers.shim.main:main"
 NAMES_SERVER = "runtime.containers.names_server:main"
 DEFAULT_STOP = signal.SIGTERM
+_PATIENCE = 10.0
 
 
 class Starting:
@@ -84,6 +86,7 @@ class Starting:
                 self._shake_hands(connection)
             except BaseException as error:
                 connection.close()
+                self._wait_for_shim()
                 self._networks.release(self._container.id)
                 if isinstance(error, ShimGone):
                     raise HostFault(f"the shim of container {self._container.name} was killed") from error
@@ -101,6 +104,16 @@ class Starting:
             interfaces = self._plug(int(event["pid"]))
             held = list(self._networks.held(self._container.id))
             connection.send(op="release", interfaces=interfaces, fds=held)
+
+    def _wait_for_shim(self) -> None:
+        """After a start that failed: whoever tries again or removes the container is alone with it."""
+        try:
+            descriptor = os.pidfd_open(self._shim) if self._shim else -1
+        except ProcessLookupError:
+            return
+        if descriptor >= 0:
+            select.select([descriptor], [], [], _PATIENCE)
+            os.close(descriptor)
 
     # --- network
 

@@ -230,4 +230,8 @@ def parse_mount(entry: dict[str, Any], hierarchies: list[tuple[str, str]]) -> Op
         return FileSystem("cgroup2", "cgroup", target, options)
     if not kind:
         raise SandboxError(f"the mount on {target} has no type", kind="input")
+    if kind == "overlay":
+        from runtime.sandbox.layered import Layered
+
+        return Layered(target, options)
     return FileSystem(kind, source, target, options)

@@ -73,7 +73,9 @@ class Life:
         self.state.pid = self.process.pid
         self._started = self.loop.clock()
         self._pidfd = self._watch_end()
-        if not pause:
+        if pause:
+            self._keep_network()  # now, while it cannot be gone yet
+        else:
             self._running()
 
     def _pipes(self) -> tuple[bool, bool, bool]:
@@ -96,7 +98,6 @@ class Life:
             self.stdin = Sink(self.loop, feed) if feed >= 0 else None
             self._listen(out, STDOUT)
             self._listen(err, STDERR)
-        self._keep_network()
         self.state.status, self.state.started = RUNNING, time.time()
         self.state.code, self.state.error, self.state.oom_killed = 0, "", False
         self._started = self.loop.clock()
@@ -127,10 +128,7 @@ class Life:
         if self._netns >= 0 or self.restarts.policy == "no" or not self.argument["own_network"]:
             return
         assert self.process is not None
-        try:
-            self._netns = os.open(f"/proc/{self.process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return  # gone already: it will get a new one
+        self._netns = os.open(f"/proc/{self.process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         for space in self.plan.config["linux"]["namespaces"]:
             if space["type"] == "network":
                 space["path"] = f"/proc/{os.getpid()}/fd/{self._netns}"
