@@ -55,7 +55,8 @@ def test_containers_of_a_network_find_each_other_by_name(world: World) -> None:
     on = {"network_mode": "", "networks": (NetworkAttachment(network="front", aliases=("service",)),)}
     server = world.up("sh", "-c", SERVE, name="server", **on)
     client = {"network_mode": "", "networks": (NetworkAttachment(network="front"),)}
-    script = "for name in server service $1; do until echo | nc -w 10 $name 80; do sleep 0.1; done; done; cat /etc/resolv.conf"
+    ask = 'until x=$(echo | nc -w 10 $name 80) && test -n "$x"; do sleep 0.1; done; echo $x'
+    script = f"for name in server service $1; do {ask}; done; cat /etc/resolv.conf"
     text = world.run("sh", "-c", script, "sh", server.short_id, **client).text
     assert text.splitlines()[:3] == ["hello"] * 3
     assert "nameserver 127.0.0.11" in text
