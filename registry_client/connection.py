@@ -11,6 +11,7 @@ from __future__ import annotations
 import email.utils
 import random
 import re
+import socket
 import ssl
 import threading
 import time
@@ -24,7 +25,7 @@ import httpx
 
 from registry_client.auth import Authorizer
 from registry_client.credentials import Credentials
-from registry_client.endpoint import Endpoint
+from registry_client.endpoint import Endpoint, is_loopback
 from registry_client.errors import (
     Invalid,
     RateLimited,
@@ -334,6 +335,8 @@ def may_help(error: RegistryError) -> bool:
         return False  # it was already tried as often as we try
     if isinstance(error.__cause__, httpx.ConnectError) and _is_tls_fault(error.__cause__):
         return False
+    if _is_nobody_there(error.__cause__):
+        return False
     if isinstance(error.__cause__, httpx.UnsupportedProtocol | httpx.InvalidURL):
         return False
     return isinstance(error, Unreachable | RateLimited) and (error.status == 0 or error.status in _LATER)
@@ -359,6 +362,19 @@ def _is_tls_fault(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _is_nobody_there(error: BaseException | None) -> bool:
+    """Nothing listens on this machine, or the host's name does not exist: that will not change in seconds."""
+    if not isinstance(error, httpx.ConnectError):
+        return False
+    refused_here = is_loopback(error.request.url.netloc.decode()) and "refused" in str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return cause.errno != socket.EAI_AGAIN
+        cause = cause.__cause__ or cause.__context__
+    return refused_here
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:

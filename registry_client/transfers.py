@@ -18,8 +18,6 @@ from registry_client.connection import BrokenOff, Connection, Request, may_help
 from registry_client.errors import Invalid, RateLimited, Unreachable
 from registry_client.oci.digest import Digest, split_digest
 
-CHUNK = 256 << 10
-
 
 class BlobReader:
     """An iterator over a blob's bytes from `offset` on. `size` is None where nobody told it."""
@@ -100,7 +98,7 @@ class BlobReader:
         if response.status_code == 416:
             return
         try:
-            yield from response.iter_raw(CHUNK)
+            yield from response.iter_raw()
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise BrokenOff(f"cannot {self._request.what}: the connection broke off: {reason}") from error
