@@ -197,7 +197,7 @@ def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunRes
         journal.reopen(run_id)
     else:
         run_id = journal.begin(spec.name, spec.root, asked.request, revision[0])
-    outcome = "error"
+    outcome = ""
     try:
         with recorded(services, journal, run_id) as masker, engine_of(services) as engine:
             for message, span in warnings_of(spec):
@@ -229,7 +229,7 @@ def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunRes
         if _left_nothing(result) and not asked.resume:
             journal.discard(run_id)
     finally:
-        journal.end(run_id, outcome)
+        journal.end(run_id, outcome or ("cancelled" if cancel.cancelled else "error"))
         loaded.surroundings.git.close()
     return result
 
@@ -253,9 +253,11 @@ def recorded(services: Services, journal: Journal, run: str) -> Iterator[Secrets
 def engine_of(services: Services) -> Iterator[LocalEngine]:
     """The local engine, on a store that was put right after dead processes."""
     from pipeline.engines.local import LocalEngine
+    from pipeline.leftovers import remove_leftovers
 
     services.containers.sweep()
     engine = LocalEngine(services)
+    remove_leftovers(engine)
     try:
         yield engine
     finally:

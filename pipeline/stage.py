@@ -20,6 +20,7 @@ from pipeline.config.interpolate import variable_name
 from pipeline.containers import Place, container_spec, filled, merge_variables, read_env_files
 from pipeline.engines import Engine
 from pipeline.junit import TestReport
+from pipeline.leftovers import stage_labels
 from pipeline.plan import Node, image_node
 from pipeline.results import Key, NodeResult, Results
 from pipeline.scheduler import outcome_of
@@ -36,7 +37,6 @@ from runtime.errors import PipeError, StepFailed, TimedOut
 from runtime.events import Emit, Outcome, Output, Warned
 
 INSIDE = "/run/pipe"
-LABEL = "pipe.run"
 _TERM_SECONDS = 10.0
 
 
@@ -268,7 +268,8 @@ class _StageRun:
 
     def _labels(self) -> dict[str, str]:
         return {
-            LABEL: self.context.run,
+            **stage_labels(),
+            "pipe.run": self.context.run,
             "pipe.project": self.context.spec.name,
             "pipe.stage": self.node.title,
         }

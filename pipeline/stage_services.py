@@ -55,10 +55,10 @@ class StageServices:
 
     def start(self, cancel: Cancel) -> None:
         """Start all and wait until all are ready."""
+        self._make_volumes()
         if not self._stage.services:
             return
         self._network = f"pipe-{self._slug}-{os.urandom(2).hex()}"
-        self._stack.callback(self._remove_volumes)
         self._engine.network(self._network, labels=self._labels)
         self._stack.callback(self._engine.remove_network, self._network)
         waited_for = {
@@ -174,13 +174,12 @@ class StageServices:
             self._output_of(name)("stdout", data)
         return data.decode("utf-8", "replace")
 
-    def _remove_volumes(self) -> None:
+    def _make_volumes(self) -> None:
+        """Volumes of a stage are its own, and go with it."""
         containers = (self._stage.container, *(service.container for service in self._stage.services))
-        names = {
-            mount.source
-            for keys in containers
-            for mount in keys.volumes
-            if mount.type == "volume" and mount.source
-        }
-        for name in sorted(names):
-            self._engine.remove_volume(self._place.volume(name))
+        mounts = [
+            mount for keys in containers for mount in keys.volumes if mount.type == "volume" and mount.source
+        ]
+        for name in sorted({self._place.volume(mount.source) for mount in mounts}):
+            self._engine.volume(name, labels=self._labels, options={})
+            self._stack.callback(self._engine.remove_volume, name)

@@ -263,7 +263,7 @@ def take_down(release: Release, engine: Engine, *, volumes: bool = False) -> lis
             engine.stop(state.id, 10.0)
         engine.remove(state.id, volumes=volumes)
         removed.append(name)
-    for network in list(engine.networks(labels)):
+    for network, _ in list(engine.networks(labels)):
         engine.remove_network(network)
         removed.append(network)
     if volumes:

@@ -215,10 +215,10 @@ class LocalEngine:
         except NotFound:
             pass
 
-    def networks(self, labels: Mapping[str, str]) -> Iterator[str]:
+    def networks(self, labels: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
         for network in self._networks.list():
             if labels.items() <= network.labels.items():
-                yield network.name
+                yield network.name, network.labels
 
     def volume(self, name: str, *, labels: Mapping[str, str], options: Mapping[str, str]) -> None:
         self._volumes.create(name, labels=labels, options=options)
@@ -228,6 +228,11 @@ class LocalEngine:
             self._volumes.remove(name, force=True)
         except NotFound:
             pass
+
+    def volumes(self, labels: Mapping[str, str]) -> Iterator[tuple[str, Mapping[str, str]]]:
+        for volume in self._volumes.list():
+            if labels.items() <= volume.labels.items():
+                yield volume.name, volume.labels
 
 
 class _Pump:
