@@ -71,6 +71,9 @@ class Builder:
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
+        from builder.prune import tidy_up
+
+        tidy_up(self.store)
         cancel = Cancel()
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
             return _Build(self, request, cancel, stack).result()
@@ -175,7 +178,7 @@ class _Build:
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
-        states = self._solve(graph, sources, setting, pool, hashing)
+        states = self._solve(graph, context, sources, setting, pool, hashing)
         sources.save()
         return self._finish(graph, states, setting)
 
@@ -240,7 +243,13 @@ class _Build:
             raise
 
     def _solve(
-        self, graph: StageGraph, sources: BuildSources, setting: Setting, pool: Pool, hashing: Pool
+        self,
+        graph: StageGraph,
+        context: Context,
+        sources: BuildSources,
+        setting: Setting,
+        pool: Pool,
+        hashing: Pool,
     ) -> Mapping[Digest, State]:
         order = reachable([graph.root])
         numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
@@ -248,7 +257,16 @@ class _Build:
         def node_of(vertex: Vertex) -> str:
             return f"{self._request.node}/{numbers[vertex.digest]}"
 
-        executor = Executor(self._store, self._cache, sources, self._workshop, setting, hashing, node_of)
+        executor = Executor(
+            self._store,
+            self._cache,
+            sources,
+            self._workshop,
+            setting,
+            hashing,
+            node_of,
+            place=f"{context.tree.path}:{context.name}",
+        )
         watcher = _Teller(self._emit, self._request.node, node_of)
         solver: Solver[State] = Solver(executor.run, pool, self._cancel, watcher)
         try:

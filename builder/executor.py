@@ -59,10 +59,13 @@ class Executor:
         setting: Setting,
         hashing: Pool,
         node_of: Callable[[Vertex], str],
+        *,
+        place: str = "",
     ) -> None:
         self._store, self._cache, self._sources = store, cache, sources
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
         self._trees = Trees(store)
+        self._place = place
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
         """The state after `vertex`. Errors carry the place in the Dockerfile."""
@@ -240,9 +243,12 @@ class _Run:
             lock.release()
 
     def _record(self, made: Made, outcome: Outcome) -> None:
-        key = self._key(outcome.content)
-        record = Record(
-            key, self._vertex.label, made.snapshot, made.diff_id, made.chain_id, made.made, made.size
+        key, label = self._key(outcome.content), self._vertex.label
+        record = Record(key, label, made.snapshot, made.diff_id, made.chain_id, made.made, made.size)
+        # `[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`.
+        place = f"{self._owner._place}:{label.partition(']')[0]}"
+        image = self._parent.image
+        base = {"base": image.manifest_digest or image.id} if image is not None else {}
+        self._cache.put(
+            record, self._step.shape, outcome.content, place=place, root=self._parent.chain(), notes=base
         )
-        root = self._parent.chain()
-        self._cache.put(record, self._step.shape, outcome.content, place=self._vertex.label, root=root)

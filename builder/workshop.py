@@ -119,6 +119,7 @@ class Workshop:
 
         if self._networks is None:
             raise Unsupported("this build has RUN steps with a network, but was given none")
+        self._networks.sweep()
         return self._stack.enter_context(NetnsPool(self._networks))
 
     def network_pool(self) -> NetnsPool:

@@ -1,0 +1,72 @@
+"""`pipe build --check` and `--call=outline|targets`: what the Dockerfile says, without building anything."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from pipeline.cli.session import Session
+from runtime.errors import InvalidInput, Unsupported, did_you_mean
+
+CALLS = ("check", "lint", "outline", "targets")
+
+
+def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
+    """Say it on standard output; 1 when the checks found something, as docker does."""
+    from builder.context import ContextOpener, is_remote
+    from builder.request import BuildRequest
+    from pipeline.cli.build_flags import build_request
+    from pipeline.settings import environment
+
+    kind, _, more = (flags["call"] or "check").partition(",")
+    if kind not in CALLS:
+        raise InvalidInput(
+            f"--call {kind!r} is not known", hint=did_you_mean(kind, CALLS) or ", ".join(CALLS)
+        )
+    request: BuildRequest = build_request(context, flags, environment(), session.settings.epoch)
+    if context == "-" or is_remote(context):
+        raise Unsupported(f"--call works on a directory, not on {context}")
+
+    def nowhere(*_: str) -> str:
+        raise Unsupported(f"--call works on a directory, not on {context}")
+
+    found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()
+    as_json = flags["call_format"] == "json" or "format=json" in more
+    return _say(kind, found.text, found.name, request, found.tree.ignore, as_json)
+
+
+def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: bool) -> int:
+    from builder.checks import check_source, outline_of, targets_of
+    from builder.checks import report as reports
+    from builder.dockerfile import parse_dockerfile
+    from builder.lower import LowerOptions
+
+    options = LowerOptions(
+        target=request.target,
+        build_args=request.build_args,
+        contexts=request.build_contexts,
+        network=request.network,
+    )
+    if kind in ("check", "lint"):
+        result = check_source(text, name, options, ignore=ignore)
+        _print(reports.check_json_report(result) if as_json else reports.check_text_report(result))
+        return 1 if result.findings or result.error or result.failed else 0
+    dockerfile = parse_dockerfile(text, name)
+    if kind == "outline":
+        outline = outline_of(dockerfile, options)
+        _print(reports.outline_json_report(outline) if as_json else reports.outline_text_report(outline))
+    else:
+        targets = targets_of(dockerfile)
+        _print(reports.targets_json_report(targets) if as_json else reports.targets_text_report(targets))
+    return 0
+
+
+def _print(report: Any) -> None:
+    import json
+
+    click.echo(
+        report if isinstance(report, str) else json.dumps(report, indent=2), nl=not isinstance(report, str)
+    )

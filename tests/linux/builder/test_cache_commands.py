@@ -1,0 +1,87 @@
+"""`pipe cache` and `pipe why`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import build, make_base, run_pipe, write_files
+
+pytestmark = pytest.mark.linux
+
+
+@pytest.fixture
+def store(fresh_root: Path, tmp_path: Path) -> Path:
+    make_base(fresh_root, tmp_path / "base")
+    return fresh_root
+
+
+def why(root: Path, image: str, *step: str) -> str:
+    return run_pipe(root, "why", image, *step).stdout.decode()
+
+
+def test_why_names_the_file_the_variable_and_the_command(store: Path, tmp_path: Path) -> None:
+    def dockerfile(argument: str, command: str) -> str:
+        return f"FROM base:1\nCOPY . /src\nARG V={argument}\nRUN {command}\n"
+
+    context = write_files(
+        tmp_path / "c", {"a.txt": "1", "b.txt": "2", "Dockerfile": dockerfile("1", "echo 1")}
+    )
+    build(store, context, "-t", "x")
+    assert "it had never run before" in why(store, "x", "COPY")
+    (context / "a.txt").write_text("other")
+    build(store, context, "-t", "x")
+    text = why(store, "x")
+    assert "file a.txt" in text
+    assert "b.txt" not in text
+    assert "the step before" in text
+    (context / "Dockerfile").write_text(dockerfile("2", "echo 1"))
+    (context / ".dockerignore").write_text("Dockerfile\n.dockerignore\n")
+    build(store, context, "-t", "x")
+    (context / "Dockerfile").write_text(dockerfile("3", "echo 2"))
+    build(store, context, "-t", "x")
+    text = why(store, "x", "RUN echo 2")
+    assert "variable V: 2 -> 3" in text
+    assert "args: /bin/sh -c echo 1 -> /bin/sh -c echo 2" in text
+
+
+def test_the_cache_is_listed_and_pruned(store: Path, tmp_path: Path) -> None:
+    context = write_files(
+        tmp_path / "c",
+        {"Dockerfile": "FROM base:1\nRUN --mount=type=cache,target=/c echo x > /c/x\nRUN echo > /y\n"},
+    )
+    build(store, context, "-t", "keep")
+    listed = [
+        json.loads(line) for line in run_pipe(store, "cache", "ls", "--format", "json").stdout.splitlines()
+    ]
+    assert {entry["kind"] for entry in listed} >= {"exec", "copy", "cache mount"}
+    assert "total" in run_pipe(store, "cache", "du").stdout.decode()
+
+    (context / "Dockerfile").write_text("FROM base:1\nRUN echo > /unneeded\n")
+    build(store, context)
+    run_pipe(store, "cache", "prune", "-f")
+    # The image nobody named still is an image; take it away and what only it needed is free.
+    before = len(os.listdir(store / "snapshots"))
+    run_pipe(store, "cache", "prune", "-f", "--all")
+    left = [
+        json.loads(line) for line in run_pipe(store, "cache", "ls", "--format", "json").stdout.splitlines()
+    ]
+    assert left == []
+    assert len(os.listdir(store / "snapshots")) <= before
+    build(store, write_files(tmp_path / "d", {"Dockerfile": "FROM keep\nRUN test -e /y\n"}))
+
+
+def test_check_outline_and_targets(tmp_path: Path, fresh_root: Path) -> None:
+    dockerfile = "# what it is\nFROM scratch as base\nARG V=1\nWORKDIR rel\nFROM base AS last\nCOPY a /\n"
+    context = write_files(tmp_path / "c", {"Dockerfile": dockerfile, "a": ""})
+    checked = run_pipe(fresh_root, "build", "--check", str(context), code=1)
+    assert b"FromAsCasing" in checked.stdout
+    assert b"WorkdirRelativePath" in checked.stdout
+    found = json.loads(run_pipe(fresh_root, "build", "--check", "--format=json", str(context), code=1).stdout)
+    assert {each["ruleName"] for each in found["warnings"]} >= {"FromAsCasing"}
+    assert b"last" in run_pipe(fresh_root, "build", "--call=targets", str(context)).stdout
+    assert b"V" in run_pipe(fresh_root, "build", "--call=outline", str(context)).stdout
+    assert not fresh_root.exists()
