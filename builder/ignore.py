@@ -219,7 +219,9 @@ def _bracket(pattern: str, position: int) -> tuple[str, int]:
         high = low
         if pattern.startswith("-", position):
             high, position = _bracket_character(pattern, position + 1)
-        text += f"{re.escape(low)}-{re.escape(high)}" if low <= high else ""
+        if low > high:
+            raise ValueError(f"the range {low}-{high} in [] is backwards")
+        text += f"{re.escape(low)}-{re.escape(high)}"
         count += 1
 
 
@@ -236,8 +238,8 @@ def _bracket_character(pattern: str, position: int) -> tuple[str, int]:
 def _may_match_below(pattern: str, directory: str) -> bool:
     """Could `pattern` match something below `directory`? Component by component, until one of them ends."""
     for wanted, own in zip(pattern.split("/"), directory.split("/")):
-        if "**" in wanted:
-            return True
+        if "**" in wanted or "[" in wanted or "\\" in wanted:
+            return True  # reaches over components, or may: `[/]` and `\/` are legal
         if not re.fullmatch(_expression(wanted), own):
             return False
     return True

@@ -13,7 +13,7 @@ _STAR, _ANY = "*", "?"
 
 
 class Glob(NamedTuple):
-    """Tokens: `*`, `?`, or a literal character behind a `=`."""
+    """Tokens: `*`, `?`, or a literal character behind a `=`. No two stars stand side by side."""
 
     tokens: tuple[str, ...]
 
@@ -32,59 +32,59 @@ def parse_glob(text: str) -> Glob:
             if piece[1:] not in ("*", "?", "\\"):
                 raise ValueError(f"invalid escape '{piece}'")
             tokens.append("=" + piece[1])
-        else:
+        elif piece != _STAR or tokens[-1:] != [_STAR]:
             tokens.append(piece if piece in (_STAR, _ANY) else "=" + piece)
     return Glob(tuple(tokens))
 
 
-def _closure(tokens: tuple[str, ...], states: set[int]) -> set[int]:
-    """A star may match nothing."""
-    found = set(states)
-    for state in sorted(states):
-        while state < len(tokens) and tokens[state] == _STAR:
-            state += 1
-            found.add(state)
-    return found
+class _Automaton:
+    """The states of a pattern as the bits of one number: bit n is "the first n tokens are matched"."""
 
+    def __init__(self, glob: Glob) -> None:
+        self.final = 1 << len(glob.tokens)
+        self._stars = sum(1 << n for n, token in enumerate(glob.tokens) if token == _STAR)
+        self._any = sum(1 << n for n, token in enumerate(glob.tokens) if token == _ANY)
+        self._literals: dict[str, int] = {}
+        for n, token in enumerate(glob.tokens):
+            if token[0] == "=":
+                self._literals[token[1]] = self._literals.get(token[1], 0) | 1 << n
+        self.first = self._settled(1)
 
-def _step(tokens: tuple[str, ...], states: set[int], character: str) -> set[int]:
-    after = set()
-    for state in states:
-        if state == len(tokens):
-            continue
-        token = tokens[state]
-        if token == _STAR and character != "\n":
-            after.add(state)
-        elif token == "=" + character or (token == _ANY and character != "\n"):
-            after.add(state + 1)
-    return _closure(tokens, after)
+    def _settled(self, states: int) -> int:
+        """A star may match nothing."""
+        return states | (states & self._stars) << 1
+
+    def step(self, states: int, character: str) -> int:
+        moved = states & self._literals.get(character, 0)
+        if character == "\n":
+            return self._settled(moved << 1)
+        return self._settled((moved | states & self._any) << 1 | states & self._stars)
 
 
 def _match_end(glob: Glob, text: str, start: int, longest: bool) -> int | None:
     """Where a match that begins at `start` ends."""
-    tokens, end = glob.tokens, None
-    states = _closure(tokens, {0})
+    automaton = _Automaton(glob)
+    states, end = automaton.first, None
     for position in range(start, len(text) + 1):
-        if len(tokens) in states:
+        if states & automaton.final:
             end = position
             if not longest:
                 return end
         if not states or position == len(text):
             break
-        states = _step(tokens, states, text[position])
+        states = automaton.step(states, text[position])
     return end
 
 
 def _starts(glob: Glob, text: str) -> list[bool]:
     """For each position, whether some match begins there: the reversed pattern, run backwards from everywhere."""
-    tokens = glob.reversed.tokens
-    first = _closure(tokens, {0})
-    states = set(first)
+    automaton = _Automaton(glob.reversed)
+    states = automaton.first
     found = [False] * (len(text) + 1)
     for position in range(len(text), -1, -1):
-        found[position] = len(tokens) in states
+        found[position] = bool(states & automaton.final)
         if position:
-            states = _step(tokens, states, text[position - 1]) | first
+            states = automaton.step(states, text[position - 1]) | automaton.first
     return found
 
 

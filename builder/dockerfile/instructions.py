@@ -41,8 +41,13 @@ _HEALTH_FLAGS = {
 def parse_instruction(node: Node) -> ast.Command | ast.From:
     """The typed form of a node."""
     parser = _PARSERS.get(node.name)
+    if not node.keyword:
+        raise node.error(
+            "a continuation without an instruction", hint="remove the line, or write an instruction"
+        )
     if parser is None:
-        raise node.error(f"unknown instruction: {node.keyword}", hint=did_you_mean(node.keyword, _PARSERS))
+        word = node.keyword if node.keyword.isprintable() else ascii(node.keyword)
+        raise node.error(f"unknown instruction: {word}", hint=did_you_mean(node.keyword, _PARSERS))
     return parser(node)
 
 

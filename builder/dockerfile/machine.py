@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Action = Callable[[list[Any]], Any]
+Matcher = Callable[[str, int], "re.Match[str] | None"]
 
 
 class Terminal(NamedTuple):
@@ -67,9 +68,11 @@ class Machine:
         self._end = tables.end
         self._keywords = {t.pattern: t.name for t in tables.terminals if t.keyword}
         patterns = [t for t in tables.terminals if not t.keyword]
-        self._patterns = {t.name: (adapt(t) if adapt else t.pattern, t.flags) for t in patterns}
+        adapted = {t.name: (adapt(t) if adapt else t.pattern, t.flags) for t in patterns}
+        self._patterns = {name: (p, flags) for name, (p, flags) in adapted.items() if p is not None}
         self._reductions = [_only_reduction(row) for row in tables.actions]
-        self._lexers: dict[int, Callable[[str, int], re.Match[str] | None]] = {}
+        self._matchers: dict[str, Matcher] = {}
+        self._lexers: dict[int, list[tuple[str, Matcher]]] = {}
 
     def run(self, text: str, actions: Mapping[str, Action]) -> Any:
         """Parse `text`; the answer is what the start rule's action returned. Raises `Unexpected`."""
@@ -109,22 +112,27 @@ class Machine:
         lexer = self._lexers.get(state)
         if lexer is None:
             lexer = self._lexers[state] = self._lexer(state)
-        match = lexer(text, position)
-        if match is None or match.end() == position:
-            return "", "", position
-        found, name = match.group(), match.lastgroup or ""
-        if self._keywords and (word := self._keywords.get(found.upper())) in self._actions[state]:
-            name = word or ""
-        return name, found, match.end()
+        for name, matcher in lexer:
+            match = matcher(text, position)
+            if match is not None and match.end() > position:
+                found = match.group()
+                if self._keywords and (keyword := self._keywords.get(found.upper())) in self._actions[state]:
+                    name = keyword or name
+                return name, found, match.end()
+        return "", "", position
 
-    def _lexer(self, state: int) -> Callable[[str, int], re.Match[str] | None]:
+    def _lexer(self, state: int) -> list[tuple[str, Matcher]]:
+        """The terminals a state accepts, by priority. Each is compiled once, and only when it is needed: compiling is
+        most of the time the first parse takes, so there is no expression for each set of them."""
         wanted = self._actions[state]
-        groups = [
-            f"(?P<{name}>(?s:{pattern}))" if flags & re.DOTALL else f"(?P<{name}>{pattern})"
-            for name, (pattern, flags) in self._patterns.items()
-            if name in wanted and pattern is not None
-        ]
-        return re.compile("|".join(groups) or r"(?!)").match
+        return [(name, self._matcher(name)) for name in self._patterns if name in wanted]
+
+    def _matcher(self, name: str) -> Matcher:
+        matcher = self._matchers.get(name)
+        if matcher is None:
+            pattern, flags = self._patterns[name]
+            matcher = self._matchers[name] = re.compile(pattern, flags).match
+        return matcher
 
 
 def _only_reduction(row: Mapping[str, int]) -> int | None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from builder.dockerfile import tables
 from builder.dockerfile.errors import DockerfileError
-from builder.dockerfile.machine import Action, Machine, Terminal
+from builder.dockerfile.machine import Action, Machine, Terminal, Unexpected
 from runtime.spans import Span
 
 # What Go's strings.TrimSpace removes; Python's str.strip() takes the four control characters FS, GS, RS and US besides.
@@ -103,9 +103,11 @@ def parse_line(line: str, span: Span, comments: tuple[Comment, ...] = (), escape
         ) from error
     except _PairError as error:
         raise DockerfileError(str(error), span, hint=error.hint) from error
+    except Unexpected as error:
+        raise DockerfileError(f"cannot read {span.source.line(span.line)!r}", span) from error
     child = None
     if found.rest:
-        if found.rest.split(None, 1)[0].upper() == "ONBUILD":
+        if re.match(r"(?i)ONBUILD(?![^\t\v\f\r ])", found.rest):
             raise DockerfileError(
                 "chaining ONBUILD via `ONBUILD ONBUILD` is not allowed",
                 span,
@@ -141,7 +143,7 @@ class _PairError(Exception):
 
 
 def _flags(parts: list[Any]) -> tuple[str, ...]:
-    return tuple(_unquote_flag(part.lstrip()) for part in parts)
+    return tuple(_unquote_flag(part.lstrip("\t\v\f\r ")) for part in parts)
 
 
 def _unquote_flag(flag: str) -> str:
@@ -231,7 +233,7 @@ def _pair_words(escape: str) -> Action:
 
     def arguments(parts: list[Any]) -> Arguments:
         keyword, flags, *words = parts
-        kept = (_without_last_escape(word.lstrip(), escape) for word in words)
+        kept = (_without_last_escape(word.lstrip(WHITE), escape) for word in words)
         return Arguments(keyword, flags, tuple(word for word in kept if word))
 
     return arguments

@@ -17,7 +17,7 @@ from builder.lower.state import StageState, clean_path
 from registry_client.oci.digest import parse_digest
 
 # ug+rwxXst, +x, u=rwX,go=rX: chmod(1)'s symbolic form
-_SYMBOLIC = re.compile(
+_SYMBOLIC = (
     r"[ugoa]*[-+=](?:[rwxXst]*|[ugo])(?:[-+=](?:[rwxXst]*|[ugo]))*(?:,[ugoa]*[-+=](?:[rwxXst]*|[ugo]))*"
 )
 
@@ -157,16 +157,16 @@ def is_mode(text: str) -> bool:
     """Octal up to 07777, or chmod(1)'s symbolic form."""
     if re.fullmatch("[0-9]+", text):
         return bool(re.fullmatch("0*[0-7]{1,4}", text))
-    return bool(_SYMBOLIC.fullmatch(text))
+    return bool(re.fullmatch(_SYMBOLIC, text))
 
 
 def _check_checksum(node: Node, words: Words) -> None:
     if len(words.sources) != 1:
         raise node.error("--checksum can't be specified for multiple sources", "--checksum")
-    remote = remote_source(words.sources[0])
-    if remote is None:
-        raise node.error("--checksum requires an HTTP(S) or git source", "--checksum")
     try:
+        remote = remote_source(words.sources[0])
+        if remote is None:
+            raise ValueError("--checksum requires an HTTP(S) or git source")
         if isinstance(remote, HttpSource):
             parse_digest(words.checksum)
         elif not re.fullmatch("[0-9a-f]{7,64}", words.checksum):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import posixpath
 import re
 from dataclasses import replace
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from builder.graph import GitSource, HttpSource
 
-_SCP = re.compile(r"(?:[a-zA-Z0-9_-]+@)[a-zA-Z0-9.-]+:(?!//)\S+")
+_SCP = r"(?:[a-zA-Z0-9_-]+@)[a-zA-Z0-9.-]+:(?!//)\S+"
 _QUERY = (
     "ref",
     "tag",
@@ -30,6 +29,8 @@ def remote_source(text: str) -> GitSource | HttpSource | None:
     if git is not None:
         return git
     if text.startswith(("http://", "https://")):
+        from urllib.parse import unquote, urlsplit
+
         name = posixpath.basename(unquote(urlsplit(text).path))
         return HttpSource(url=text, filename=name if name not in ("", ".", "..", "/") else "__unnamed__")
     return None
@@ -40,9 +41,11 @@ def parse_git(text: str) -> GitSource | None:
     url, _, fragment = text.partition("#")
     address, _, query = url.partition("?")
     if text.startswith(("http://", "https://")):
+        from urllib.parse import urlsplit
+
         if not urlsplit(address).path.endswith(".git"):
             return None
-    elif not text.startswith(("git://", "ssh://")) and not _SCP.fullmatch(url):
+    elif not text.startswith(("git://", "ssh://")) and not ("@" in url and re.fullmatch(_SCP, url)):
         return None
     source = GitSource(url=address)
     if query:
@@ -55,6 +58,8 @@ def parse_git(text: str) -> GitSource | None:
 
 
 def _with_query(source: GitSource, query: str, text: str) -> GitSource:
+    from urllib.parse import parse_qs
+
     values = {key: found[-1] for key, found in parse_qs(query, keep_blank_values=True).items()}
     unknown = sorted(values.keys() - set(_QUERY))
     if unknown:

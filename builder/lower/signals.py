@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 
 _RANGE = range(1, 65)
 
@@ -16,4 +15,6 @@ def is_signal(text: str) -> bool:
         base = 34 if match[1] == "MIN" else 64
         offset = int(match[3] or 0) * (-1 if match[2] == "-" else 1)
         return base + offset in range(34, 65)
+    import signal
+
     return f"SIG{name}" in signal.Signals.__members__ or name in ("STKFLT", "IOT", "POLL", "UNUSED")

@@ -25,6 +25,7 @@ from builder.lower.state import StageState, clean_path
 
 # The Dockerfile's heredoc bodies: quotes are text, and the escape is always `\`.
 _BODY = Lexer(quotes_are_text=True)
+_PORT_LIMIT = 3 * 65_536  # all there are
 _NUMBERED = (ast.Add, ast.Copy, ast.Run, ast.Workdir)
 
 
@@ -260,6 +261,8 @@ class StageLowering:
                     ports.extend(parse_ports(port))
                 except ValueError as error:
                     raise node.error(str(error), word) from error
+                if len(ports) > _PORT_LIMIT:
+                    raise node.error(f"EXPOSE of more than {_PORT_LIMIT} ports", word)
         self.state.change(exposed_ports=tuple(sorted({*self.state.config.exposed_ports, *ports})))
         self.state.record(history.plain_list("EXPOSE", ports))
 
