@@ -68,7 +68,7 @@ class ImageRecords:
     def put_manifest(self, image_id: Digest, digest: Digest, media_type: str, repository: str = "") -> None:
         """Record that the image is known by a manifest or index, maybe in a repository."""
         with self._database.transaction() as connection:
-            row = (digest, image_id, media_type, repository)
+            row = (digest, image_id, repository, media_type)
             connection.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?)", row)
             if media_type in media_types.MANIFESTS:
                 connection.execute("UPDATE images SET manifest = ? WHERE id = ?", (digest, image_id))

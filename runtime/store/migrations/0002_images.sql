@@ -31,8 +31,8 @@ CREATE INDEX tags_image ON tags (image);
 CREATE TABLE manifests (
     digest     TEXT NOT NULL,
     image      TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
-    media_type TEXT NOT NULL,
     repository TEXT NOT NULL DEFAULT '',  -- where it was pulled from or pushed to; '' when nowhere yet
+    media_type TEXT NOT NULL,             -- last: SQLite 3.40 finds fault with key columns behind others
     PRIMARY KEY (digest, image, repository)
 ) STRICT, WITHOUT ROWID;
 

@@ -48,3 +48,6 @@ CREATE TABLE cache_mounts (
     made INTEGER NOT NULL,
     used INTEGER NOT NULL
 ) STRICT;
+
+-- What the garbage collector must leave: the snapshot of every record (`runtime.store.collect`).
+CREATE VIEW roots_builder AS SELECT 'snapshot' AS kind, snapshot AS thing FROM cache_records WHERE snapshot != '';
