@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from runtime.containers.container import Container
     from runtime.containers.containers import Containers
 
+SHIM_MODULE = (
+    "runtime.containers.shim.main"  # `runtime.containers.starting`, which is not imported before it is needed
+)
 _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
 
 
@@ -37,6 +40,7 @@ def run(session: Session, arguments: tuple[str, ...]) -> int:
     if request is None:
         return 0
     with session.work(containers=True, progress="none") as services:
+        services.spawner.warm(SHIM_MODULE)
         containers = services.containers
         containers.sweep()
         container = _create(services, request, start_follows=True)

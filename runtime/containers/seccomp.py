@@ -7,6 +7,8 @@ from typing import Any
 
 from runtime.containers.spec import ContainerSpec
 from runtime.errors import InvalidInput
+from runtime.sandbox import seccomp
+from runtime.sandbox.capabilities import mask
 from runtime.sandbox.seccomp import program
 from runtime.sandbox_errors import translated
 
@@ -15,9 +17,26 @@ def seccomp_program(root: str, spec: ContainerSpec, capabilities: list[str]) -> 
     """The path of the program, "" for none: `--privileged` or seccomp=unconfined."""
     if spec.privileged or spec.seccomp == "unconfined":
         return ""
-    profile = None if spec.seccomp == "default" else _read(spec.seccomp)
+    cache = os.path.join(root, "seccomp")
+    if spec.seccomp == "default":
+        return _default(cache, capabilities)
     with translated():
-        return program(os.path.join(root, "seccomp"), capabilities, profile)
+        return program(cache, capabilities, _read(spec.seccomp))
+
+
+def _default(cache: str, capabilities: list[str]) -> str:
+    """The default profile by a short name, so that a start need not read and hash it to know the program's."""
+    status = os.stat(seccomp.__file__)
+    name = f"default.{mask(capabilities):x}.{status.st_mtime_ns}.{os.uname().release}"
+    short = os.path.join(cache, name)
+    if os.path.exists(short):
+        return short
+    with translated():
+        path = program(cache, capabilities)
+    aside = f"{short}.{os.getpid()}"
+    os.symlink(os.path.basename(path), aside)
+    os.replace(aside, short)
+    return short
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -144,9 +144,10 @@ class Starting:
         return interfaces
 
     def _serve_names(self, pid: int) -> None:
+        from runtime.networks.listening import name_server_sockets
         from runtime.sandbox import netns
 
-        sockets = netns.inside_of(pid, netns.dns_sockets)
+        sockets = netns.inside_of(pid, name_server_sockets)
         try:
             argument = {
                 "root": self._store.root,

@@ -6,6 +6,7 @@ removes the control groups, and goes. Nothing an owner sends can stop it: a bad 
 
 from __future__ import annotations
 
+import importlib
 import os
 import select
 import signal
@@ -81,6 +82,9 @@ class Server:
                     self._start(message, fds, owner)
                 case "shim":
                     self._shim(message, fds, owner)
+                case "warm":
+                    importlib.import_module(message["module"])
+                    owner.close()
                 case "mounts":
                     self._follow_mounts(fds[1], owner)
                 case other:

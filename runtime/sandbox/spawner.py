@@ -178,6 +178,10 @@ class Spawner:
         shim.until_started()
         return ShimHandle(shim.pid)
 
+    def warm(self, module: str) -> None:
+        """Have the helper import what its shims will need, while we do something else. Nothing is waited for."""
+        self._send({"op": "warm", "module": module}, [])
+
     def follow_mounts(self, namespace: int) -> None:
         """Tell the helper to live in another mount namespace (`isolate.private_mounts`)."""
         self._send({"op": "mounts"}, [namespace]).until_started()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from typing import BinaryIO
 
 from registry_client.oci.digest import Digest, digest_of, split_digest
@@ -82,7 +81,7 @@ class Content:
 
     def set_aside(self, digest: Digest) -> str:
         """Take a blob from its place at once, to be deleted later; its new path, "" when it is not there."""
-        target = os.path.join(self.ingest, f"{secrets.token_hex(8)}.{own_token()}")
+        target = os.path.join(self.ingest, f"{os.urandom(8).hex()}.{own_token()}")
         try:
             os.rename(self.path(digest), target)
         except FileNotFoundError:
@@ -109,7 +108,7 @@ class Writer:
         if resume_key:
             self._open_shared(os.path.join(content.ingest, hashlib.sha256(resume_key.encode()).hexdigest()))
         if self._descriptor < 0:
-            name = f"{secrets.token_hex(8)}.{own_token()}"
+            name = f"{os.urandom(8).hex()}.{own_token()}"
             self._path = os.path.join(content.ingest, name)
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._hash = hashlib.new(split_digest(expected)[0] if expected else "sha256")

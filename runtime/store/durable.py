@@ -7,7 +7,6 @@ kill is recognisable by its place and by the owner in its name.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 def replace_file(path: str, data: bytes, mode: int = 0o644) -> None:
     """Give `path` the content `data`; after a crash it has the old content or the new one."""
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{secrets.token_hex(6)}")
+    temporary = os.path.join(directory, f".{name}.{os.urandom(6).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:

@@ -7,7 +7,6 @@ and lease a thing within one transaction: then it is either leased before the co
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ class Leases:
     def owner(self) -> str:
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._owner = f"{own_token()}.{secrets.token_hex(4)}"
+            self._owner = f"{own_token()}.{os.urandom(4).hex()}"
         return self._owner
 
     @contextmanager

@@ -7,7 +7,6 @@ what others leave is detached by the garbage collector, which knows the owner by
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -24,7 +23,7 @@ def overlay(
     directory: str, lowers: Sequence[str], upper: str = "", work: str = "", *, empty: str
 ) -> Iterator[str]:
     """The merged view at a new path below `directory`: read-only without `upper`. `empty` is an empty directory."""
-    target = os.path.join(directory, f"{secrets.token_hex(4)}.{own_token()}")
+    target = os.path.join(directory, f"{os.urandom(4).hex()}.{own_token()}")
     with faults_of_the_host(f"cannot mount an overlay below {directory}"):
         os.mkdir(target, 0o700)
         try:

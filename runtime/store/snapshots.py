@@ -9,7 +9,6 @@ snapshot that nobody had `settle`d is treated as absent.
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -59,7 +58,7 @@ class Snapshots:
 
     def prepare(self, parent: str | None = None) -> Draft:
         """A new directory on top of `parent`; a context manager that drops it unless it was committed."""
-        snapshot_id = secrets.token_hex(8)
+        snapshot_id = os.urandom(8).hex()
         lowers = self.lowers(parent) if parent else ()
         self._leases.keep("snapshot", snapshot_id)
         directory = os.path.join(self.drafts, f"{snapshot_id}.{own_token()}")

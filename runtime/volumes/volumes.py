@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
@@ -42,7 +41,7 @@ class Volumes:
     ) -> Volume:
         """A volume of this name, made if there is none; "" makes an anonymous one."""
         anonymous = not name
-        name = name or secrets.token_hex(32)
+        name = name or os.urandom(32).hex()
         _check(name, options or {})
         if (found := self.find(name)) is not None:
             if options and dict(options) != dict(found.options):
