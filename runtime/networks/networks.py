@@ -323,9 +323,10 @@ class Networks:
 
     def resolver_for(self, container_id: str, pid: int, *, servers: tuple[str, ...] = ()) -> Resolver:
         """The name server of a container, on 127.0.0.11 in its namespace; `start()` it, `close()` it at the end."""
+        from runtime.networks.listening import name_server_sockets
         from runtime.networks.resolver import Resolver
 
-        return Resolver(netns.inside_of(pid, netns.dns_sockets), self.records, container_id, servers)
+        return Resolver(netns.inside_of(pid, name_server_sockets), self.records, container_id, servers)
 
     def pool(self, size: int = 0) -> NetnsPool:
         """Network namespaces on the default bridge, to be lent to build steps."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runtime.containers.spec import NetworkAttachment
 from runtime.networks import names
+from runtime.networks.listening import name_server_sockets
 from runtime.networks.resolver import Resolver
 from runtime.sandbox import netns
 
@@ -85,7 +86,7 @@ class NetnsPool:
             )
             networks.attach_namespace(endpoint, descriptor)
             if self._embedded:
-                sockets = netns.inside(descriptor, netns.dns_sockets)
+                sockets = netns.inside(descriptor, name_server_sockets)
                 resolver = Resolver(sockets, networks.records, identity)
                 resolver.start()
         except BaseException:

@@ -102,3 +102,15 @@ def test_a_resolver_needs_a_container_that_lives(world: World, networks: Network
     container.kill()
     with pytest.raises(Conflict, match="ended before"):
         networks.attach(endpoint, container.pid)
+
+
+def test_a_container_may_be_a_name_server_itself(world: World, networks: Networks, served: Served) -> None:
+    networks.create("web")
+    client, server = world.container("client"), world.container("server")
+    client.join(networks, "web")
+    endpoint = server.join(networks, "web")
+    served.serve(client)
+    client.echo(53)
+    client.serve("mine", 53)
+    assert f"Address: {endpoint.address}\n" in look_up(client, "server")
+    assert client.fetch("127.0.0.1", 53) == "mine to 127.0.0.1"
