@@ -48,6 +48,7 @@ class Child:
         self.slave = -1
         self.init = plan.init
         self.seccomp = seccomp
+        self.notes: list[str] = []
         self.early: list[Operation] = []
         self.late: list[Operation] = []
 
@@ -78,12 +79,14 @@ class Child:
         self._plan_mounts()
         self._enter_root()
         self._mount(self.early)
+        self._own_time()
         self._await("cgroup")
         self._own_cgroup_namespace()
         self._mount(self.late)
         self._finish_root()
         self._names()
-        wire.send_packet(self.channel, {"event": "ready", "made": self.root.made})
+        self.notes += credentials.set_labels(self.process)
+        wire.send_packet(self.channel, {"event": "ready", "made": self.root.made, "notes": self.notes})
         self._await("release")
         self._network()
         self._become()
@@ -175,6 +178,19 @@ class Child:
             self.doing = "make a cgroup namespace"
             spaces.unshare(spaces.CLONE_NEWCGROUP)
 
+    def _own_time(self) -> None:
+        """A time namespace is made for children; entering it oneself takes a second step (time_namespaces(7))."""
+        if self.spaces.get("time") != "" or not os.path.exists("/proc/self/ns/time"):
+            return
+        self.doing = "make a time namespace"
+        spaces.unshare(spaces.CLONE_NEWTIME)
+        if offsets := self.linux.get("timeOffsets"):
+            rows = (f"{clock} {at.get('secs', 0)} {at.get('nanosecs', 0)}\n" for clock, at in offsets.items())
+            credentials.write_own("timens_offsets", "".join(rows))
+        children = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+        spaces.setns(children, spaces.CLONE_NEWTIME)
+        os.close(children)
+
     def _finish_root(self) -> None:
         if self.process.get("terminal"):
             self._open_terminal()
@@ -195,6 +211,9 @@ class Child:
         if (self.config.get("root") or {}).get("readonly"):
             self.doing = "make the root read-only"
             rootfs.make_readonly()
+        if propagation := self.linux.get("rootfsPropagation"):
+            self.doing = "set the root's propagation"
+            rootfs.propagate(propagation)
 
     def _open_terminal(self) -> None:
         self.doing = "open a terminal"
@@ -238,6 +257,7 @@ class Child:
         identity = identify(user, self.process.get("env") or [], self.root.read)
         self.doing = "set resource limits"
         credentials.set_rlimits(self.process.get("rlimits") or [])
+        credentials.set_personality(self.linux.get("personality") or {})
         sets = credentials.Capabilities(self.process.get("capabilities") or {}, self.host.capabilities)
         run_program(self, identity, sets, user.get("umask"))
 

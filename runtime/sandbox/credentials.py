@@ -43,12 +43,45 @@ def set_rlimits(limits: list[dict[str, Any]]) -> None:
             ) from error
 
 
-def set_oom_score(score: int) -> None:
-    descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+def write_own(name: str, value: str) -> None:
+    """Write a file of our own directory in /proc."""
+    descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(descriptor, str(score).encode())
+        os.write(descriptor, value.encode())
     finally:
         os.close(descriptor)
+
+
+def set_oom_score(score: int) -> None:
+    write_own("oom_score_adj", str(score))
+
+
+def set_personality(personality: dict[str, Any]) -> None:
+    """linux.personality: PER_LINUX32 makes uname(2) say a 32-bit machine."""
+    match personality.get("domain"):
+        case None | "LINUX":
+            return
+        case "LINUX32":
+            linux.personality(8)
+        case other:
+            raise SandboxError(f"unknown personality {other!r}", kind="input")
+
+
+def set_labels(process: dict[str, Any]) -> list[str]:
+    """Labels for the next exec, where the host has the security module; otherwise a note, since nothing depends on them."""
+    notes = []
+    for key, module, name, prefix in (
+        ("apparmorProfile", "AppArmor", "attr/apparmor/exec", "exec "),
+        ("selinuxLabel", "SELinux", "attr/selinux/exec", ""),
+    ):
+        label = process.get(key)
+        if not label or label == "unconfined":
+            continue
+        if os.path.exists(f"/proc/self/{name}"):
+            write_own(name, prefix + label)
+        else:
+            notes.append(f"this host has no {module}: {key} {label!r} is not applied")
+    return notes
 
 
 class Capabilities:

@@ -74,6 +74,7 @@ class Launched:
         self.pause = False
         self.problem: Json | None = None
         self.made: list[str] = []
+        self.notes: list[str] = []
         self.terminal = -1
         self.command = ""
 
@@ -175,7 +176,7 @@ class Launched:
                 failure = exec_failed(self.command, message["errno"])
                 self.problem = {"event": "exec", "code": failure.code, "error": failure.message}
             case "ready":
-                self.made = message["made"]
+                self.made, self.notes = message["made"], message["notes"]
             case "terminal":
                 (self.terminal,) = fds
             case _:
@@ -190,7 +191,8 @@ class Launched:
             wire.send_packet(self.owner, self.problem)
             return
         terminal = [self.terminal] if self.terminal >= 0 else []
-        wire.send_packet(self.owner, {"event": "started", "pid": self.pid, "made": self.made}, terminal)
+        report = {"event": "started", "pid": self.pid, "made": self.made, "notes": self.notes}
+        wire.send_packet(self.owner, report, terminal)
         if terminal:
             os.close(self.terminal)
             self.terminal = -1

@@ -37,7 +37,7 @@ _ATTRIBUTES: dict[str, tuple[int, int, int]] = {
     "symfollow": (0, linux.MOUNT_ATTR_NOSYMFOLLOW, linux.MS_NOSYMFOLLOW),
 }
 _SUPERBLOCK = {"sync": linux.MS_SYNCHRONOUS, "dirsync": linux.MS_DIRSYNC, "lazytime": linux.MS_LAZYTIME}
-_PROPAGATION = {
+PROPAGATION = {
     "private": linux.MS_PRIVATE,
     "slave": linux.MS_SLAVE,
     "shared": linux.MS_SHARED,
@@ -75,9 +75,9 @@ class Options:
         elif word[:1] == "r" and word[1:] in _ATTRIBUTES:
             add, clear, _ = _ATTRIBUTES[word[1:]]
             self.recursive_add, self.recursive_clear = self.recursive_add | add, self.recursive_clear | clear
-        elif word.removeprefix("r") in _PROPAGATION:
-            self.propagation = _PROPAGATION[word.removeprefix("r")]
-            self.propagation_recursive = word not in _PROPAGATION
+        elif word.removeprefix("r") in PROPAGATION:
+            self.propagation = PROPAGATION[word.removeprefix("r")]
+            self.propagation_recursive = word not in PROPAGATION
         elif word in _IGNORED or word in ("tmpcopyup", "idmap", "ridmap"):
             return
         elif self.bind:

@@ -12,6 +12,8 @@ from runtime.sandbox.errors import SandboxError
 Json = dict[str, Any]
 
 NAMESPACES = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup", "time")
+_UNSUPPORTED_PROCESS = ("scheduler", "ioPriority", "execCPUAffinity")
+_UNSUPPORTED_LINUX = ("intelRdt", "memoryPolicy", "netDevices", "mountLabel")
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 
@@ -124,10 +126,22 @@ def check_plan(plan: Plan) -> None:
     if hooks := [name for name in HOOKS if (config.get("hooks") or {}).get(name)]:
         message = f"hooks are not run by the native sandbox: {', '.join(hooks)}"
         raise SandboxError(message, kind="unsupported", hint="use an OCI runtime: --runtime crun")
+    _check_unsupported(config)
     _check_namespaces(config)
     for mount in config.get("mounts") or ():
         if not str(mount.get("destination", "")).startswith("/"):
             raise _wrong(f"mount destination {mount.get('destination')!r} is not an absolute path")
+
+
+def _check_unsupported(config: Json) -> None:
+    """Silence would be a promise: what we do not do is refused."""
+    linux, process = config.get("linux") or {}, config["process"]
+    asked = [f"process.{name}" for name in _UNSUPPORTED_PROCESS if process.get(name)]
+    asked += [f"linux.{name}" for name in _UNSUPPORTED_LINUX if linux.get(name)]
+    asked += ["linux.resources.rdma"] if (linux.get("resources") or {}).get("rdma") else []
+    if asked:
+        message = f"not done by the native sandbox: {', '.join(asked)}"
+        raise SandboxError(message, kind="unsupported", hint="use an OCI runtime: --runtime crun")
 
 
 def _check_namespaces(config: Json) -> None:

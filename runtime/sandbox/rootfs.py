@@ -7,10 +7,14 @@ behind: the whole lives in the container's mount namespace.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from runtime.linux import mounts as linux
+from runtime.sandbox.errors import SandboxError
+from runtime.sandbox.mounts import PROPAGATION
 from runtime.sandbox.plan import RootFs
 
+_PAGE, _SPECIAL = 4000, ",:\\"
 # Layers must be comparable and movable: no redirects, no metadata-only copies, no index of inodes.
 _UPPER_OPTIONS = (("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"))
 
@@ -36,9 +40,14 @@ def overlay(rootfs: RootFs) -> int:
 def _mount_overlay(rootfs: RootFs, place: str) -> None:
     """All layers in the one page mount(2) has for options.
 
-    `lowerdir+`, one layer a call, needs Linux 6.5, and an older kernel logs an error for every try. Open directories have
-    short names in /proc, so two hundred layers fit and no path needs escaping.
+    `lowerdir+`, one layer a call, needs Linux 6.5, and an older kernel logs an error for every try. What does not fit, or
+    would need escaping, goes by the short names open directories have in /proc: two hundred layers do.
     """
+    options = _options(rootfs, lambda path: path)
+    paths = "".join((*rootfs.lowers, rootfs.upper, rootfs.work))
+    if len(options) <= _PAGE and not any(mark in paths for mark in _SPECIAL):
+        linux.mount("overlay", place, "overlay", 0, options)
+        return
     opened: list[int] = []
 
     def short(path: str) -> str:
@@ -46,15 +55,19 @@ def _mount_overlay(rootfs: RootFs, place: str) -> None:
         return f"/proc/self/fd/{opened[-1]}"
 
     try:
-        options = ["lowerdir=" + ":".join(short(lower) for lower in rootfs.lowers)]
-        if rootfs.upper:
-            options += [f"upperdir={short(rootfs.upper)}", f"workdir={short(rootfs.work)}"]
-            options += [f"{key}={value}" for key, value in _UPPER_OPTIONS]
-            options += ["volatile"] if rootfs.volatile else []
-        linux.mount("overlay", place, "overlay", 0, ",".join(options))
+        linux.mount("overlay", place, "overlay", 0, _options(rootfs, short))
     finally:
-        for fd in opened:
-            os.close(fd)
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _options(rootfs: RootFs, name: Callable[[str], str]) -> str:
+    options = ["lowerdir=" + ":".join(map(name, rootfs.lowers))]
+    if rootfs.upper:
+        options += [f"upperdir={name(rootfs.upper)}", f"workdir={name(rootfs.work)}"]
+        options += [f"{key}={value}" for key, value in _UPPER_OPTIONS]
+        options += ["volatile"] if rootfs.volatile else []
+    return ",".join(options)
 
 
 def _attach(tree: int, place: str) -> None:
@@ -103,3 +116,11 @@ def enter(place: str) -> None:
 
 def make_readonly() -> None:
     linux.mount_setattr(linux.AT_FDCWD, "/", 0, add=linux.MOUNT_ATTR_RDONLY)
+
+
+def propagate(words: str) -> None:
+    """linux.rootfsPropagation, of the container's root towards mounts made below it."""
+    kind = PROPAGATION.get(words.removeprefix("r"))
+    if kind is None:
+        raise SandboxError(f"unknown rootfsPropagation {words!r}", kind="input")
+    linux.mount_setattr(linux.AT_FDCWD, "/", linux.AT_RECURSIVE if words[0] == "r" else 0, propagation=kind)

@@ -35,6 +35,7 @@ class Process:
         self.pid = 0
         self.terminal = -1  # the pty's master, when the plan asks for a terminal; the caller's to close
         self.made: list[str] = []  # mount points that did not exist in the root and were made, in order
+        self.notes: list[str] = []  # what was asked for, does not exist on this host, and changes nothing
 
     def release(self, interfaces: list[Json] | None = None) -> None:
         """Let a paused container go on to its program; `interfaces` adds to the plan's what was only known now."""
@@ -97,7 +98,7 @@ class Process:
                 self.pid = message["pid"]
             case "started":
                 self.pid, self._started = message["pid"], True
-                self.made = message.get("made") or []
+                self.made, self.notes = message.get("made") or [], message.get("notes") or []
                 if fds:
                     (self.terminal,) = fds
             case "failed":

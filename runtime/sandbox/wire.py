@@ -111,7 +111,8 @@ def receive_packet(sock: socket.socket, flags: int = 0) -> tuple[dict[str, Any],
     try:
         data, ancillary, _, _ = sock.recvmsg(_PACKET, _FD_ROOM, flags | socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
-        return None
+        # The other side went without reading everything of ours. That is told once, before what it last said.
+        data, ancillary, _, _ = sock.recvmsg(_PACKET, _FD_ROOM, flags | socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     if len(data) == _ERRNO.size:

@@ -137,10 +137,10 @@ def test_an_unknown_bind_option_is_refused(box: Bench, tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_container_appears_in_the_hosts_mounts(box: Bench) -> None:
-    before = Path("/proc/self/mountinfo").read_text().count("\n")
     reader, writer = os.pipe()
     process = box.spawner.create(box.plan("cat"), reader)
-    assert Path("/proc/self/mountinfo").read_text().count("\n") == before
+    assert str(box.directory) in Path(f"/proc/{process.pid}/mountinfo").read_text()
+    assert str(box.directory) not in Path("/proc/self/mountinfo").read_text()
     process.kill(9)
     process.wait(60)
     os.close(reader)
