@@ -15,7 +15,7 @@ from registry_client.oci.manifest import Manifest, make_manifest, parse_manifest
 from runtime.errors import HostFault, InvalidInput
 from runtime.images.archive_in import store_config
 from runtime.images.image import Image
-from runtime.images.index import update_index
+from runtime.store.index import update_index
 
 if TYPE_CHECKING:
     from runtime.images.images import Images

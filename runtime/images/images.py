@@ -20,11 +20,11 @@ from runtime.cancel import Cancel
 from runtime.errors import Conflict, InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
 from runtime.images.image import Deleted, Image, Removed, Untagged
-from runtime.images.index import update_index
 from runtime.images.records import ImageRecords
 from runtime.images.transport import NoTransport, Transport
 from runtime.images.unpack import Unpacker
 from runtime.store import Store
+from runtime.store.index import update_index
 
 if TYPE_CHECKING:
     from runtime.images.inspect import Step

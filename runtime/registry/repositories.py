@@ -20,11 +20,11 @@ from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
 from runtime.errors import InvalidInput, NotFound
 from runtime.images.images import Images
-from runtime.images.index import update_index
 from runtime.registry.answers import refusal
 from runtime.registry.names import candidates, reference_of, repository_of
 from runtime.registry.records import ManifestRow, Records, TagRow
 from runtime.store import Store
+from runtime.store.index import update_index
 
 MANIFEST_LIMIT = 8 << 20  # distribution-spec asks for 4 MiB at least
 _KNOWN = media_types.MANIFESTS | media_types.INDEXES

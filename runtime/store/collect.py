@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
+from runtime.store.index import update_index
 from runtime.store.owners import boot_id, is_alive
 from runtime.store.store import Store
 
@@ -47,6 +48,8 @@ def collect(store: Store, *, partial_seconds: float = _PARTIAL_SECONDS) -> Colle
         snapshots = _forget_snapshots(store, connection)
     freed += sum(remove_tree(os.path.join(store.snapshots.directory, each)) for each in snapshots)
     freed += _sweep_rowless(store)
+    # Whoever removed a tag may have died before this: the file must not name what goes now.
+    update_index(store)
     blobs, blob_bytes = _sweep_blobs(store)
     return Collected(len(snapshots), blobs, drafts, freed + blob_bytes)
 

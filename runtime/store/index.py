@@ -7,15 +7,18 @@ by the next. A tag appears under its canonical and its short name.
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from registry_client.oci import media_types
 from registry_client.oci.config import parse_config
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.manifest import make_index
 from registry_client.reference import parse_reference
-from runtime.store import Store
 from runtime.store.durable import faults_of_the_host, replace_file
 from runtime.store.locks import lock
+
+if TYPE_CHECKING:
+    from runtime.store.store import Store
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _FULL_NAME = "io.containerd.image.name"
