@@ -58,7 +58,9 @@ def test_a_short_value_is_left_alone() -> None:
 
 
 def test_what_only_begins_like_a_secret_comes_out_in_the_end() -> None:
-    assert masked(Secrets([b"hunter2secret"]), b"hunter2sec and hunter2secre") == b"hunter2sec and hunter2secre"
+    assert (
+        masked(Secrets([b"hunter2secret"]), b"hunter2sec and hunter2secre") == b"hunter2sec and hunter2secre"
+    )
 
 
 def test_nothing_is_held_back_that_cannot_become_a_secret() -> None:
@@ -74,7 +76,8 @@ def test_the_longer_of_two_secrets_is_hidden_whole() -> None:
 @given(st.lists(st.binary(min_size=4, max_size=12), min_size=1, max_size=3), st.data())
 def test_no_secret_survives_any_chunking(values: list[bytes], data: st.DataObject) -> None:
     text = b"".join(
-        data.draw(st.sampled_from([*values, b"x", b"\n", b"abc"])) for _ in range(data.draw(st.integers(0, 8)))
+        data.draw(st.sampled_from([*values, b"x", b"\n", b"abc"]))
+        for _ in range(data.draw(st.integers(0, 8)))
     )
     out = masked(Secrets(values), text, data.draw(st.integers(0, 99)))
     assert out == Secrets(values).mask(text)

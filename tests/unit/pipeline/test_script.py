@@ -55,7 +55,25 @@ last"""
 
 def test_compound_commands_stay_together() -> None:
     pieces = split_commands(TEXT)
-    assert [offset + 1 for offset, _ in pieces] == [1, 2, 5, 6, 15, 18, 23, 25, 27, 28, 31, 32, 33, 34, 35, 36, 39]
+    assert [offset + 1 for offset, _ in pieces] == [
+        1,
+        2,
+        5,
+        6,
+        15,
+        18,
+        23,
+        25,
+        27,
+        28,
+        31,
+        32,
+        33,
+        34,
+        35,
+        36,
+        39,
+    ]
 
 
 def test_no_line_of_the_script_is_lost() -> None:
@@ -93,7 +111,9 @@ def test_the_shell_stops_at_the_first_failure_and_the_mark_names_it(shell: list[
 
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
 def test_marks_do_not_change_the_last_status(shell: list[str]) -> None:
-    code, pieces = run(shell, "[ x = y ] && echo no\necho status $?\nset +e\nsh -c 'exit 9'\necho status $?\n")
+    code, pieces = run(
+        shell, "[ x = y ] && echo no\necho status $?\nset +e\nsh -c 'exit 9'\necho status $?\n"
+    )
     assert code == 0
     assert [piece for piece in pieces if isinstance(piece, bytes)] == [b"status 1\n", b"status 9\n"]
 
