@@ -57,7 +57,7 @@ class Builder:
         self,
         store: Store,
         images: Images,
-        networks: Networks | None,
+        networks: Networks | Callable[[], Networks] | None,
         spawner: Spawner | None,
         emit: Emit = ignore,
         cancel: Cancel | None = None,
@@ -66,12 +66,14 @@ class Builder:
         stdin: BinaryIO | None = None,
     ) -> None:
         self.store, self.images = store, images
-        self._networks, self._spawner = networks, spawner
+        # Given as a function, networks are opened when a step needs one: their room is not free to import.
+        self._networks = networks if networks is None or callable(networks) else lambda: networks
+        self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
-        from builder.prune import tidy_up
+        from builder.tidy import tidy_up
 
         tidy_up(self.store)
         cancel = Cancel()

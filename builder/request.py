@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
-from registry_client.oci.digest import Digest
-from registry_client.oci.platform import Platform
-from runtime.containers.spec import Limits, Rlimit
-from runtime.spans import Span
+if TYPE_CHECKING:
+    from registry_client.oci.digest import Digest
+    from registry_client.oci.platform import Platform
+    from runtime.containers.spec import Limits, Rlimit
+    from runtime.spans import Span
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class BuildRequest:
     platforms: tuple[Platform, ...] = ()
     no_cache: bool = False
     no_cache_filter: frozenset[str] = frozenset()
-    pull: str = "auto"  # auto: what is here, else the registry
+    pull: Literal["auto", "always", "missing", "never"] = "auto"  # auto: what is here, else the registry
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
     ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -47,7 +49,7 @@ class BuildRequest:
     epoch: int | None = None
     rewrite_timestamp: bool = False
     add_hosts: tuple[tuple[str, str], ...] = ()
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     rlimits: tuple[Rlimit, ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
@@ -65,6 +67,8 @@ class OutputMade:
 
 @dataclass(frozen=True, slots=True)
 class BuildWarning:
+    """Something the user should look at."""
+
     message: str
     span: Span | None = None
     rule: str = ""

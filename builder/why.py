@@ -39,7 +39,10 @@ def explain(store: Store, diff_ids: Sequence[Digest]) -> list[Explanation]:
     """Every step the layers were made by, bottom first."""
     found = []
     for chain in chain_ids(diff_ids):
-        row = store.db.one("SELECT * FROM cache_records WHERE chain_id = ? ORDER BY made LIMIT 1", (chain,))
+        # Steps that change nothing end in the same chain: the one used last is meant.
+        row = store.db.one(
+            "SELECT * FROM cache_records WHERE chain_id = ? ORDER BY used DESC LIMIT 1", (chain,)
+        )
         if row is not None:
             found.append(_explain(store, row))
     return found

@@ -9,20 +9,20 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.operations.skeleton import Target, make_skeleton
-from runtime.containers.spec import Limits, Rlimit
 from runtime.errors import Unsupported
 from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from runtime.containers.spec import Limits, Rlimit
     from runtime.networks.networks import Networks
     from runtime.networks.pool import NetnsPool
     from runtime.sandbox.spawner import Spawner
@@ -36,7 +36,7 @@ class Facilities:
     ssh: Mapping[str, str] = field(default_factory=dict)
     extra_hosts: tuple[tuple[str, str], ...] = ()
     network: str = "default"
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     rlimits: tuple[Rlimit, ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
@@ -47,7 +47,11 @@ class Workshop:
     """A context manager, for one build."""
 
     def __init__(
-        self, store: Store, spawner: Spawner | None, networks: Networks | None, facilities: Facilities
+        self,
+        store: Store,
+        spawner: Spawner | None,
+        networks: Callable[[], Networks] | None,
+        facilities: Facilities,
     ) -> None:
         self.store, self.facilities = store, facilities
         self._spawner, self._networks = spawner, networks
@@ -119,8 +123,9 @@ class Workshop:
 
         if self._networks is None:
             raise Unsupported("this build has RUN steps with a network, but was given none")
-        self._networks.sweep()
-        return self._stack.enter_context(NetnsPool(self._networks))
+        networks = self._networks()
+        networks.sweep()
+        return self._stack.enter_context(NetnsPool(networks))
 
     def network_pool(self) -> NetnsPool:
         with self._lock:

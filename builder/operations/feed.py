@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from runtime.store.layers import DiffInfo, LayerWriter
+if TYPE_CHECKING:
+    from runtime.store.layers import DiffInfo
 
 NO_XATTRS: Mapping[str, bytes] = {}
 
@@ -40,6 +42,8 @@ class LayerFeed:
     """The layer of one COPY."""
 
     def __init__(self) -> None:
+        from runtime.store.layers import LayerWriter
+
         self._writer = LayerWriter()
         self._entry = _Entry()
         self._alive = True

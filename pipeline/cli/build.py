@@ -112,7 +112,8 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     progress = "none" if flags["quiet"] else flags["progress"]
     with session.work(containers=True, private_mounts=True, progress=progress) as services:
         result = _build(services, request)
-    _write_results(result, flags)
+    if flags["iidfile"] or flags["metadata_file"]:
+        _write_results(result, flags)
     if flags["quiet"] and not any(output.dest == "-" for output in request.outputs):
         click.echo(result.image_id)
     return 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.request import BuildRequest, OutputWanted
 from registry_client.oci.platform import Platform, parse_platform
-from runtime.containers.spec import Limits, Rlimit
 from runtime.errors import InvalidInput, NotFound, did_you_mean
+
+if TYPE_CHECKING:
+    from runtime.containers.spec import Limits, Rlimit
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
@@ -167,7 +169,14 @@ def parse_size(text: str, flag: str) -> int:
         raise InvalidInput(f"{flag} {text!r} is not a size", hint="for example 64m or 2g") from error
 
 
-def _limits(flags: Mapping[str, Any]) -> Limits:
+_LIMITS = ("memory", "shm_size", "cpu_shares", "cpu_quota", "cpu_period", "cpuset_cpus", "cpuset_mems")
+
+
+def _limits(flags: Mapping[str, Any]) -> Limits | None:
+    if not any(flags.get(name) for name in _LIMITS):
+        return None
+    from runtime.containers.spec import Limits
+
     def size(name: str, default: int = 0) -> int:
         text = flags.get(name)
         return parse_size(text, f"--{name.replace('_', '-')}") if text else default
@@ -184,6 +193,8 @@ def _limits(flags: Mapping[str, Any]) -> Limits:
 
 
 def _ulimit(text: str) -> Rlimit:
+    from runtime.containers.spec import Rlimit
+
     name, _, value = text.partition("=")
     soft, colon, hard = value.partition(":")
     try:
