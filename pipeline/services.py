@@ -73,6 +73,7 @@ class Services:
             ca_bundle=self.settings.ca_bundle or None,
             insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
         )
+        self._stack.callback(transport.close)
         return Images(self.store, transport, self.publish)
 
     @cached_property
@@ -101,7 +102,7 @@ class Services:
         return Builder(
             self.store,
             self.images,
-            self.networks,
+            lambda: self.networks,
             self.spawner,
             self.publish,
             self.cancel,
