@@ -12,6 +12,10 @@ import os
 import time
 from collections.abc import Iterator
 from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # A line longer than this is written in parts; a part has no newline at its end and readers join it (Docker does so).
 PART = 16 << 10
@@ -135,7 +139,7 @@ class LogReader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._queue = [open(name, "rb") for name in log_files(path)]  # noqa: SIM115  closed in `close`
+        self._queue = _open_all(path)
         self._partial: dict[str, LogLine] = {}
 
     def lines(self, *, last: bool = False) -> Iterator[LogLine]:
@@ -166,29 +170,29 @@ class LogReader:
                 self._partial[line.stream] = line
 
     def _next_file(self) -> bool:
+        """Go on with the next file; False when ours is the one that is written to."""
         if len(self._queue) == 1:
-            if not self._rotated():
-                return False
-            self._queue += [open(name, "rb") for name in self._newer_files()]  # noqa: SIM115
+            self._queue += self._newer()
             if len(self._queue) == 1:
                 return False
         self._queue.pop(0).close()
         return True
 
-    def _rotated(self) -> bool:
-        try:
-            return not os.path.samestat(os.stat(self._path), os.fstat(self._queue[0].fileno()))
-        except FileNotFoundError:
-            return False
-
-    def _newer_files(self) -> list[str]:
-        """The files written after the one we are in; all of them when ours is gone."""
-        names = log_files(self._path)
+    def _newer(self) -> list[BinaryIO]:
+        """The files after the one we are in, opened; all of them when ours is gone."""
         ours = os.fstat(self._queue[0].fileno())
-        for index, name in enumerate(names):
-            if os.path.samestat(os.stat(name), ours):
-                return names[index + 1 :]
-        return names
+        try:
+            if os.path.samestat(os.stat(self._path), ours):
+                return []
+        except FileNotFoundError:
+            return []
+        files = _open_all(self._path)
+        index = next(
+            (n for n, file in enumerate(files) if os.path.samestat(os.fstat(file.fileno()), ours)), -1
+        )
+        for file in files[: index + 1]:
+            file.close()
+        return files[index + 1 :]
 
     def close(self) -> None:
         for file in self._queue:
@@ -200,6 +204,25 @@ class LogReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _open_all(path: str) -> list[BinaryIO]:
+    """All files of a log as they were at one moment: a rotation in between makes us look again."""
+    while True:
+        files: list[BinaryIO] = []
+        try:
+            for name in log_files(path):
+                files.append(open(name, "rb"))  # noqa: SIM115  closed by the reader
+            same = [
+                os.path.samestat(os.stat(name), os.fstat(f.fileno()))
+                for name, f in zip(log_files(path), files)
+            ]
+            if len(same) == len(log_files(path)) == len(files) and all(same):
+                return files
+        except FileNotFoundError:
+            pass
+        for file in files:
+            file.close()
 
 
 def _parse(raw: bytes) -> LogLine | None:

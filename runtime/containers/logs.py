@@ -41,20 +41,28 @@ def _between(lines: Iterable[LogLine], since: float | None, until: float | None)
 
 
 def _lines(container: Container, follow: bool, tail: int | None) -> Iterator[LogLine]:
-    connection = Connection.open(container.directory) if follow and container.running else None
+    connection = _subscribed(container) if follow else None
     try:
-        if connection is not None:
-            connection.ask("follow")
         with LogReader(container.log_path) as reader:
             there = reader.lines(last=connection is None)
             yield from there if tail is None else deque(there, tail)
             if connection is not None:
                 yield from _grow(reader, connection)
-    except ShimGone:
-        return
     finally:
         if connection is not None:
             connection.close()
+
+
+def _subscribed(container: Container) -> Connection | None:
+    """A connection that is told of new lines; None when nothing will be written any more."""
+    connection = Connection.open(container.directory)
+    if connection is not None:
+        try:
+            connection.ask("follow")
+        except ShimGone:
+            connection.close()
+            return None
+    return connection
 
 
 def _grow(reader: LogReader, connection: Connection) -> Iterator[LogLine]:

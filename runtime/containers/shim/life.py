@@ -46,6 +46,7 @@ class Life:
         self.terminal = -1
         self.over = False
         self.on_output: Callable[[int, bytes], None] = lambda kind, data: None
+        self.on_begin: Callable[[], None] = lambda: None  # it runs, and nobody knows yet
         self.on_running: Callable[[], None] = lambda: None
         self.on_exit: Callable[[bool], None] = lambda final: None
         self._sources: list[Source] = []
@@ -101,6 +102,7 @@ class Life:
         self.state.status, self.state.started = RUNNING, time.time()
         self.state.code, self.state.error, self.state.oom_killed = 0, "", False
         self._started = self.loop.clock()
+        self.on_begin()
         write_state(self.directory, self.state)
         self.on_running()
 

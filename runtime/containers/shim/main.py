@@ -52,6 +52,8 @@ class Shim:
         self.life.on_exit = self._exited
         health = argument["health"]
         self.probes = Probes(self.life, health, self._health) if health else None
+        if self.probes is not None:
+            self.life.on_begin = self.probes.begin
         self.starter = self._client(starter)
         self.listener = _listen(argument["directory"])
         self.loop.watch(self.listener.fileno(), READ, lambda events: self._accept())
@@ -86,8 +88,6 @@ class Shim:
         self.starter.tell(event="running", pid=self.life.state.pid)
         for client in self.clients:
             self._connect(client)
-        if self.probes is not None:
-            self.probes.begin()
 
     def _output(self, kind: int, data: bytes) -> None:
         for client in list(self.clients):

@@ -31,7 +31,7 @@ class Probes:
         """The container runs (again): its health is unknown."""
         self.end()
         self._health = Health(self._policy, time.time())
-        self._publish()
+        self._life.state.health = self._health.to_json()  # written together with "running"
         self._schedule()
 
     def end(self) -> None:
