@@ -95,6 +95,9 @@ def resolve(
     profile: Json, capabilities: Iterable[str], *, machine: str = "", kernel: tuple[int, int] = (0, 0)
 ) -> Json:
     """A Docker profile as OCI's linux.seccomp for this machine: conditions decided, architectures named. Pure when told both."""
+    if not isinstance(profile, dict) or not isinstance(profile.get("defaultAction"), str):
+        message = "the profile has no defaultAction"
+        raise SandboxError(message, operation="read the seccomp profile", kind="input")
     machine = machine or os.uname().machine
     kernel = kernel if kernel != (0, 0) else kernel_version()
     word, arch = _MACHINES.get(machine, (machine, ""))
@@ -225,7 +228,11 @@ def program(cache: str, capabilities: Iterable[str], profile: Json | None = None
         return path
     from runtime.sandbox.wire import dumps
 
-    resolved = resolve(default_profile() if profile is None else profile, held)
+    try:
+        resolved = resolve(default_profile() if profile is None else profile, held)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = f"{type(error).__name__}: {error}"
+        raise SandboxError(message, operation="read the seccomp profile", kind="input") from error
     os.makedirs(cache, exist_ok=True)
     _place(path.removesuffix(".bpf") + ".json", dumps(resolved).encode())
     _place(path, compile_profile(resolved))
