@@ -33,7 +33,7 @@ def command_line(
     body = first.chomped
     if body.startswith("#!"):
         script = (first.name, body.encode("utf-8", "surrogateescape"))
-        return (f"{PIPES}/{first.name}",), (script,)
+        return (*shell, f"{PIPES}/{first.name}"), (script,)
     return (*shell, body), ()
 
 

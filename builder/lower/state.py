@@ -57,11 +57,14 @@ class StageState:
         return self.config.shell or DEFAULT_SHELL
 
     def inherited(self) -> StageState:
-        """The state a stage that is FROM this one begins with: ONBUILD is spent, CMD counts as inherited."""
+        """The state a stage that is FROM this one begins with: ONBUILD is spent, CMD counts as inherited.
+
+        ARGs go on, but ENV is set afresh over them, as if it came from an image.
+        """
         return replace(
             self,
             config=replace(self.config, on_build=()),
-            variables=dict(self.variables),
+            variables={**self.variables, **_variables(self.config)},
             arguments=list(self.arguments),
             history=list(self.history),
             command_set=False,
@@ -70,16 +73,18 @@ class StageState:
 
 def fresh_state(platform: Platform, base: Vertex, config: ImageConfig | None) -> StageState:
     """The state right after FROM an image or scratch."""
-    container = replace(config.config, on_build=()) if config else ContainerConfig()
+    container = replace(config.config, on_build=()) if config else ContainerConfig(working_dir="/")
     names = {entry.partition("=")[0] for entry in container.env}
     if "PATH" not in names and platform.os != "windows":
         container = replace(container, env=(*container.env, f"PATH={DEFAULT_PATH}"))
     if container.working_dir:
         container = replace(container, working_dir=clean_path("/", container.working_dir))
-    variables = {name: value for name, _, value in (entry.partition("=") for entry in container.env)}
-    return StageState(
-        platform, base, config, base, container, config.author if config else "", variables=variables
-    )
+    author = config.author if config else ""
+    return StageState(platform, base, config, base, container, author, variables=_variables(container))
+
+
+def _variables(config: ContainerConfig) -> dict[str, str]:
+    return {name: value for name, _, value in (entry.partition("=") for entry in config.env)}
 
 
 def clean_path(directory: str, path: str) -> str:

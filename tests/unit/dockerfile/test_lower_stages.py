@@ -284,7 +284,7 @@ def test_a_heredoc_alone_is_one_shell_command() -> None:
 
 def test_a_heredoc_with_a_shebang_is_a_script() -> None:
     found = run_of("RUN <<-EOF\n\t#!/usr/bin/python3\n\tprint(1)\n\tEOF")
-    assert found.argv == ("/dev/pipes/EOF",)
+    assert found.argv == ("/bin/sh", "-c", "/dev/pipes/EOF")
     assert found.files == (("EOF", b"#!/usr/bin/python3\nprint(1)\n"),)
 
 
