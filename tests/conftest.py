@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -21,6 +22,16 @@ SETTINGS = (
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_networks_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A store's bridges and rules stay on the host by design; those of the tests' stores go."""
+    yield
+    if os.geteuid() == 0:
+        from tests.support.networks import remove_networks_below
+
+        remove_networks_below(tmp_path_factory.getbasetemp())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

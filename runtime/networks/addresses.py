@@ -66,12 +66,12 @@ def parse_range(text: str) -> Range:
     return found
 
 
-# Where new networks come from: 32 + 16 + 16 of 4094 addresses (a bridge holds 1023 ports). Docker starts at 172.17,
-# podman at 10.88, so the engines do not get into each other's way even before they look at the routes.
+# Where new networks come from: 256 of 1022 addresses each (a bridge holds 1023 ports). Docker starts at 172.17, podman
+# at 10.88, so the engines do not get into each other's way even before they look at the routes.
 POOLS: tuple[tuple[Range, int], ...] = (
-    (Range(0xAC1E0000, 15), 20),  # 172.30.0.0/15
-    (Range(0x0AC90000, 16), 20),  # 10.201.0.0/16
-    (Range(0xC0A80000, 16), 20),  # 192.168.0.0/16
+    (Range(0xAC1E0000, 15), 22),  # 172.30.0.0/15
+    (Range(0x0AC90000, 16), 22),  # 10.201.0.0/16
+    (Range(0xC0A80000, 16), 22),  # 192.168.0.0/16
 )
 
 

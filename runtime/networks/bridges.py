@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from runtime.errors import Conflict, HostFault
 from runtime.linux.netlink import Link, Netlink
@@ -10,21 +11,30 @@ from runtime.networks import host
 from runtime.networks.addresses import dotted, mac_of
 from runtime.networks.values import Endpoint, Network
 
-
-def alias_of(network: Network) -> str:
-    """What `ip -d link` shows of whose bridge this is."""
-    return f"pipe network {network.id[:12]}"
+_ALIAS = re.compile(r"pipe network [0-9a-f]{12} of (/.*)")
+_LONGEST = 255  # IFALIASZ, without its NUL
 
 
-def find_bridge(netlink: Netlink, network: Network) -> Link | None:
+def alias_of(network: Network, root: str) -> str:
+    """What `ip -d link` shows of whose bridge this is: the network, and the store it belongs to."""
+    return f"pipe network {network.id[:12]} of {root}"[:_LONGEST]
+
+
+def root_of(alias: str) -> str:
+    """The store of a bridge of ours; "" when it cannot be told."""
+    found = _ALIAS.fullmatch(alias)
+    return found[1] if found and len(alias.encode()) < _LONGEST else ""
+
+
+def find_bridge(netlink: Netlink, network: Network, root: str) -> Link | None:
     """The network's bridge when it is there, ours and up."""
     link = netlink.link(network.device)
-    return link if link and link.up and link.alias == alias_of(network) else None
+    return link if link and link.up and link.alias == alias_of(network, root) else None
 
 
-def make_bridge(netlink: Netlink, network: Network) -> Link:
+def make_bridge(netlink: Netlink, network: Network, root: str) -> Link:
     """The network's bridge, made anew unless it is there; the caller holds the host's lock."""
-    found = find_bridge(netlink, network)
+    found = find_bridge(netlink, network, root)
     if found is not None:
         return found
     if netlink.link(network.device) is not None:
@@ -36,7 +46,7 @@ def make_bridge(netlink: Netlink, network: Network) -> Link:
     host.switch(f"ipv6/conf/{network.device}/disable_ipv6", "1")
     host.switch(f"ipv4/conf/{network.device}/route_localnet", "1")
     netlink.add_address(link.index, f"{dotted(network.gateway)}/{network.subnet.prefix}")
-    netlink.set_link(link.index, up=True, alias=alias_of(network))
+    netlink.set_link(link.index, up=True, alias=alias_of(network, root))
     try:
         netlink.commit()
     except OSError as error:

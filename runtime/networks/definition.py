@@ -89,7 +89,7 @@ def place(
     for text in draft.reserved.values():
         if number(text) not in chosen:
             raise InvalidInput(f"auxiliary address {text} is not within {chosen}")
-    return replace(draft, subnet=chosen, gateway=door, ip_range=within)
+    return replace(draft, subnet=chosen, gateway=door, ip_range=within, automatic=not subnet)
 
 
 def _check_subnet(wanted: Range, others: Collection[Network], occupied: Collection[Range]) -> Range:

@@ -142,7 +142,7 @@ class Firewall:
     @property
     def backend(self) -> Backend:
         if self._backend is None:
-            self._backend = _choose(self.table)
+            self._backend = backend_for(self.table)
         return self._backend
 
     def ensure(self, ports: Callable[[], Iterable[Port]]) -> None:
@@ -200,7 +200,8 @@ def generation() -> int:
     return int(struct.unpack("!I", attributes(answers[0], 4)[1])[0])
 
 
-def _choose(table: str) -> Backend:
+def backend_for(table: str) -> Backend:
+    """What this host filters packets with."""
     if not nft.available():
         from runtime.networks.iptables import Iptables
 

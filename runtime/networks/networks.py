@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from runtime.networks import bridges, definition, host
 from runtime.networks.addresses import POOLS, Range, check_mac, number
 from runtime.networks.firewall import Firewall
 from runtime.networks.publishing import Publisher
+from runtime.networks.reclaim import reclaim
 from runtime.networks.records import NetworkRecords, now
 from runtime.networks.values import HOST, NONE, Endpoint, Network
 from runtime.sandbox import netns
@@ -38,7 +39,8 @@ class Networks:
     def __init__(
         self, store: Store, emit: events.Emit = events.ignore, *, pools: Iterable[tuple[Range, int]] = POOLS
     ) -> None:
-        self.key = hashlib.sha256(os.path.realpath(store.root).encode()).hexdigest()[:6]
+        self.root = os.path.realpath(store.root)
+        self.key = hashlib.sha256(self.root.encode()).hexdigest()[:6]
         self.records = NetworkRecords(store.db)
         self.firewall = Firewall(self.key, self.records)
         self._pools = tuple(pools)
@@ -79,6 +81,7 @@ class Networks:
             options,
         )
         with host.lock(), Netlink() as netlink:
+            reclaim(netlink)
             with self.records.db.transaction(durable=True):
                 if self.records.db.one("SELECT 1 FROM networks WHERE name = ?", (name,)):
                     raise Conflict(f"network {name!r} already exists")
@@ -104,7 +107,7 @@ class Networks:
         with host.lock():
             self._ensure_rules()
             self.firewall.include(network, self._publisher.rules)
-            return bridges.make_bridge(netlink, network)
+            return bridges.make_bridge(netlink, network, self.root)
 
     def _device(self, name: str) -> str:
         """Names of at most 15 bytes that begin alike for all of a store: `rules` match them with a wildcard."""
@@ -205,6 +208,7 @@ class Networks:
         network = self.get(attachment.network)
         if network.driver != "bridge":
             raise InvalidInput(f"a container cannot be connected to the {network.name} network")
+        network = self._settle(network)
         mac = check_mac(attachment.mac) if attachment.mac else ""
         identity = os.urandom(16).hex()
         return self.records.reserve(
@@ -243,11 +247,40 @@ class Networks:
 
     def _ready(self, netlink: Netlink, network: Network) -> Link:
         """The network's bridge, after a look that it and the rules are still there (a reboot, a firewall's reload)."""
-        bridge = bridges.find_bridge(netlink, network)
+        bridge = bridges.find_bridge(netlink, network, self.root)
         if bridge is None:
             return self._raise(netlink, network)
         self._ensure_rules()
         return bridge
+
+    def _settle(self, network: Network) -> Network:
+        """The network, moved to another range if the host got a route into its own while it was down (a VPN, a store beside)."""
+        with Netlink() as netlink:
+            if bridges.find_bridge(netlink, network, self.root) is not None:
+                return network
+            with host.lock():
+                bridges.remove_bridge(
+                    netlink, network.device
+                )  # half made, or of an earlier store at this path
+                reclaim(netlink)
+                occupied = host.occupied(netlink)
+                if any(network.subnet.overlaps(taken) for taken in occupied):
+                    network = self._move(network, occupied)
+                self._raise(netlink, network)
+        return network
+
+    def _move(self, network: Network, occupied: Collection[Range]) -> Network:
+        with self.records.db.transaction():
+            if not network.automatic or self.records.endpoints(network=network.id):
+                raise Conflict(
+                    f"range {network.subnet} of network {network.name} is in use on this host by now",
+                    hint="`ip route` shows by what; remove the network and make it anew",
+                )
+            others = [other for other in self.records.all() if other.id != network.id]
+            moved = definition.place(network, "", "", "", others=others, occupied=occupied, pools=self._pools)
+            self.firewall.change(lambda backend: backend.remove_network(network))
+            self.records.move(moved)
+        return moved
 
     def _ensure_rules(self) -> None:
         if host.switch("ipv4/ip_forward", "1"):

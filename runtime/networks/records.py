@@ -22,6 +22,7 @@ def network_of(row: sqlite3.Row) -> Network:
         subnet=parse_range(str(row["subnet"])),
         gateway=int(row["gateway"]),
         ip_range=parse_range(str(row["ip_range"])) if row["ip_range"] else None,
+        automatic=bool(row["automatic"]),
         internal=bool(row["internal"]),
         mtu=int(row["mtu"]),
         icc=bool(row["icc"]),
@@ -74,6 +75,7 @@ class NetworkRecords:
             str(network.subnet),
             network.gateway,
             str(network.ip_range or ""),
+            network.automatic,
             network.internal,
             network.mtu,
             network.icc,
@@ -89,6 +91,14 @@ class NetworkRecords:
                 connection.execute(f"INSERT INTO networks VALUES ({', '.join('?' * len(values))})", values)
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"network {network.name!r} already exists") from error
+
+    def move(self, network: Network) -> None:
+        """Store another range and gateway."""
+        with self.db.transaction() as connection:
+            connection.execute(
+                "UPDATE networks SET subnet = ?, gateway = ?, cursor = 0 WHERE id = ?",
+                (str(network.subnet), network.gateway, network.id),
+            )
 
     def remove(self, network: Network) -> None:
         with self.db.transaction() as connection:

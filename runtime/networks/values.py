@@ -21,6 +21,7 @@ class Network:
     subnet: Range = _NOWHERE
     gateway: int = 0
     ip_range: Range | None = None
+    automatic: bool = False  # its range was chosen by us, not by the user
     internal: bool = False
     mtu: int = 1500
     icc: bool = True

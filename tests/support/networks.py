@@ -13,12 +13,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.containers.spec import NetworkAttachment
 from runtime.linux.namespaces import CLONE_NEWNET, setns, unshare
 from runtime.linux.netlink import Netlink, configure_interface, loopback_up
 from runtime.networks import Endpoint, Networks
+from runtime.networks.reclaim import remove_stores
 from runtime.sandbox import netns
 
 T = TypeVar("T")
@@ -40,6 +42,12 @@ def own_host() -> Iterator[None]:
             setns(home, CLONE_NEWNET)
     finally:
         os.close(home)
+
+
+def remove_networks_below(directory: Path) -> None:
+    """Off the machine with what stores of tests left in its own namespace: bridges, cables, rules."""
+    with Netlink() as netlink:
+        remove_stores(netlink, lambda _, root: Path(root).is_relative_to(directory))
 
 
 class Place:

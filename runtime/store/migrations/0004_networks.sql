@@ -8,6 +8,7 @@ CREATE TABLE networks (
     subnet     TEXT NOT NULL UNIQUE,          -- "172.30.0.0/20"
     gateway    INTEGER NOT NULL,
     ip_range   TEXT NOT NULL DEFAULT '',      -- where addresses are taken from, '' is all of the subnet
+    automatic  INTEGER NOT NULL,              -- the subnet was chosen by us: it may be chosen again
     internal   INTEGER NOT NULL DEFAULT 0,
     mtu        INTEGER NOT NULL,
     icc        INTEGER NOT NULL DEFAULT 1,    -- containers of the network may talk to each other

@@ -156,7 +156,7 @@ def test_without_masquerade_the_containers_address_is_seen(world: World, network
 
 def test_a_new_network_keeps_clear_of_the_hosts_routes(world: World, networks: Networks) -> None:
     world.host.run("ip", "route", "add", "172.30.0.0/16", "via", OUTSIDE_ADDRESS)
-    assert str(networks.create("one").subnet) == "172.31.0.0/20"
+    assert str(networks.create("one").subnet) == "172.31.0.0/22"
     with pytest.raises(Conflict, match="in use on this host"):
         networks.create("two", subnet="172.30.5.0/24")
 
@@ -236,7 +236,7 @@ def test_the_kernels_own_tools_agree_with_what_was_made(world: World, networks: 
     bridge = json.loads(shown.stdout)[0]
     assert bridge["linkinfo"]["info_kind"] == "bridge"
     assert bridge["addr_info"][0]["local"] == network.gateway_address
-    assert bridge["ifalias"] == f"pipe network {network.id[:12]}"
+    assert bridge["ifalias"] == f"pipe network {network.id[:12]} of {networks.root}"
     inside = json.loads(container.run("ip", "-j", "addr", "show", "dev", "eth0"))[0]
     assert inside["address"] == endpoint.mac
     assert [each["local"] for each in inside["addr_info"] if each["family"] == "inet"] == [endpoint.address]

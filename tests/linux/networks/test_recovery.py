@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,3 +249,43 @@ def test_the_pool_lends_a_namespace_to_one_at_a_time(world: World, networks: Net
             pass
         assert spoiled.address not in [each.address for each in networks.endpoints()]
     assert networks.endpoints() == ()
+
+
+def test_what_a_deleted_store_left_is_taken_away_unless_it_is_in_use(
+    world: World, networks: Networks, tmp_path: Path
+) -> None:
+    def leave(name: str) -> Networks:
+        with Store.open(str(tmp_path / name)) as store:
+            left = Networks(store)
+            left.create("web")
+            left.ensure_default()
+            return left
+
+    idle, used = leave("idle"), leave("used")
+    with Store.open(str(tmp_path / "used")) as store:
+        world.container("one").join(Networks(store), "web")
+    for name in ("idle", "used"):
+        shutil.rmtree(tmp_path / name)
+    networks.create("new")
+    links = world.host.run("ip", "-br", "link")
+    rules = world.host.run("nft", "list", "tables")
+    assert f"pipe-{idle.key}" not in links + rules
+    assert f"pipe-{used.key}-1" in links
+    assert f"pipe-{used.key}" in rules
+
+
+def test_a_network_gives_way_to_a_route_that_came_while_it_was_down(world: World, networks: Networks) -> None:
+    before = networks.ensure_default()
+    fixed = networks.create("fixed", subnet="10.77.0.0/24")
+    for network in (before, fixed):
+        world.host.run("ip", "link", "del", network.device)
+    world.host.run("ip", "route", "add", "172.30.0.0/15", "via", OUTSIDE_ADDRESS)
+    world.host.run("ip", "route", "add", "10.77.0.0/16", "via", OUTSIDE_ADDRESS)
+    container = world.container("one")
+    endpoint = container.join(networks, "bridge")
+    assert str(endpoint.network.subnet) == "10.201.0.0/22"
+    outside = world.outside.serve("hello")
+    assert container.fetch(OUTSIDE_ADDRESS, outside) == f"hello to {HOST_ADDRESS}"
+    assert "172.30." not in world.host.run("nft", "list", "ruleset")
+    with pytest.raises(Conflict, match=r"range 10\.77\.0\.0/24 of network fixed is in use"):
+        container.join(networks, "fixed")
