@@ -45,16 +45,14 @@ class Connection:
         *,
         peer: str = "",
         limits: Limits | None = None,
-        going_idle: Callable[[], bool] = lambda: True,
-        going_busy: Callable[[], bool] = lambda: True,
+        mark: Callable[[bool], bool] = lambda idle: True,
     ) -> None:
-        """`going_idle` is asked before waiting for a request, `going_busy` told of one; False ends the connection."""
+        """`mark` is told whether the connection waits for a request; its False says that this is the last one."""
         self._socket = sock
         self._handler = handler
         self._peer = peer
         self._limits = limits or Limits()
-        self._going_idle = going_idle
-        self._going_busy = going_busy
+        self._mark = mark
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=self._limits.head)
 
     def serve(self) -> None:
@@ -75,7 +73,7 @@ class Connection:
             return False
         if head is None:
             return False
-        going_on = self._going_busy()
+        self._mark(False)
         request = self._request(head)
         if request.content_length in (None, 0) and "transfer-encoding" not in request.headers:
             self._h11.next_event()  # the end of a body that never was
@@ -83,7 +81,7 @@ class Connection:
         if response.takeover is not None:
             self._hand_over(response)
             return False
-        return self._answer(request, response, going_on)
+        return self._answer(request, response)
 
     # ── receiving ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,6 +91,9 @@ class Connection:
         while True:
             event = self._h11.next_event()
             if isinstance(event, h11.Request):
+                # h11 limits what it has to hold; a head that comes at once was never held.
+                if sum(len(name) + len(value) for name, value in event.headers) > self._limits.head:
+                    raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
                 return event
             if isinstance(event, h11.ConnectionClosed):
                 return None
@@ -100,7 +101,7 @@ class Connection:
                 raise Disconnected
             if deadline is None:
                 begun = bool(self._h11.trailing_data[0])
-                if not begun and not self._going_idle():
+                if not begun and not self._mark(True):
                     return None
                 wait = self._limits.idle
             if deadline is None and self._h11.trailing_data[0]:
@@ -141,24 +142,22 @@ class Connection:
         """The current request's body. Asks a client that waits for it to go on."""
         if self._h11.they_are_waiting_for_100_continue:
             self._send(h11.InformationalResponse(status_code=100, headers=[], reason="Continue"))
-        while True:
+        # Asked once more behind the end of the message, h11 would wait for the next request.
+        while self._h11.their_state is h11.SEND_BODY:
             try:
                 event = self._h11.next_event()
             except h11.RemoteProtocolError as error:
                 raise Disconnected from error
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
-            elif event is h11.NEED_DATA:
-                if not self._receive(self._limits.stall):
-                    raise Disconnected
-            else:
-                return  # EndOfMessage, or PAUSED behind it
+            elif event is h11.NEED_DATA and not self._receive(self._limits.stall):
+                raise Disconnected
 
     # ── sending ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _answer(self, request: Request, response: Response, going_on: bool) -> bool:
+    def _answer(self, request: Request, response: Response) -> bool:
         """Send; whether the connection can go on."""
-        keep = going_on and self._body_done(request)
+        keep = self._mark(False) and self._body_done(request)
         self._socket.settimeout(self._limits.stall)
         try:
             self._send_response(request, response, keep)

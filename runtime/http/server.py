@@ -188,8 +188,7 @@ class Server:
                 self._respond,
                 peer=peer,
                 limits=self._limits,
-                going_idle=lambda: self._mark(current, idle=True),
-                going_busy=lambda: self._mark(current, idle=False),
+                mark=lambda idle: self._mark(current, idle),
             ).serve()
         except OSError as error:
             log.debug("connection from %s: %s", peer, error)
@@ -213,7 +212,7 @@ class Server:
             self._idle[wrapped] = False
         return wrapped
 
-    def _mark(self, sock: socket.socket, *, idle: bool) -> bool:
+    def _mark(self, sock: socket.socket, idle: bool) -> bool:
         """Note whether a connection waits for its next request; False when the server is stopping."""
         with self._lock:
             self._idle[sock] = idle
