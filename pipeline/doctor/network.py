@@ -60,17 +60,23 @@ def _dropping_chains() -> Iterator[tuple[str, str, str]]:
             yield chain["family"], chain["table"], chain["name"]
 
 
+def firewalld(host: Host) -> Iterator[Finding]:
+    if host.exists("/run/firewalld") or host.exists("/var/run/firewalld.pid"):
+        hint = "`firewall-cmd --permanent --zone=trusted --add-source=RANGE` and `--reload`; `pipe network ls` shows the ranges"
+        yield Finding("firewalld", Level.NOTE, "runs here, and may reject what containers send", hint)
+
+
 def name_servers(host: Host) -> Iterator[Finding]:
     text = host.read("/etc/resolv.conf")
     servers = names.nameservers(text)
     if not servers:
         hint = "name a server in /etc/resolv.conf: builds cannot fetch anything without"
-        yield Finding("name servers", Level.LIMITED, "/etc/resolv.conf names no IPv4 server", hint)
+        yield Finding("name servers", Level.LIMITED, "/etc/resolv.conf names no server", hint)
     elif not names.reachable(text):
-        detail = f"{', '.join(servers)}: on this host's loopback, so containers ask through us"
+        detail = f"{', '.join(servers)}: not to be reached from containers, which ask through us"
         yield Finding("name servers", Level.OK, detail)
     else:
         yield Finding("name servers", Level.OK, ", ".join(servers))
 
 
-CHECKS = (packet_filter, forwarding, other_filters, name_servers)
+CHECKS = (packet_filter, forwarding, other_filters, firewalld, name_servers)

@@ -73,14 +73,15 @@ def _directives(text: str, word: str) -> list[list[str]]:
 
 
 def nameservers(text: str) -> tuple[str, ...]:
-    """The IPv4 servers of a resolv.conf, of which glibc heeds the first three (resolv.conf(5), MAXNS)."""
+    """The servers of a resolv.conf, of which glibc heeds the first three (resolv.conf(5), MAXNS)."""
     found = [words[0] for words in _directives(text, "nameserver") if words]
-    return tuple(server for server in found[:3] if ":" not in server and _is_address(server))
+    return tuple(server for server in found[:3] if _is_address(server))
 
 
 def reachable(text: str) -> tuple[str, ...]:
-    """Those of them a container can ask itself: not the ones on the host's loopback."""
-    return tuple(server for server in nameservers(text) if number(server) >> 24 != 127)
+    """Those of them a container can ask itself: not the ones on the host's loopback, and none by IPv6."""
+    found = [server for server in nameservers(text) if ":" not in server]
+    return tuple(server for server in found if number(server) >> 24 != 127)
 
 
 def needs_resolver(named: bool, host_text: str, servers: Sequence[str] = ()) -> bool:

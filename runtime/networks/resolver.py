@@ -193,7 +193,8 @@ def _end_of_question(message: bytes) -> int:
 
 
 def _ask_datagram(server: tuple[str, int], question: bytes) -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
         asking.settimeout(_TIMEOUT)
         asking.connect(server)
         asking.send(question)

@@ -180,6 +180,36 @@ def test_without_a_server_that_answers_the_question_fails_at_once(names: Names) 
         server.close()
 
 
+def test_a_server_may_have_an_ipv6_address(names: Names) -> None:
+    pair = sockets()
+    asked = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        asked.bind(("::1", 0))
+    except OSError:
+        asked.close()
+        for each in pair:
+            each.close()
+        pytest.skip("no IPv6 loopback here")
+    asked.settimeout(PATIENCE)
+    server = Resolver(pair, names, ME, ("::1",), port=asked.getsockname()[1])
+    server.start()
+
+    def answer() -> None:
+        data, peer = asked.recvfrom(4096)
+        reply = DNSRecord.parse(data).reply()
+        reply.add_answer(RR("example.com", QTYPE.A, rdata=A("192.0.2.81")))
+        asked.sendto(reply.pack(), peer)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        assert values(ask(pair[1].getsockname(), "example.com")) == ["192.0.2.81"]
+    finally:
+        thread.join()
+        server.close()
+        asked.close()
+
+
 def test_garbage_is_answered_and_survived(resolver: tuple[str, int]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(PATIENCE)

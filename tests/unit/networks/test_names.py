@@ -75,6 +75,12 @@ def test_the_embedded_resolver_serves_those_who_have_no_other(
     assert needs_resolver(named, text, servers) is needed
 
 
+def test_servers_by_ipv6_are_asked_by_us_not_by_the_container() -> None:
+    text = "nameserver fe80::1%eth0\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n"
+    assert nameservers(text) == ("fe80::1%eth0", "192.0.2.1", "2001:db8::1")
+    assert resolv_conf(text) == "nameserver 192.0.2.1\n"
+
+
 def test_glibc_heeds_three_servers_and_so_do_we() -> None:
     assert nameservers("".join(f"nameserver 192.0.2.{n}\n" for n in range(5))) == (
         "192.0.2.0",
