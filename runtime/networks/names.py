@@ -47,7 +47,7 @@ def _is_address(text: str) -> bool:
     """IPv4 or IPv6. (`ipaddress` would cost every start of a container a millisecond.)"""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            socket.inet_pton(family, text)
+            socket.inet_pton(family, text.partition("%")[0])  # "fe80::1%eth0" has its link behind it
         except OSError:
             continue
         return True
