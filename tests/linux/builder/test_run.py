@@ -96,7 +96,7 @@ def test_the_network_can_be_none_or_the_hosts(root: Path, context: Path) -> None
         "--allow",
         "network.host",
     )
-    assert os.readlink("/proc/self/ns/net") in text
+    assert os.readlink("/proc/thread-self/ns/net") in text
 
 
 def test_the_default_network_has_a_way_out(root: Path, context: Path) -> None:
