@@ -70,7 +70,13 @@ class Child:
             os._exit(125)
 
     def _fail(self, operation: str, message: str, kind: str, hint: str) -> NoReturn:
-        report = {"event": "failed", "operation": operation, "error": message, "kind": kind, "hint": hint}
+        report = {
+            "event": "failed",
+            "operation": operation[:4000],
+            "error": message[:4000],
+            "kind": kind,
+            "hint": hint,
+        }
         wire.send_packet(self.channel, report)
         os._exit(125)
 

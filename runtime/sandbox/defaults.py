@@ -1,10 +1,11 @@
 """What every container gets unless it is asked otherwise: Docker's defaults (moby, daemon/pkg/oci/defaults.go).
 
-Pure: functions return fresh values that the caller may change.
+Functions return fresh values that the caller may change; the only fact of the host in them is how many processors it has.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from runtime.sandbox.capabilities import BITS
@@ -51,8 +52,9 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE = 64 << 20
 
 
-def masked_paths(processors: int = 0) -> list[str]:
+def masked_paths(processors: int | None = None) -> list[str]:
     """With one path per processor: its thermal throttling counters tell neighbours what others compute (moby 2024)."""
+    processors = os.cpu_count() or 0 if processors is None else processors
     throttles = (f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in range(processors))
     return [*MASKED_PATHS, *throttles]
 

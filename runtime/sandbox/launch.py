@@ -238,6 +238,15 @@ class Launched:
             self.cgroup.kill()
         self.cgroup.remove()
 
+    def give_up(self, error: Exception) -> None:
+        """The child says what we do not understand: it must not run."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        self.problem = describe_failure(error)
+        wire.send_packet(self.owner, self.problem)
+        self.kill(signal.SIGKILL)
+
     def fail(self, error: Exception) -> None:
         """Starting went wrong on our side: end what there is and tell the owner."""
         self.problem = describe_failure(error)

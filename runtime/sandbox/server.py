@@ -131,8 +131,12 @@ class Server:
     def _child(self, launched: Launched, channel: int) -> None:
         if launched.channel is None:
             return
-        if not launched.child_speaks():
-            self.handlers.pop(channel, None)  # The closed descriptor has left the epoll set by itself.
+        try:
+            if not launched.child_speaks():
+                self.handlers.pop(channel, None)  # The closed descriptor has left the epoll set by itself.
+        except Exception as error:  # noqa: BLE001  (one child's nonsense must not end the others)
+            self._forget(channel)
+            launched.give_up(error)
 
     def _owner(self, launched: Launched) -> None:
         packet = wire.receive_packet(launched.owner)

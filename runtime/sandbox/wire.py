@@ -15,7 +15,7 @@ from typing import Any
 _LENGTH = struct.Struct("!I")
 _ERRNO = struct.Struct("@q")  # what the helper, which knows no JSON, sends when exec fails
 LIMIT = 64 << 20
-_PACKET = 1 << 16
+_PACKET = 1 << 17
 _MAX_FDS = 32
 _FD_ROOM = socket.CMSG_SPACE(_MAX_FDS * 4)
 
@@ -100,8 +100,11 @@ def _exactly(stream: socket.socket, length: int) -> bytes | None:
 
 def send_packet(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
     """Send one report. Broken pipe: the other side is gone and nobody wants to know."""
+    text = dumps(message).encode()
+    if len(text) > _PACKET:
+        raise ValueError(f"a report of {len(text)} bytes does not fit into a packet")
     try:
-        sock.sendmsg([dumps(message).encode()], _rights(fds or []), socket.MSG_NOSIGNAL)
+        sock.sendmsg([text], _rights(fds or []), socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError):
         pass
 

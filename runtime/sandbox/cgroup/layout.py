@@ -16,6 +16,7 @@ from runtime.sandbox.errors import SandboxError
 Json = dict[str, Any]
 ROOT = "/sys/fs/cgroup"
 _REMOVE_SECONDS = 10.0
+_NOT_OURS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Version(Protocol):
@@ -80,15 +81,23 @@ class Cgroup:
         self.directories = [f"{mount}/{path}" for mount in hierarchies.mounts]
 
     def directory(self, controller: str) -> str | None:
-        mount = self.hierarchies.by_controller.get(controller)
-        return f"{mount}/{self.path}" if mount else None
+        directory = f"{self.hierarchies.by_controller.get(controller)}/{self.path}"
+        return directory if directory in self.directories else None
 
     def create(self, resources: Json) -> None:
-        """Make the directories and write the limits; nothing is left when that fails."""
+        """Make the directories and write the limits; nothing is left when that fails.
+
+        A hierarchy where we may not make one counts as missing: only a limit that needs it is then an error.
+        """
         try:
             for mount, controllers in self.hierarchies.mounts.items():
                 v1_cpuset = "cpuset" in controllers and not self.hierarchies.unified
-                make_directories(mount, self.path, v1_cpuset)
+                try:
+                    make_directories(mount, self.path, v1_cpuset)
+                except OSError as error:
+                    if error.errno not in _NOT_OURS:
+                        raise
+                    self.directories.remove(f"{mount}/{self.path}")
             self.hierarchies.version.write_limits(self, resources)
         except BaseException:
             self.remove()

@@ -85,6 +85,12 @@ def _throttles(block: Json) -> list[tuple[str, str, str | None]]:
 class V2:
     def write_limits(self, cgroup: Cgroup, resources: Json) -> None:
         wanted = settings(resources)
+        if not cgroup.directories:
+            if wanted:
+                raise SandboxError(
+                    f"no control group for {wanted[0][1]} = {wanted[0][2]}", kind="unsupported"
+                )
+            return
         self._delegate(cgroup)
         for controller, name, value in wanted:
             self._set(cgroup, controller, name, value)
@@ -119,7 +125,8 @@ class V2:
             ) from error
 
     def oom_kills(self, cgroup: Cgroup) -> int:
-        return _pairs(read(f"{cgroup.directories[0]}/memory.events")).get("oom_kill", 0)
+        events = read(f"{cgroup.directories[0]}/memory.events") if cgroup.directories else ""
+        return _pairs(events).get("oom_kill", 0)
 
     def freeze(self, cgroup: Cgroup, frozen: bool) -> None:
         directory = cgroup.directories[0]
