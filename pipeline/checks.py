@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.config.container import ContainerKeys, SecretUse, ServiceSpec
-from pipeline.config.interpolate import has_placeholder
+from pipeline.config.container import SecretUse, ServiceSpec
 from pipeline.matrix import combination_name, combinations
 from pipeline.plan import service_order, stage_nodes
 from pipeline.spec import EnvironmentSpec, ImageSpec, PipelineSpec, StageSpec
@@ -54,7 +53,6 @@ def _image_problems(image: ImageSpec, spec: PipelineSpec) -> Iterator[InvalidInp
 
 
 def _stage_problems(stage: StageSpec, spec: PipelineSpec) -> Iterator[InvalidInput]:
-    yield from _image_name_problems(stage.container, stage.span)
     for need in stage.needs:
         if not stage_nodes(spec, need.stage):
             hint = did_you_mean(need.stage.partition("@")[0], [other.name for other in spec.stages])
@@ -125,7 +123,6 @@ def _environment_problems(environment: EnvironmentSpec, spec: PipelineSpec) -> I
 def _service_problems(services: tuple[ServiceSpec, ...], spec: PipelineSpec) -> Iterator[InvalidInput]:
     names = [service.name for service in services]
     for service in services:
-        yield from _image_name_problems(service.container, service.span)
         yield from _secret_problems(service.secrets, spec)
         for need in service.depends_on:
             if need.service not in names and need.required:
@@ -136,11 +133,6 @@ def _service_problems(services: tuple[ServiceSpec, ...], spec: PipelineSpec) -> 
                     hint=hint,
                 )
     yield from _caught(lambda: service_order(services))
-
-
-def _image_name_problems(container: ContainerKeys, span: Span) -> Iterator[InvalidInput]:
-    if container.image and not has_placeholder(container.image):
-        yield from _caught(lambda: _check_reference(container.image, span, "image"))
 
 
 def _secret_problems(uses: Iterable[SecretUse], spec: PipelineSpec) -> Iterator[InvalidInput]:

@@ -35,6 +35,7 @@ from pipeline.config.shapes import (
 )
 from pipeline.config.units import parse_size
 from registry_client.oci.config import Healthcheck
+from registry_client.reference import parse_reference
 from runtime.containers.spec import Mount, PortBinding, RestartPolicy, Rlimit
 from runtime.errors import InvalidInput
 from runtime.spans import Span
@@ -386,7 +387,9 @@ _LOGGING = Record(
 )
 
 CONTAINER: dict[str, Key] = {
-    "image": Key(Text(what="an image name"), "an entry of `images:`, else a reference"),
+    "image": Key(
+        Text(what="an image name", check=parse_reference), "an entry of `images:`, else a reference"
+    ),
     "command": Key(Command(), "replaces the image's CMD"),
     "entrypoint": Key(Command(), "replaces the image's ENTRYPOINT"),
     "environment": Key(Environment(), "variables", "env"),
