@@ -8,7 +8,6 @@ container (its shim) keeps the sockets.
 from __future__ import annotations
 
 import errno
-import random
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -97,6 +96,8 @@ def choose(binding: PortBinding, taken: Sequence[PortBinding]) -> tuple[PortBind
                 hint="stop that container, or choose another host port",
             )
         return binding, _occupy(binding)
+    import random  # a millisecond that containers with fixed ports do not pay
+
     first, last = host.ephemeral_ports()
     for _ in range(_TRIES):
         wanted = replace(binding, host_port=random.randint(first, last))
