@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+from runtime.containers.untar import extract
 from runtime.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -57,14 +58,18 @@ def _unpack(file: IO[bytes], target: str, archive: bool) -> None:
     parent = target if into else os.path.dirname(os.path.abspath(target))
     if not os.path.isdir(parent):
         raise NotFound(f"no directory {parent}")
-    with tarfile.open(fileobj=file) as stream:
-        for entry in stream:
-            if not into:
-                entry.name = _renamed(entry.name, os.path.basename(target.rstrip("/")))
-                if entry.islnk():
-                    entry.linkname = _renamed(entry.linkname, os.path.basename(target.rstrip("/")))
-            # The names come from a container: they stay below the target whatever they are.
-            stream.extract(entry, parent, numeric_owner=archive, filter="tar" if archive else "data")
+    own = os.path.basename(target.rstrip("/"))
+    top = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # The names come from a container: they stay below the target whatever they are.
+        extract(
+            cast(BinaryIO, file),
+            top,
+            owner=None if archive else (os.geteuid(), os.getegid()),
+            rename=(lambda name: name) if into else (lambda name: _renamed(name, own)),
+        )
+    finally:
+        os.close(top)
 
 
 def _renamed(name: str, first: str) -> str:

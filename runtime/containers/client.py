@@ -222,6 +222,7 @@ class _Pump:
             passed, detached = self._keys.feed(data)
             self._waiting += frame(STDIN, passed) if passed else b""
             if detached:
+                self._line.sendall(self._waiting)
                 return False
         self._flush()
         return True

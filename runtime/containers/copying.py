@@ -81,7 +81,7 @@ def copy_in(
             raise NotFound(f"no directory {directory} in container {container.name}") from error
         try:
             with faults_of_the_host(f"cannot write to {directory} in container {container.name}"):
-                extract(archive, target, keep_owners=keep_owners)
+                extract(archive, target, owner=None if keep_owners else (0, 0))
         finally:
             os.close(target)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Callable
 from typing import BinaryIO
 
 from runtime.errors import InvalidInput
@@ -16,24 +17,30 @@ from runtime.linux.files import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 _CHUNK = 1 << 20
 
 
-def extract(archive: BinaryIO, top: int, *, keep_owners: bool = False) -> None:
-    """Unpack into the directory `top`; without `keep_owners` everything belongs to root."""
-    directories: list[tuple[str, tarfile.TarInfo]] = []
+def extract(
+    archive: BinaryIO,
+    top: int,
+    *,
+    owner: tuple[int, int] | None = (0, 0),
+    rename: Callable[[str], str] = lambda name: name,
+) -> None:
+    """Unpack into the directory `top`. Everything belongs to `owner`; None keeps the owners in the archive."""
+    directories: list[tuple[list[str], tarfile.TarInfo]] = []
     try:
         with tarfile.open(fileobj=archive, mode="r|*") as stream:
             for entry in stream:
-                parts = _parts(entry.name)
+                parts = _parts(rename(entry.name))
                 if entry.isdir():
                     _directory(top, parts)
-                    directories.append(("/".join(parts), entry))
+                    directories.append((parts, entry))
                 elif parts:
-                    _one(top, parts, entry, stream)
-                    _finish(top, parts, entry, keep_owners)
+                    _one(top, parts, entry, stream, rename)
+                    _finish(top, parts, entry, owner)
     except tarfile.TarError as error:
         raise InvalidInput(f"this is not a tar archive: {error}") from error
     # Last and innermost first: writing into a directory changes its times, and a mode may forbid it.
-    for path, entry in reversed(directories):
-        _finish(top, path.split("/") if path else [], entry, keep_owners)
+    for parts, entry in reversed(directories):
+        _finish(top, parts, entry, owner)
 
 
 def _parts(name: str) -> list[str]:
@@ -71,7 +78,9 @@ def _clear(parent: int, name: str) -> None:
         raise InvalidInput(f"cannot replace the directory {name} by a file") from error
 
 
-def _one(top: int, parts: list[str], entry: tarfile.TarInfo, stream: tarfile.TarFile) -> None:
+def _one(
+    top: int, parts: list[str], entry: tarfile.TarInfo, stream: tarfile.TarFile, rename: Callable[[str], str]
+) -> None:
     """Anything but a directory."""
     _directory(top, parts[:-1])
     parent = _open(top, parts[:-1], os.O_RDONLY | os.O_DIRECTORY)
@@ -83,7 +92,7 @@ def _one(top: int, parts: list[str], entry: tarfile.TarInfo, stream: tarfile.Tar
         elif entry.issym():
             os.symlink(entry.linkname, name, dir_fd=parent)
         elif entry.islnk():
-            _link(top, parent, name, _parts(entry.linkname))
+            _link(top, parent, name, _parts(rename(entry.linkname)))
         elif entry.isfifo():
             os.mkfifo(name, 0o600, dir_fd=parent)
         elif entry.ischr() or entry.isblk():
@@ -109,14 +118,14 @@ def _link(top: int, parent: int, name: str, target: list[str]) -> None:
         os.close(where)
 
 
-def _finish(top: int, parts: list[str], entry: tarfile.TarInfo, keep_owners: bool) -> None:
+def _finish(top: int, parts: list[str], entry: tarfile.TarInfo, owner: tuple[int, int] | None) -> None:
     """Owner, mode, time; a link only has the first."""
     if entry.islnk() or not parts:
         return
     parent = _open(top, parts[:-1], os.O_RDONLY | os.O_DIRECTORY)
     try:
         name = parts[-1]
-        uid, gid = (entry.uid, entry.gid) if keep_owners else (0, 0)
+        uid, gid = (entry.uid, entry.gid) if owner is None else owner
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
         if not entry.issym():
             os.chmod(name, entry.mode & 0o7777, dir_fd=parent)

@@ -39,7 +39,8 @@ class Client:
         self.waits = False  # wants to hear of the end
         self.wants_stdin = False
         self._input: Sink | None = None
-        self.on_input_end: Callable[[], None] = lambda: None
+        self.on_input_end: Callable[[], None] = lambda: None  # it said that no more comes
+        self.on_hang_up: Callable[[], None] = lambda: None  # its sending half was shut, or all of it
         self.on_gone: Callable[[], None] = lambda: None
         self.on_relief: Callable[[], None] = lambda: None
         line.setblocking(False)
@@ -104,7 +105,7 @@ class Client:
             return
         self._eof = True
         if self.stdin is not None:
-            self.on_input_end()
+            self.on_hang_up()
         # The other side shut down its sending half; it is only gone when nothing can be sent to it either.
         if events & GONE or not (self.streams or self.waits or self.follows):
             self.close()

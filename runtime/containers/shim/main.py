@@ -189,6 +189,8 @@ class Shim:
         client.stdin = self.life.stdin
         if self.argument["stdin_once"]:
             client.on_input_end = self._end_stdin
+            if not self.life.tty:  # whoever leaves a terminal did not type ctrl-d
+                client.on_hang_up = self._end_stdin
 
     def _end_stdin(self) -> None:
         if self.life.stdin is not None:
@@ -248,6 +250,8 @@ class Shim:
         self.execs[client] = started
         client.stdin = started.stdin
         client.on_input_end = lambda: _end(started.stdin)
+        if not request["process"].get("terminal"):
+            client.on_hang_up = client.on_input_end
         assert started.process is not None
         return {"pid": started.process.pid}
 
