@@ -26,6 +26,7 @@ class Leases:
         self._database = database
         self._pid = 0
         self._owner = ""
+        self._local = threading.local()
 
     @property
     def owner(self) -> str:
@@ -51,8 +52,25 @@ class Leases:
 
     def keep(self, kind: str, thing: str) -> None:
         """Keep a thing until the store is closed or this process ends."""
+        passing: list[str] | None = getattr(self._local, "passing", None)
+        owner = f"{self.owner}.kept" if passing is None else passing[0]
         with self._database.transaction() as connection:
-            connection.execute(_KEEP, (f"{self.owner}.kept", kind, thing, time.time()))
+            connection.execute(_KEEP, (owner, kind, thing, time.time()))
+        if passing is not None:
+            passing.append(thing)
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """What this thread keeps within the block is kept for the block only: one request of a long-lived server."""
+        passing = [f"{self.owner}.{secrets.token_hex(4)}"]
+        self._local.passing = passing
+        try:
+            yield
+        finally:
+            self._local.passing = None
+            if len(passing) > 1:
+                with self._database.transaction() as connection:
+                    connection.execute("DELETE FROM leases WHERE owner = ?", (passing[0],))
 
     def release(self) -> None:
         """Give up everything this store object holds."""

@@ -38,6 +38,14 @@ def test_what_is_kept_goes_when_the_store_is_closed(store: Store) -> None:
     assert store.leases.held("blob") == set()
 
 
+def test_a_request_of_a_server_keeps_things_only_while_it_lasts(store: Store) -> None:
+    store.leases.keep("blob", "for good")
+    with store.leases.passing():
+        store.leases.keep("blob", "for now")
+        assert store.leases.held("blob") == {"for good", "for now"}
+    assert store.leases.held("blob") == {"for good"}
+
+
 HOLD = """
 import os, signal, sys
 from runtime.store import Store
