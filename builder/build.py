@@ -75,7 +75,7 @@ class Builder:
         """Build what is asked, tag it, write the outputs."""
         from builder.tidy import tidy_up
 
-        tidy_up(self.store)
+        tidy_up(self.store, self._networks)
         cancel = Cancel()
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
             return _Build(self, request, cancel, stack).result()

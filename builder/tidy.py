@@ -1,28 +1,40 @@
-"""Tidying after builds that were killed: half-made drafts, locks nobody holds, control groups. Costs nothing when there are none."""
+"""Tidying after builds that were killed: half-made things, locks nobody holds, control groups."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from runtime.store.durable import remove_tree
 from runtime.store.owners import is_alive
 from runtime.store.store import Store
 
+if TYPE_CHECKING:
+    from runtime.networks.networks import Networks
 
-def tidy_up(store: Store) -> bool:
-    """Remove what builds that were killed left half made; True when there was something. Cheap when there is not."""
-    drafts = os.path.join(store.root, "drafts")
-    dead = [name for name in os.listdir(drafts) if not is_alive(name.partition(".")[2])]
-    for name in dead:
-        remove_tree(os.path.join(drafts, name))
-    if dead:
-        _remove_free_locks(os.path.join(store.root, "locks"))
-        from runtime.sandbox.cgroup import detect
-        from runtime.sandbox.cgroup.sweep import sweep
 
-        sweep(detect())
-    return bool(dead)
+def tidy_up(store: Store, networks: Callable[[], Networks] | None) -> bool:
+    """Remove what builds that were killed left; True when there was something. Two cheap looks when there is not."""
+    if not _somebody_died(store):
+        return False
+    store.collect()
+    _remove_free_locks(os.path.join(store.root, "locks"))
+    from runtime.sandbox.cgroup import detect
+    from runtime.sandbox.cgroup.sweep import sweep
+
+    sweep(detect())
+    if networks is not None:
+        networks().sweep()
+    return True
+
+
+def _somebody_died(store: Store) -> bool:
+    """A process that ends in order takes its drafts and leases with it."""
+    drafts = os.listdir(os.path.join(store.root, "drafts"))
+    owners = {name.partition(".")[2] for name in drafts}
+    owners |= {row["owner"] for row in store.db.read("SELECT DISTINCT owner FROM leases")}
+    return not all(is_alive(owner) for owner in owners)
 
 
 def _remove_free_locks(directory: str) -> None:
