@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.config.load import Surroundings
@@ -16,6 +16,7 @@ from pipeline.deploy.deploy import DeployContext, run_deploy
 from pipeline.engines import Engine
 from pipeline.image import pushed_names, run_image, short_id
 from pipeline.journal import Journal
+from pipeline.mask import Secrets
 from pipeline.plan import Kind, Node, Plan, stage_edges
 from pipeline.results import NodeResult, Results
 from pipeline.scheduler import Scheduler, run_outcome
@@ -23,7 +24,7 @@ from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, ImageSpec
 from pipeline.stage import StageContext, lookup_result, run_stage
 from runtime.cancel import Cancel
-from runtime.errors import Denied, NotFound
+from runtime.errors import Denied, NotFound, PipeError, StepFailed
 from runtime.events import Emit, Outcome
 
 
@@ -83,6 +84,13 @@ class Run:
         return RunResult(self.id, outcome, nodes)
 
     def _execute(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
+        """Run a node; nothing that leaves here has a secret in it."""
+        try:
+            return _masked(self._execute_kind(node, results, cancel), self.secrets.masker)
+        except PipeError as error:
+            raise mask_error(error, self.secrets.masker) from error.__cause__
+
+    def _execute_kind(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
         match node.kind:
             case Kind.IMAGE:
                 return self._image(node, results, cancel)
@@ -133,7 +141,7 @@ class Run:
         assert isinstance(node.subject, ImageSpec)
         started = time.time()
         image = results[f"image/{node.subject.name}"].image
-        needed = [edge.node for edge in self.plan.node(node.name).needs if edge.node.startswith("stage/")]
+        needed = self._stages_before(node)
         self._demand_green(image, needed, results, node.subject.name)
         names = pushed_names(self.plan.spec, node.subject, lambda path: self._lookup(results, path))
         digest = ""
@@ -152,6 +160,16 @@ class Run:
             started=started,
             finished=time.time(),
         )
+
+    def _stages_before(self, node: Node) -> list[str]:
+        """The stages of the environments this push is for, also where the plan was made without them."""
+        users = [
+            other.subject for other in self.plan.nodes if any(edge.node == node.name for edge in other.needs)
+        ]
+        environments = [user for user in users if isinstance(user, EnvironmentSpec)]
+        return [
+            edge.node for environment in environments for edge in stage_edges(environment, self.plan.spec)
+        ]
 
     def _is_tagged(self, name: str, image: str, cancel: Cancel) -> bool:
         try:
@@ -193,6 +211,34 @@ class Run:
             if name.startswith("stage/") and _passed(result)
         ]
         self.results.verify(self.plan.spec.name, self.id, images, stages)
+
+
+def _masked(result: NodeResult, masker: Secrets) -> NodeResult:
+    if masker.pattern is None:
+        return result
+    mask = masker.mask_text
+    tests = result.tests
+    if tests is not None:
+        failures = tuple(replace(f, message=mask(f.message), text=mask(f.text)) for f in tests.failures)
+        tests = replace(tests, failures=failures)
+    return replace(
+        result,
+        error=mask(result.error),
+        detail=mask(result.detail),
+        output=mask(result.output),
+        outputs=tuple((name, mask(value)) for name, value in result.outputs),
+        tests=tests,
+        cause=mask_error(result.cause, masker) if isinstance(result.cause, PipeError) else result.cause,
+    )
+
+
+def mask_error(error: PipeError, masker: Secrets) -> PipeError:
+    """The error with secrets taken out of its texts."""
+    error.message, error.hint = masker.mask_text(error.message), masker.mask_text(error.hint)
+    error.args = (error.message,)
+    if isinstance(error, StepFailed):
+        error.output = masker.mask_text(error.output)
+    return error
 
 
 def _passed(result: NodeResult) -> bool:

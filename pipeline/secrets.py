@@ -37,7 +37,7 @@ class SecretStore:
         facts: Facts | None = None,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._root, self._environment, self._masker, self._facts = root, environment, masker, facts
+        self._root, self._environment, self.masker, self._facts = root, environment, masker, facts
         self._values: dict[SecretSpec, bytes] = {}
         self._lock = threading.Lock()
 
@@ -47,7 +47,7 @@ class SecretStore:
         with self._lock:
             if spec not in self._values:
                 value = self._fetch(spec)
-                self._masker.add(value)
+                self.masker.add(value)
                 self._values[spec] = value
             return self._values[spec]
 

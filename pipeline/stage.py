@@ -186,7 +186,9 @@ class _StageRun:
     def _attempts(self, images: Mapping[str, str], env: dict[str, str], key: Key | None) -> NodeResult:
         retry = self.stage.retry
         for attempt in range(1, retry.max + 2):
-            output = StageOutput(self.node.name, self.context.emit, *self._commands())
+            output = StageOutput(
+                self.node.name, self.context.emit, self.context.secrets.masker, *self._commands()
+            )
             result = self._attempt(images, env, attempt, output)
             result = replace(result, attempts=attempt, key=key.digest if key else "")
             if result.green or attempt > retry.max or not self._again(result):

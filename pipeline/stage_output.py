@@ -9,6 +9,7 @@ import secrets
 import threading
 from collections import deque
 
+from pipeline.mask import Secrets, StreamMasker
 from pipeline.script import Command, MarkReader
 from runtime.events import Emit, Output
 
@@ -21,13 +22,20 @@ class StageOutput:
     """The output of one attempt. `feed` is called by the engine's threads."""
 
     def __init__(
-        self, node: str, emit: Emit, commands: tuple[Command, ...], after: tuple[Command, ...] = ()
+        self,
+        node: str,
+        emit: Emit,
+        masker: Secrets,
+        commands: tuple[Command, ...],
+        after: tuple[Command, ...] = (),
     ) -> None:
         self.nonce = secrets.token_hex(8)
         self.current: Command | None = None
         self.log: list[tuple[str, bytes]] = []
         self._node, self._emit, self._commands, self._after = node, emit, commands, after
         self._marks = MarkReader(self.nonce)
+        # Masked here and not only where events enter the stream: the log and the tail go other ways too.
+        self._maskers = {stream: StreamMasker(masker) for stream in ("stdout", "stderr")}
         self._lock = threading.Lock()
         self._size = 0
         self._end: deque[bytes] = deque()
@@ -51,6 +59,8 @@ class StageOutput:
             rest = self._marks.flush()
             if rest:
                 self._show("stdout", rest)
+            for stream, masker in self._maskers.items():
+                self._pass(stream, masker.flush())
 
     def _begin(self, number: int) -> None:
         every = self._commands + self._after
@@ -63,6 +73,11 @@ class StageOutput:
         self._show("stdout", line.encode("utf-8", "surrogateescape"))
 
     def _show(self, stream: str, data: bytes) -> None:
+        self._pass(stream, self._maskers[stream].feed(data))
+
+    def _pass(self, stream: str, data: bytes) -> None:
+        if not data:
+            return
         self._at_line_start = data.endswith(b"\n")
         self._emit(Output(node=self._node, stream=stream, data=data))
         self._size += len(data)
