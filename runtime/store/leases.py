@@ -7,6 +7,7 @@ and lease a thing within one transaction: then it is either leased before the co
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class Leases:
     @contextmanager
     def passing(self) -> Iterator[None]:
         """What this thread keeps within the block is kept for the block only: one request of a long-lived server."""
-        passing = [f"{self.owner}.{secrets.token_hex(4)}"]
+        passing = [f"{self.owner}.{os.urandom(4).hex()}"]
         self._local.passing = passing
         try:
             yield
