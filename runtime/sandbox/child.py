@@ -106,11 +106,6 @@ class Child:
         # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
         os.setsid()
-        if "user" in self.spaces:
-            self._await("mapped")
-            os.setgroups([])
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
         self.doing = "join namespaces"
         self._join_namespaces()
         self.doing = "make the host's mounts slaves"
@@ -253,7 +248,7 @@ class Child:
 
     def _network(self) -> None:
         self.doing = "configure the network"
-        interfaces = self.received.get("interfaces") or self.plan.interfaces
+        interfaces = [*self.plan.interfaces, *(self.received.get("interfaces") or ())]
         if self.spaces.get("network") == "" or interfaces:
             network.configure_interfaces(interfaces)
 

@@ -97,8 +97,6 @@ class Launched:
         theirs.close()
         self.channel = ours
         try:
-            if flags & spaces.CLONE_NEWUSER:
-                self._map_ids(plan.config["linux"])
             assert self.cgroup is not None
             self.cgroup.create(plan.config["linux"].get("resources") or {})
             self.cgroup.enter(self.pid)
@@ -149,17 +147,6 @@ class Launched:
                 os.close(other)
             if home >= 0:
                 os.close(home)
-
-    def _map_ids(self, linux: Json) -> None:
-        assert self.channel is not None
-        for name, key in (("uid_map", "uidMappings"), ("gid_map", "gidMappings")):
-            lines = [f"{row['containerID']} {row['hostID']} {row['size']}\n" for row in linux.get(key) or ()]
-            descriptor = os.open(f"/proc/{self.pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, "".join(lines).encode())
-            finally:
-                os.close(descriptor)
-        wire.send_packet(self.channel, {"event": "mapped"})
 
     # -- events
 

@@ -106,7 +106,7 @@ class _Supervisor:
         self.pid = self.pidfd = self.master = -1
 
     def run(self) -> None:
-        check_plan(self.plan)
+        check_plan(self.plan, native=False)
         # The container's process becomes ours when the runtime, its parent, has exited.
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         os.makedirs(f"{self.bundle}/rootfs", mode=0o700)

@@ -109,8 +109,8 @@ def _wrong(message: str, *, hint: str = "") -> SandboxError:
     return SandboxError(message, kind="input", hint=hint)
 
 
-def check_plan(plan: Plan) -> None:
-    """Refuse what cannot be run before anything is created."""
+def check_plan(plan: Plan, *, native: bool = True) -> None:
+    """Refuse what cannot be run before anything is created; another runtime than ours may do more."""
     config = plan.config
     if not isinstance(config, dict):
         raise _wrong("the configuration is not an object")
@@ -123,10 +123,8 @@ def check_plan(plan: Plan) -> None:
         raise _wrong(f"process.cwd {process.get('cwd')!r} is not an absolute path")
     if plan.rootfs is None and not (config.get("root") or {}).get("path"):
         raise _wrong("root.path is missing")
-    if hooks := [name for name in HOOKS if (config.get("hooks") or {}).get(name)]:
-        message = f"hooks are not run by the native sandbox: {', '.join(hooks)}"
-        raise SandboxError(message, kind="unsupported", hint="use an OCI runtime: --runtime crun")
-    _check_unsupported(config)
+    if native:
+        _check_unsupported(config)
     _check_namespaces(config)
     for mount in config.get("mounts") or ():
         if not str(mount.get("destination", "")).startswith("/"):
@@ -136,9 +134,12 @@ def check_plan(plan: Plan) -> None:
 def _check_unsupported(config: Json) -> None:
     """Silence would be a promise: what we do not do is refused."""
     linux, process = config.get("linux") or {}, config["process"]
-    asked = [f"process.{name}" for name in _UNSUPPORTED_PROCESS if process.get(name)]
+    asked = [f"hooks.{name}" for name in HOOKS if (config.get("hooks") or {}).get(name)]
+    asked += [f"process.{name}" for name in _UNSUPPORTED_PROCESS if process.get(name)]
     asked += [f"linux.{name}" for name in _UNSUPPORTED_LINUX if linux.get(name)]
     asked += ["linux.resources.rdma"] if (linux.get("resources") or {}).get("rdma") else []
+    if any(space.get("type") == "user" for space in linux.get("namespaces") or ()):
+        asked.append("user namespaces")
     if asked:
         message = f"not done by the native sandbox: {', '.join(asked)}"
         raise SandboxError(message, kind="unsupported", hint="use an OCI runtime: --runtime crun")

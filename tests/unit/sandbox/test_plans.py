@@ -71,6 +71,7 @@ def test_plans_survive_their_way_through_a_socket() -> None:
         ("process.args", ["a\0b"], "not a string"),
         ("process.args", [1], "not a string"),
         ("process.scheduler", {"policy": "SCHED_BATCH"}, "process.scheduler"),
+        ("linux.namespaces", [{"type": "mount"}, {"type": "user"}], "user namespaces"),
         ("linux.intelRdt", {"closID": "x"}, "linux.intelRdt"),
         ("linux.namespaces", [{"type": "mount"}, {"type": "pid"}, {"type": "pid"}], "twice"),
         ("hooks", {"poststop": [{"path": "/x"}]}, "poststop"),
