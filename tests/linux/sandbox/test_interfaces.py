@@ -19,9 +19,23 @@ pytestmark = [pytest.mark.linux, pytest.mark.skipif(not shutil.which("ip"), reas
 
 
 def give_interface(process: Process) -> str:
-    """A dummy interface in the container's namespace; it goes with it."""
-    name = f"pt{uuid.uuid4().hex[:10]}"
-    command = ["ip", "link", "add", name, "netns", str(process.pid), "type", "dummy"]
+    """A pair of interfaces in the container's namespace; they go with it."""
+    name, pid = f"pt{uuid.uuid4().hex[:10]}", str(process.pid)
+    command = [
+        "ip",
+        "link",
+        "add",
+        name,
+        "netns",
+        pid,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        f"{name}p",
+        "netns",
+        pid,
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if result.returncode:
         pytest.skip(f"no interface can be made: {result.stderr}")
