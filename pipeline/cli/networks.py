@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.session import Session
-from runtime.errors import Conflict, InvalidInput, PipeError
+from runtime.errors import InvalidInput, PipeError
 
 if TYPE_CHECKING:
     from pipeline.services import Services
-    from runtime.containers.container import Container
+    from runtime.containers.connecting import Connecting
     from runtime.networks import Endpoint, Network
 
 
@@ -249,19 +249,6 @@ def prune(session: Session, force: bool) -> None:
     click.echo("\n".join(removed), nl=bool(removed))
 
 
-def _running(services: Services, name: str) -> Container:
-    from runtime.containers.records import ContainerRecords
-
-    container = ContainerRecords(services.store).get(name)
-    if not container.running:
-        hint = "the networks of a new container are named with `pipe run --network`"
-        raise Conflict(f"container {container.name} is not running", hint=hint)
-    if not container.networked:
-        mode = container.spec.network_mode
-        raise Conflict(f"container {container.name} has no network of its own (--network {mode})")
-    return container
-
-
 @network.command()
 @click.argument("network_name", metavar="NETWORK")
 @click.argument("container_name", metavar="CONTAINER")
@@ -271,22 +258,12 @@ def _running(services: Services, name: str) -> Container:
 def connect(
     session: Session, network_name: str, container_name: str, alias: tuple[str, ...], ip: str
 ) -> None:
-    """Connect a running container to a network."""
+    """Connect a container to a network."""
     from runtime.containers.spec import NetworkAttachment
 
-    with session.work(containers=False, progress="none") as services:
-        container = _running(services, container_name)
-        networks = services.networks
-        target = networks.get(network_name)
-        if any(each.network.id == target.id for each in networks.endpoints(container=container.id)):
-            raise Conflict(f"container {container.name} is on network {target.name} already")
-        wanted = NetworkAttachment(network=target.id, aliases=alias, ipv4=ip)
-        endpoint = networks.connect(container.id, container.name, wanted)
-        try:
-            networks.attach_running(endpoint, container.state.pid)
-        except BaseException:
-            networks.disconnect(container.id, target.id)
-            raise
+    attachment = NetworkAttachment(network=network_name, aliases=alias, ipv4=ip)
+    with session.work(progress="none") as services:
+        _connecting(services).connect(container_name, attachment)
 
 
 @network.command()
@@ -295,7 +272,12 @@ def connect(
 @click.option("-f", "--force", is_flag=True, help="Accepted; disconnecting never asks.")
 @click.pass_obj
 def disconnect(session: Session, network_name: str, container_name: str, force: bool) -> None:
-    """Disconnect a running container from a network."""
-    with session.work(containers=False, progress="none") as services:
-        container = _running(services, container_name)
-        services.networks.disconnect(container.id, network_name, container.state.pid)
+    """Disconnect a container from a network."""
+    with session.work(progress="none") as services:
+        _connecting(services).disconnect(container_name, network_name)
+
+
+def _connecting(services: Services) -> Connecting:
+    from runtime.containers.connecting import Connecting
+
+    return Connecting(services.store, services.networks, services.spawner)

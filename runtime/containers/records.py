@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from runtime.containers.container import Container, PlacedMount
 from runtime.containers.names import random_name
+from runtime.containers.spec import ContainerSpec
 from runtime.containers.spec_json import dump_image_config, dump_spec, load_image_config, load_spec
 from runtime.containers.state import read_state
 from runtime.errors import Conflict, InvalidInput, NotFound, did_you_mean
@@ -79,6 +80,11 @@ class ContainerRecords:
                 connection.execute("UPDATE containers SET name = ? WHERE id = ?", (name, identifier))
             except sqlite3.IntegrityError as error:
                 raise Conflict(f"container name {name!r} is in use") from error
+
+    def respec(self, identifier: str, spec: ContainerSpec) -> None:
+        """Another spec for the next start."""
+        with self.db.transaction() as connection:
+            connection.execute("UPDATE containers SET spec = ? WHERE id = ?", (dump_spec(spec), identifier))
 
     def find(self, name: str) -> Container | None:
         """By id, name, or a prefix of the id that only one has."""

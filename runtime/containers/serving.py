@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runtime.containers.container import Container
-from runtime.containers.refusals import translated
 from runtime.sandbox.spawner import Spawner
+from runtime.sandbox_errors import translated
 
 NAMES_SERVER = "runtime.containers.names_server:main"
 

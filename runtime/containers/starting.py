@@ -33,6 +33,7 @@ from runtime.containers.health import HealthPolicy
 from runtime.containers.namespaces import resolve_namespaces
 from runtime.containers.roots import forget_volatile
 from runtime.containers.seccomp import seccomp_program
+from runtime.containers.serving import serve_names
 from runtime.containers.signals import parse_signal
 from runtime.containers.spec import NetworkAttachment, PortBinding
 from runtime.errors import Conflict, HostFault, InvalidInput
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from runtime.sandbox.spawner import Spawner
 
 SHIM = "runtime.containers.shim.main:main"
-NAMES_SERVER = "runtime.containers.names_server:main"
 DEFAULT_STOP = signal.SIGTERM
 _PATIENCE = 10.0
 
@@ -130,7 +130,7 @@ class Starting:
     def _plug(self, pid: int) -> list[dict[str, str | int]]:
         interfaces = [self._networks.attach(endpoint, pid) for endpoint in self._endpoints]
         if needs_resolver(self._container, self._endpoints):
-            self._serve_names(pid)
+            serve_names(self._spawner, self._store.root, self._container, pid, self._shim)
         if self._container.spec.restart.name != "no":
             # The namespace outlives its first process: its addresses belong to the shim.
             for endpoint in self._endpoints:
@@ -142,24 +142,6 @@ class Starting:
             first = next((e for e in self._endpoints if not e.network.internal), self._endpoints[0])
             self._networks.publish(self._container.id, first, ports)
         return interfaces
-
-    def _serve_names(self, pid: int) -> None:
-        from runtime.networks.listening import name_server_sockets
-        from runtime.sandbox import netns
-
-        sockets = netns.inside_of(pid, name_server_sockets)
-        try:
-            argument = {
-                "root": self._store.root,
-                "id": self._container.id,
-                "shim": self._shim,
-                "servers": list(self._container.spec.dns),
-            }
-            with translated():
-                self._spawner.shim(NAMES_SERVER, argument, [one.fileno() for one in sockets])
-        finally:
-            for one in sockets:
-                one.close()
 
     def _ports(self) -> tuple[PortBinding, ...]:
         spec = self._container.spec

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.containers.spec import NetworkAttachment
 from runtime.errors import Conflict
 from runtime.networks import Networks
 from runtime.networks.resolver import Resolver
@@ -95,12 +96,12 @@ def test_the_default_bridge_knows_no_names(world: World, networks: Networks, ser
     assert endpoint.network.named is False
 
 
-def test_a_resolver_needs_a_container_that_lives(world: World, networks: Networks) -> None:
+def test_a_container_that_ended_cannot_be_attached(world: World, networks: Networks) -> None:
     networks.create("web")
     container = world.container("one")
-    endpoint = container.join(networks, "web")
+    endpoint = networks.connect(container.id, "one", NetworkAttachment(network="web"))
     container.kill()
-    with pytest.raises(Conflict, match="ended before"):
+    with pytest.raises(Conflict, match="container one ended before"):
         networks.attach(endpoint, container.pid)
 
 
