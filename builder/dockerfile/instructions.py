@@ -296,8 +296,7 @@ def _onbuild(node: Node) -> ast.Onbuild:
     expression = re.sub(r"(?i)^\s*ONBUILD\s*", "", node.original)
     for heredoc in node.heredocs:
         expression += f"\n{heredoc.content}{heredoc.name}"
-    # What is wrong with the trigger is better said now than to those who build on the image.
-    parse_instruction(node.child._replace(heredocs=node.heredocs))
+    # The trigger itself is looked at where it fires, as BuildKit does: it may be meant for another version.
     return ast.Onbuild(node, expression)
 
 

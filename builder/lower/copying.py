@@ -149,6 +149,8 @@ def _check(node: Node, words: Words, dest: str) -> None:
             "--chmod",
             hint="octal up to 07777, or like u=rwX,go=rX",
         )
+    if words.owner.count(":") > 1:
+        raise node.error(f"invalid owner {words.owner!r}", "--chown", hint="user[:group], by name or number")
     if words.checksum:
         _check_checksum(node, words)
 

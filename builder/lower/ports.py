@@ -7,14 +7,14 @@ PROTOCOLS = ("tcp", "udp", "sctp")
 
 def parse_ports(text: str) -> tuple[str, ...]:
     """Every port of one word as `number/protocol`; ValueError says what is wrong."""
-    _host, _colon, port = text.rpartition(":")
-    if _colon:
-        _check_host(_host, text)
+    host, colon, port = text.rpartition(":")
     numbers, slash, protocol = port.partition("/")
     protocol = protocol.lower() if slash and protocol else "tcp"
     if protocol not in PROTOCOLS:
         raise ValueError(f"invalid protocol {protocol!r} in port {text!r}: want tcp, udp or sctp")
     first, last = _range(numbers, text)
+    if colon:
+        _check_host(host, text, last - first)
     return tuple(f"{number}/{protocol}" for number in range(first, last + 1))
 
 
@@ -28,12 +28,14 @@ def _range(numbers: str, text: str) -> tuple[int, int]:
     return int(ends[0]), int(ends[1])
 
 
-def _check_host(host: str, text: str) -> None:
+def _check_host(host: str, text: str, width: int) -> None:
     import ipaddress
 
     address, colon, port = host.rpartition(":")
     if port:
-        _range(port, text)
+        first, last = _range(port, text)
+        if width and last - first != width:
+            raise ValueError(f"invalid port {text!r}: the ranges of host and container differ in length")
     if colon and address:
         try:
             ipaddress.ip_address(address.removeprefix("[").removesuffix("]"))

@@ -11,10 +11,8 @@ def is_signal(text: str) -> bool:
     if text.isascii() and text.isdigit():
         return len(text) < 4 and int(text) in _RANGE
     name = text.upper().removeprefix("SIG")
-    if match := re.fullmatch(r"RT(MIN|MAX)(?:([+-])(\d{1,2}))?", name):
-        base = 34 if match[1] == "MIN" else 64
-        offset = int(match[3] or 0) * (-1 if match[2] == "-" else 1)
-        return base + offset in range(34, 65)
+    if match := re.fullmatch(r"RTMIN(?:\+(\d{1,2}))?|RTMAX(?:-(\d{1,2}))?", name):
+        return int(match[1] or 0) <= 15 and int(match[2] or 0) <= 14
     import signal
 
-    return f"SIG{name}" in signal.Signals.__members__ or name in ("STKFLT", "IOT", "POLL", "UNUSED")
+    return f"SIG{name}" in signal.Signals.__members__ or name in ("STKFLT", "IOT", "POLL")

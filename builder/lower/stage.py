@@ -174,10 +174,8 @@ class StageLowering:
         state.grow(vertex, text)
 
     def _workdir(self, command: ast.Workdir) -> None:
-        state, path = self.state, self._expand(command.node, command.path)
-        if not path:
-            raise command.node.error("WORKDIR cannot be empty", command.path)
-        directory = clean_path(state.directory, path)
+        state = self.state
+        directory = clean_path(state.directory, self._expand(command.node, command.path))
         state.change(working_dir=directory)
         state.workdir_set = True
         if directory == "/":

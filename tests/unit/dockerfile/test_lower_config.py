@@ -78,7 +78,7 @@ def test_expose_expands_ranges_and_variables() -> None:
     assert found.exposed_ports == ("8000/tcp", "8001/tcp", "8002/tcp", "81/tcp", "90/tcp", "91/udp")
 
 
-@pytest.mark.parametrize("port", ["80/xyz", "70000", "9-8", "abc", "80:"])
+@pytest.mark.parametrize("port", ["80/xyz", "70000", "9-8", "abc", "80:", "80:90-91", "1.2.3:80:80"])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
     with pytest.raises(DockerfileError, match="port"):
         lowered(f"FROM scratch\nEXPOSE {port}\n")
@@ -95,7 +95,7 @@ def test_a_stop_signal_may_be_a_name_or_a_number(signal: str) -> None:
     assert config(f"FROM scratch\nSTOPSIGNAL {signal}\n").stop_signal == signal
 
 
-@pytest.mark.parametrize("signal", ["SIGNOPE", "0", "65", "RTMIN+99"])
+@pytest.mark.parametrize("signal", ["SIGNOPE", "0", "65", "RTMIN+16", "RTMAX+1"])
 def test_an_unknown_signal_is_refused(signal: str) -> None:
     with pytest.raises(DockerfileError, match="invalid signal"):
         lowered(f"FROM scratch\nSTOPSIGNAL {signal}\n")
@@ -124,6 +124,17 @@ def test_onbuild_fires_in_the_child_and_leaves_no_history() -> None:
 def test_onbuild_of_the_image_is_kept_with_its_heredoc() -> None:
     graph = lowered("FROM scratch\nONBUILD RUN <<EOF\necho a\nEOF\n")
     assert graph.config.config.on_build == ("RUN <<EOF\necho a\nEOF",)
+
+
+def test_a_broken_trigger_is_told_where_it_fires() -> None:
+    assert lowered("FROM scratch\nONBUILD COPY x\n").config.config.on_build == ("COPY x",)
+    with pytest.raises(DockerfileError, match="ONBUILD trigger `COPY x`: COPY requires") as caught:
+        lowered("FROM scratch\nFROM base\n", {BASE: ContainerConfig(on_build=("COPY x",))})
+    assert caught.value.span is not None and caught.value.span.line == 2
+
+
+def test_workdir_of_nothing_stays_where_it_is() -> None:
+    assert config("FROM scratch\nWORKDIR /a\nWORKDIR $nothing\n").working_dir == "/a"
 
 
 def test_a_trigger_of_a_base_image_may_copy_from_a_stage_or_another_image() -> None:

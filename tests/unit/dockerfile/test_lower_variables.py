@@ -77,6 +77,11 @@ def test_args_are_inherited_by_a_stage_that_is_from_another() -> None:
     assert created(graph)[-1] == "RUN |1 v=1 /bin/sh -c x # buildkit"
 
 
+def test_env_of_the_parent_stage_hides_an_inherited_arg_again() -> None:
+    graph = lowered("FROM scratch AS a\nENV v=env\nARG v=arg\nRUN x\nFROM a\nRUN y\n")
+    assert (environment(graph, 0)["v"], environment(graph, 1)["v"]) == ("arg", "env")
+
+
 def test_later_global_args_use_earlier_ones_and_an_override_is_not_expanded() -> None:
     dockerfile = parse_dockerfile("ARG a=12\nARG b=debian:$a\nARG c=${nope:?missing}\nFROM $b\n")
     (base,) = bases(dockerfile, options_with(build_args={"c": "x"}))
