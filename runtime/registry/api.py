@@ -28,6 +28,7 @@ class RegistryApi:
 
     def __init__(self, store: Store, repositories: Repositories, records: Records, uploads: Uploads) -> None:
         self._content = store.content
+        self._leases = store.leases
         self._repositories = repositories
         self._records = records
         self._uploads = uploads
@@ -56,7 +57,9 @@ class RegistryApi:
 
     def __call__(self, request: Request) -> Response:
         try:
-            return self._router(request)
+            # This process lives long: what a request looks at must not be kept from the collector for good.
+            with self._leases.passing():
+                return self._router(request)
         except PipeError as error:
             # What the store refuses is the host's trouble: input was checked before it got there.
             raise HttpError(500, error.message, code="UNKNOWN") from error
