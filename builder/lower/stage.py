@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from builder.dockerfile import ast
+from builder.dockerfile.heredocs import parse_heredoc
 from builder.dockerfile.mounts import resolve_mount
 from builder.dockerfile.nodes import Node
 from builder.dockerfile.words import Expanded, Lexer, WordError
@@ -115,15 +116,16 @@ class StageLowering:
     def _shown(self, node: Node, secrets: frozenset[str]) -> str:
         """The instruction for people: variables filled in where they are known, secrets masked."""
         text = node.original.strip()
-        keyword, _, rest = text.partition(" ")
-        if "$" in rest:
+        keyword, rest = (*text.split(None, 1), "")[:2]
+        is_run = node.name == "RUN"  # for a shell, which will do its own unquoting
+        if "$" in rest or not is_run:
             known = {**self.state.variables, **dict.fromkeys(secrets, "****")}
-            lexer = Lexer(self._around.escape, raw_quotes=True, raw_escapes=True, keep_unset=True)
+            lexer = Lexer(self._around.escape, raw_quotes=is_run, raw_escapes=is_run, keep_unset=is_run)
             try:
                 rest = lexer.expand(rest, known)
             except WordError:
                 pass  # text for a shell, which knows more than we do
-        if node.heredocs and node.name == "RUN":
+        if is_run and node.heredocs and parse_heredoc(node.args[0]):
             body = node.heredocs[0].content.strip().splitlines() or [""]
             rest += f" ({body[0]}{'...' if len(body) > 1 else ''})"
         return f"{keyword.upper()} {rest}"
