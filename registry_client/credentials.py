@@ -203,7 +203,7 @@ def _from_auths(auths: Any, host: str) -> Credential | None:
 
 def _decode_pair(text: str, host: str) -> tuple[str, str]:
     try:
-        user, _, password = base64.b64decode(text).decode().partition(":")
+        user, _, password = base64.b64decode(text.strip(), validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
         raise CredentialError(f"the login for {host} in the docker config file is not base64") from error
     return user, password.strip("\0")
