@@ -149,7 +149,12 @@ class Writer:
             self.restart()
             raise InvalidInput(f"more than the {self._size} bytes announced for {self._expected or 'a blob'}")
         with faults_of_the_host(f"cannot write {self._path}"):
-            write_all(self._descriptor, chunk)
+            try:
+                write_all(self._descriptor, chunk)
+            except OSError:
+                # A full disk most likely: what cannot be completed must not keep it full.
+                self.restart()
+                raise
         self._hash.update(chunk)
         self.offset += len(chunk)
         return len(chunk)

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from runtime.errors import HostFault
 from runtime.store.content import Content
 from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, replace_file, sync_filesystem
@@ -74,9 +75,16 @@ class Store:
             self.settle()
 
     def close(self) -> None:
-        self._settle_if_cheap()
-        self.leases.release()
-        self.db.close()
+        try:
+            self._settle_if_cheap()
+            self.leases.release()
+        except HostFault:
+            # On a full disk, say. Whoever closes has his own error to tell; leases end with the process anyway.
+            import logging
+
+            logging.getLogger("pipe.store").warning("leases of %s stay", self.root, exc_info=True)
+        finally:
+            self.db.close()
 
     def __enter__(self) -> Store:
         return self

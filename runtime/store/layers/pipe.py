@@ -1,4 +1,4 @@
-"""A writable stream whose work is done on a thread of its own, a bounded number of chunks behind."""
+"""Streams whose work is done on a thread of its own, a bounded number of chunks behind or ahead of their user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 from runtime.store.layers.compression import Sink
 
 _DEPTH = 16
+_CHUNK = 1 << 20
 
 
 class Piped:
@@ -46,3 +47,53 @@ class Piped:
         self._thread.join()
         if self._error is not None and kind is None:
             raise self._error
+
+
+class Ahead:
+    """`with Ahead(stream) as ahead: ahead.read(n)`: reads, and so decompresses, while its user works on what it has."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_DEPTH)
+        self._stopped = threading.Event()
+        self._rest: bytes | BaseException = b""
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+
+    def _run(self) -> None:
+        chunk: bytes | BaseException = b"-"
+        while chunk and not isinstance(chunk, BaseException) and not self._stopped.is_set():
+            try:
+                chunk = self._stream.read(_CHUNK)
+            except BaseException as error:  # noqa: BLE001  raised by the reading side
+                chunk = error
+            self._put(chunk)
+
+    def _put(self, chunk: bytes | BaseException) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._chunks.put(chunk, timeout=1.0)
+            except queue.Full:
+                continue
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(_CHUNK), b""))
+        if not self._rest and not self._ended:
+            self._rest = self._chunks.get()
+            self._ended = not self._rest
+        if isinstance(self._rest, BaseException):
+            raise self._rest
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data
+
+    def __enter__(self) -> BinaryIO:
+        self._thread.start()
+        return cast(BinaryIO, self)
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+        # It may be waiting for room in the queue.
+        while not self._chunks.empty():
+            self._chunks.get_nowait()
+        self._thread.join()

@@ -13,7 +13,7 @@ import zstandard
 
 from runtime.errors import InvalidInput, Unsupported
 from runtime.store.layers import compress, decompress
-from runtime.store.layers.pipe import Piped
+from runtime.store.layers.pipe import Ahead, Piped
 
 DATA = b"".join(b"line %d of a file that compresses well\n" % n for n in range(50_000)) + os.urandom(100_000)
 
@@ -111,3 +111,28 @@ def test_a_pipe_passes_everything_on_and_raises_what_went_wrong_behind_it() -> N
     with pytest.raises(OSError, match="no space"), Piped(Full()) as pipe:
         for _ in range(1000):
             pipe.write(b"abc")
+
+
+def test_reading_ahead_gives_the_same_bytes_and_the_same_errors() -> None:
+    with Ahead(decompress(io.BytesIO(compressed("gzip")))) as ahead:
+        assert ahead.read(10) + ahead.read() == DATA
+        assert ahead.read(1) == ahead.read() == b""
+    with pytest.raises(InvalidInput, match="ends in the middle"):
+        with Ahead(decompress(io.BytesIO(compressed("gzip")[:-100]))) as ahead:
+            ahead.read()
+
+
+def test_reading_ahead_stops_when_its_user_does() -> None:
+    class Endless:
+        reads = 0
+
+        def read(self, size: int) -> bytes:
+            self.reads += 1
+            return b"x" * size
+
+    source = Endless()
+    with Ahead(source) as ahead:  # type: ignore[arg-type]
+        assert ahead.read(5) == b"xxxxx"
+    before = source.reads
+    assert before < 100
+    assert source.reads == before
