@@ -135,6 +135,7 @@ def _write_archive(
 
 def _write_layout(images: Images, saved: Sequence[object], wanted: OutputWanted) -> None:
     """An OCI layout as a directory: the archive's members, unpacked as they are written."""
+    import shutil
     import tarfile
     import threading
 
@@ -155,7 +156,14 @@ def _write_layout(images: Images, saved: Sequence[object], wanted: OutputWanted)
     writer.start()
     try:
         with open(reading, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            archive.extractall(wanted.dest, filter="data")
+            for member in archive:  # the names are ours
+                place = os.path.join(wanted.dest, member.name)
+                data = archive.extractfile(member)
+                if data is None:
+                    os.makedirs(place, exist_ok=True)
+                    continue
+                with open(place, "wb") as file:
+                    shutil.copyfileobj(data, file, 1 << 20)
     finally:
         writer.join()
     if failure:

@@ -1,0 +1,240 @@
+"""Where a build's files come from: standard input, URLs, git, named contexts (FEATURES A-76, A-77, A-92, A-93)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import io
+import os
+import subprocess
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import build_text, contents_of, run_pipe, tree_of, write_files
+
+pytestmark = pytest.mark.linux
+COPY_ALL = "FROM scratch\nCOPY . /x/\n"
+
+
+def tar_of(files: dict[str, str]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return out.getvalue()
+
+
+class Server:
+    """A web server on the loopback that counts what it is asked for, and knows ETags."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.asked: list[tuple[str, int]] = []
+        self.headers: dict[str, str] = {}
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                data = owner.files.get(self.path)
+                owner.headers = dict(self.headers.items())
+                tag = None if data is None else hashlib.sha256(data).hexdigest()
+                status = 404 if data is None else 304 if self.headers.get("If-None-Match") == tag else 200
+                owner.asked.append((self.path, status))
+                self.send_response(status)
+                if data is not None and tag is not None:
+                    self.send_header("ETag", tag)
+                    self.send_header("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")
+                self.send_header(
+                    "Content-Length", str(len(data) if data is not None and status == 200 else 0)
+                )
+                self.end_headers()
+                if data is not None and status == 200:
+                    self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                """Silent."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Server]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._thread.join()
+            self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server().running() as server:
+        yield server
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "empty", {})
+
+
+def test_a_tar_on_standard_input_is_the_context(root: Path) -> None:
+    context = tar_of({"Dockerfile": COPY_ALL, "a": "1", ".dockerignore": "b\n", "b": "2"})
+    done = run_pipe(root, "build", "-o", "type=tar,dest=-", "-", stdin=context)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        names = archive.getnames()
+    assert "x/a" in names
+    assert "x/b" not in names
+
+
+def test_a_dockerfile_on_standard_input_has_an_empty_context(root: Path) -> None:
+    run_pipe(root, "build", "-q", "-", stdin=b"FROM base:1\nRUN true\n")
+    failed = run_pipe(root, "build", "-", stdin=b"FROM base:1\nCOPY a /\n", code=2)
+    assert b'"/a": not found' in failed.stderr
+    assert b"is empty" in run_pipe(root, "build", "-", stdin=b"", code=2).stderr
+
+
+def test_a_named_directory_replaces_a_stage_or_an_image(root: Path, empty: Path, tmp_path: Path) -> None:
+    other = write_files(
+        tmp_path / "other", {"file": "from the named context", ".dockerignore": "hidden", "hidden": ""}
+    )
+    dockerfile = "FROM base:1 AS lib\nRUN false\nFROM base:1\nCOPY --from=lib / /x/\n"
+    found = tree_of(root, empty, "-f", "-", "--build-context", f"lib={other}", stdin=dockerfile.encode())
+    assert "x/file" in found
+    assert "x/hidden" not in found
+    aliased = "FROM nowhere.invalid/x:1\nRUN true\n"
+    build_text(root, empty, aliased, "--build-context", "nowhere.invalid/x:1=docker-image://base:1")
+
+
+def test_a_layout_on_disk_can_be_a_base(root: Path, empty: Path, tmp_path: Path) -> None:
+    build_text(
+        root,
+        empty,
+        "FROM base:1\nRUN echo layout > /made\n",
+        "-o",
+        f"type=oci,tar=false,dest={tmp_path / 'l'}",
+        "-t",
+        "in-layout:7",
+    )
+    for reference in (str(tmp_path / "l"), f"{tmp_path / 'l'}:7"):
+        found = contents_of(
+            tmp_path / "other-store", empty, ["made"], "-f", "-", "--build-context", f"base=oci-layout://{reference}",
+            stdin=b"FROM base\nRUN true\n",
+        )  # fmt: skip
+        assert found == {"made": b"layout\n"}
+
+
+def test_add_of_a_url_keeps_the_servers_time_and_is_fetched_once(
+    root: Path, empty: Path, server: Server
+) -> None:
+    server.files = {"/pkg/file.txt": b"downloaded"}
+    dockerfile = f"FROM base:1\nADD {server.url}/pkg/file.txt /x/\nADD {server.url}/pkg/file.txt /y\n"
+    found = tree_of(root, empty, "-f", "-", stdin=dockerfile.encode())
+    assert (found["x/file.txt"].mode, found["x/file.txt"].mtime) == (0o600, 1420070400)
+    assert found["y"].isfile()
+    assert [status for _, status in server.asked] == [200]
+    build_text(root, empty, dockerfile)
+    assert server.asked[-1] == ("/pkg/file.txt", 304)
+    server.files["/pkg/file.txt"] = b"changed"
+    changed = contents_of(root, empty, ["y"], "-f", "-", stdin=dockerfile.encode())
+    assert changed == {"y": b"changed"}
+
+
+def test_a_checksum_is_checked_and_saves_asking(root: Path, empty: Path, server: Server) -> None:
+    server.files = {"/f": b"data"}
+    digest = "sha256:" + hashlib.sha256(b"data").hexdigest()
+    good = f"FROM base:1\nADD --checksum={digest} {server.url}/f /f\n"
+    build_text(root, empty, good)
+    asked = len(server.asked)
+    build_text(root, empty, good)
+    assert len(server.asked) == asked
+    bad = good.replace(digest, "sha256:" + "0" * 64)
+    done = run_pipe(root, "build", "-f", "-", str(empty), stdin=bad.encode(), code=2)
+    assert digest.encode() in done.stderr
+
+
+def test_an_answer_of_404_names_the_url_and_a_secret_can_authorize(
+    root: Path, empty: Path, server: Server
+) -> None:
+    dockerfile = f"FROM base:1\nADD {server.url}/none /f\n"
+    done = run_pipe(
+        root, "build", "-f", "-", "--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN", str(empty),
+        stdin=dockerfile.encode(), env={"TOKEN": "t0ken"}, code=3,
+    )  # fmt: skip
+    assert b"404" in done.stderr
+    assert server.url.encode() in done.stderr
+    assert server.headers["Authorization"] == "Bearer t0ken"
+    assert b"t0ken" not in done.stderr + done.stdout
+
+
+def test_a_url_can_be_the_context(root: Path, server: Server) -> None:
+    server.files = {"/c.tgz": tar_of({"Dockerfile": COPY_ALL, "a": "1"}), "/D": b"FROM base:1\nRUN true\n"}
+    done = run_pipe(root, "build", "-o", "type=tar,dest=-", f"{server.url}/c.tgz")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "x/a" in archive.getnames()
+    run_pipe(root, "build", "-q", f"{server.url}/D")
+
+
+@pytest.fixture
+def repository(tmp_path: Path, server: Server) -> str:
+    """A repository served over dumb http, with a tag and a subdirectory."""
+    work = write_files(tmp_path / "work", {"sub/Dockerfile": COPY_ALL, "sub/a": "1", "run.sh": "#!/bin/sh\n"})
+    (work / "run.sh").chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+
+    def git(*arguments: str, cwd: Path = work) -> None:
+        subprocess.run(
+            ["git", *author, *arguments], cwd=cwd, env=env, check=True, capture_output=True, timeout=60
+        )
+
+    git("init", "-q", "-b", "main")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    git("tag", "-a", "v1", "-m", "v1")
+    write_files(work, {"sub/a": "2"})
+    git("commit", "-q", "-am", "two")
+    git("clone", "-q", "--bare", str(work), str(tmp_path / "bare.git"))
+    git("update-server-info", cwd=tmp_path / "bare.git")
+    for directory, _, files in os.walk(tmp_path / "bare.git"):
+        for name in files:
+            place = Path(directory, name)
+            server.files[f"/bare.git/{place.relative_to(tmp_path / 'bare.git')}"] = place.read_bytes()
+    # git asks for the smart protocol first, with a query.
+    server.files["/bare.git/info/refs?service=git-upload-pack"] = server.files["/bare.git/info/refs"]
+    return f"{server.url}/bare.git"
+
+
+def test_a_git_repository_can_be_added_and_be_the_context(root: Path, empty: Path, repository: str) -> None:
+    dockerfile = f"FROM base:1\nADD {repository} /src\nADD {repository}#v1:sub /old\n"
+    found = tree_of(root, empty, "-f", "-", stdin=dockerfile.encode())
+    assert found["src/run.sh"].mode == 0o755
+    assert "src/.git" not in found
+    assert "old/a" in found
+    old = contents_of(root, empty, ["old/a", "src/sub/a"], "-f", "-", stdin=dockerfile.encode())
+    assert old == {"old/a": b"1", "src/sub/a": b"2"}
+    done = run_pipe(root, "build", "-o", "type=tar,dest=-", f"{repository}#main:sub")
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "x/a" in archive.getnames()
+
+
+def test_a_ref_that_is_not_there_is_said(root: Path, empty: Path, repository: str) -> None:
+    done = run_pipe(
+        root,
+        "build",
+        "-f",
+        "-",
+        str(empty),
+        stdin=f"FROM base:1\nADD {repository}#nope /x\n".encode(),
+        code=2,
+    )
+    assert b"no ref 'nope'" in done.stderr
