@@ -13,6 +13,7 @@ from builder.dockerfile.ast import Command, Copy, Dockerfile, Onbuild, Run, Stag
 from builder.dockerfile.nodes import Node
 from builder.dockerfile.words import Lexer, WordError
 from builder.lower.arguments import global_arguments
+from builder.lower.frontends import require_known_frontend
 from builder.lower.options import BaseWanted, LowerOptions
 from builder.lower.triggers import parse_triggers
 from registry_client.oci.config import ImageConfig
@@ -57,6 +58,7 @@ class StagePlans:
     """All stages of a file under one set of options."""
 
     def __init__(self, dockerfile: Dockerfile, options: LowerOptions) -> None:
+        require_known_frontend(dockerfile, options)
         self.dockerfile = dockerfile
         self.options = options
         self.arguments = global_arguments(dockerfile, options)
