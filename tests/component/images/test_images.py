@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import tarfile
@@ -357,6 +358,7 @@ def archive_with(config: str = "c.json", layers: tuple[str, ...] = ("l/layer.tar
         (make_tar(Entry("blobs/sha256/../../x", b"x")), "not an image archive"),
         (make_tar(Entry("blobs/md5/abc", b"x")), "invalid blob name"),
     ],
+    ids=itertools.count(),
 )  # fmt: skip
 def test_a_broken_archive_is_refused_and_leaves_no_image(images: Images, data: bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from runtime.store import Store
 from tests.component.images.test_images import LAYER_1, LAYER_2, build, index_names
 from tests.support.store import Entry, FakeRegistry, MadeImage, make_image, make_tar
 
-BIG = make_tar(Entry("big", os.urandom(1_000_000)))
+BIG = make_tar(Entry("big", random.Random(1).randbytes(1_000_000)))
 NAME = "registry.example.com/shop/app:1"
 OTHER = Platform("linux", "riscv64")
 
@@ -130,7 +131,9 @@ def test_a_partial_blob_that_is_wrong_is_fetched_anew(
 
 
 @pytest.mark.parametrize(
-    "change", [lambda blob: blob[:-1] + b"?", lambda blob: blob[:-9], lambda blob: blob + b"?"]
+    "change",
+    [lambda blob: blob[:-1] + b"?", lambda blob: blob[:-9], lambda blob: blob + b"?"],
+    ids=["changed", "short", "long"],
 )
 def test_wrong_bytes_from_a_registry_are_refused(
     images: Images, registry: FakeRegistry, store: Store, change

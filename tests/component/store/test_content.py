@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from registry_client.oci.digest import Digest, digest_of
 from runtime.errors import HostFault, InvalidInput, NotFound
 from runtime.store import Store
 
-DATA = os.urandom(200_000)
+DATA = random.Random(1).randbytes(200_000)  # the same in every worker of pytest-xdist
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_a_blob_above_the_limit_is_not_read_into_memory(store: Store) -> None:
         (digest_of(DATA), len(DATA), DATA[:-1], "of the 200000 bytes"),
         (digest_of(DATA), len(DATA), DATA + b"!", "more than the 200000 bytes"),
     ],
+    ids=["other", "short", "long"],
 )
 def test_wrong_content_never_becomes_a_blob(
     store: Store, expected: Digest, size: int | None, written: bytes, message: str

@@ -174,6 +174,7 @@ def test_tars_of_every_format_are_read(kind: int) -> None:
         (b"x" * 100, "middle of a header"),
         (write((b"f", FakeStatus(), b"12345"))[:514], "middle of a file"),
     ],
+    ids=["noise", "short", "cut"],
 )
 def test_what_is_no_tar_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
