@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from runtime.containers.spec import PortBinding
 from runtime.errors import InvalidInput
-from runtime.networks import ports
+from runtime.networks import conntrack, ports
 from runtime.networks.firewall import Firewall
 from runtime.networks.records import NetworkRecords
 from runtime.networks.rules import Port
@@ -34,6 +34,7 @@ class Publisher:
         """Take an endpoint's ports out of the packet filter; the caller's transaction then drops the rows."""
         if published := self.rules(endpoint.id):
             self._firewall.change(lambda backend: backend.remove_ports(published))
+            conntrack.forget(self._of(endpoint))
 
     def publish(
         self, container_id: str, endpoint: Endpoint, bindings: Iterable[PortBinding]
@@ -70,6 +71,7 @@ class Publisher:
                     )
             published = self.rules(endpoint.id)
             self._firewall.change(lambda backend: backend.add_ports(published))
+            conntrack.forget(chosen)
         except BaseException:
             ports.release(sockets)
             raise
@@ -91,6 +93,10 @@ class Publisher:
             "SELECT * FROM ports WHERE container = ? ORDER BY container_port, protocol, host_ip",
             (container_id,),
         )
+        return tuple(_binding(row) for row in rows)
+
+    def _of(self, endpoint: Endpoint) -> tuple[PortBinding, ...]:
+        rows = self._records.db.read("SELECT * FROM ports WHERE endpoint = ?", (endpoint.id,))
         return tuple(_binding(row) for row in rows)
 
     def _taken(self) -> tuple[PortBinding, ...]:

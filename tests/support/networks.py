@@ -80,12 +80,12 @@ class Place:
         self._background(listening, lambda: _greet(listening, word))
         return chosen
 
-    def echo(self, port: int = 0, address: str = "0.0.0.0") -> int:
-        """A UDP server that sends back what it gets, behind the caller's address; its port."""
+    def echo(self, port: int = 0, address: str = "0.0.0.0", word: str = "") -> int:
+        """A UDP server that sends back what it gets, behind `word` and the caller's address; its port."""
         bound = self.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         bound.bind((address, port))
         chosen: int = bound.getsockname()[1]
-        self._background(bound, lambda: _echo(bound))
+        self._background(bound, lambda: _echo(bound, word))
         return chosen
 
     def send(self, address: str, port: int, data: bytes, *, patience: float = PATIENCE) -> bytes:
@@ -134,9 +134,9 @@ def _greet(listening: socket.socket, word: str) -> None:
         connection.sendall(f"{word} to {peer[0]}".encode())
 
 
-def _echo(bound: socket.socket) -> None:
+def _echo(bound: socket.socket, word: str) -> None:
     data, peer = bound.recvfrom(4096)
-    bound.sendto(f"{peer[0]}:".encode() + data, peer)
+    bound.sendto(f"{word}{peer[0]}:".encode() + data, peer)
 
 
 class Container(Place):

@@ -7,7 +7,7 @@ import pytest
 from runtime.containers.spec import PortBinding
 from runtime.errors import Conflict, InvalidInput, Unsupported
 from runtime.networks import Endpoint, Networks
-from tests.support.networks import HOST_ADDRESS, OUTSIDE_ADDRESS, Container, World
+from tests.support.networks import HOST_ADDRESS, OUTSIDE_ADDRESS, PATIENCE, Container, World
 
 pytestmark = pytest.mark.linux
 
@@ -104,6 +104,27 @@ def test_udp_is_published_too(world: World, networks: Networks, web: tuple[Conta
     answer = f"{OUTSIDE_ADDRESS}:question".encode()
     assert world.outside.send(HOST_ADDRESS, port.host_port, b"question") == answer
     assert world.host.send("127.0.0.1", port.host_port, b"question").endswith(b":question")
+
+
+def test_a_udp_client_that_never_pauses_finds_the_ports_next_container(
+    world: World, networks: Networks, web: tuple[Container, Endpoint]
+) -> None:
+    first, endpoint = web
+    first.echo(53, word="first ")
+    port = networks.publish(first.id, endpoint, [PortBinding(container_port=53, protocol="udp")])[0].host_port
+    with world.outside.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as client:
+        client.connect((HOST_ADDRESS, port))
+        client.settimeout(PATIENCE)
+        client.send(b"one")
+        assert client.recv(100) == f"first {OUTSIDE_ADDRESS}:one".encode()
+        networks.release(first.id)
+        second = world.container("second")
+        heir = second.join(networks, "web")
+        second.echo(53, word="second ")
+        networks.publish(second.id, heir, [PortBinding(container_port=53, protocol="udp", host_port=port)])
+        client.send(b"two")  # from the same port: the same flow to the kernel
+        assert client.recv(100) == f"second {OUTSIDE_ADDRESS}:two".encode()
+        assert heir.address != endpoint.address
 
 
 def test_a_taken_port_is_named(world: World, networks: Networks, web: tuple[Container, Endpoint]) -> None:
