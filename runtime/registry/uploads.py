@@ -1,7 +1,7 @@
 """Blobs on their way in (distribution-spec, pushing blobs).
 
-A session is one resumable writer of the store. The serving process keeps it open, so that chunks need not be hashed
-twice; after a restart it is found again by its row and its partial file. Bytes that arrived stay when a connection
+A session is one resumable writer of the store. The serving process keeps it open between requests, so that chunks need
+not be hashed twice; after a pause or a restart it is found again by its row and its partial file. Bytes that arrived stay when a connection
 breaks. Nothing is a blob before its digest was verified; what a kill leaves behind is a partial file for the collector.
 """
 
@@ -20,6 +20,7 @@ from runtime.registry.records import Records
 from runtime.store.content import Content, Writer
 
 _LIFETIME = 6 * 3600.0  # of a session nobody continues
+_PAUSE = 60.0  # after which its file is closed, to be opened and hashed again
 
 
 class Session:
@@ -43,10 +44,13 @@ class Session:
 class Uploads:
     """All sessions of one serving process."""
 
-    def __init__(self, content: Content, records: Records, lifetime: float = _LIFETIME) -> None:
+    def __init__(
+        self, content: Content, records: Records, lifetime: float = _LIFETIME, pause: float = _PAUSE
+    ) -> None:
         self._content = content
         self._records = records
         self._lifetime = lifetime
+        self._pause = pause
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
 
@@ -55,7 +59,6 @@ class Uploads:
         self.expire()
         upload = uuid.uuid4().hex
         self._records.add_upload(upload, repository)
-        self._add(upload)
         return upload
 
     @contextmanager
@@ -63,14 +66,24 @@ class Uploads:
         """A session for the length of one request."""
         if not self._records.has_upload(upload, repository):
             raise refusal("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
-        session = self._add(upload)
-        if not session.busy.acquire(blocking=False):
-            raise refusal("BLOB_UPLOAD_INVALID", "another request of this upload is under way", 409)
+        session = self._taken(upload)
         try:
             yield session
         finally:
             session.touched = time.monotonic()
             session.busy.release()
+
+    def _taken(self, upload: str) -> Session:
+        """The session, ours alone until its `busy` is released."""
+        with self._lock:
+            session = self._sessions.get(upload)
+            if session is None:
+                session = self._sessions[upload] = Session(
+                    upload, self._content.writer(resume_key=_key(upload))
+                )
+            if not session.busy.acquire(blocking=False):
+                raise refusal("BLOB_UPLOAD_INVALID", "another request of this upload is under way", 409)
+        return session
 
     def finish(self, session: Session, digest: Digest) -> None:
         """Verify the whole blob and give it its name; the session is over, also when the digest does not match."""
@@ -93,14 +106,15 @@ class Uploads:
         self._records.remove_upload(session.id)
 
     def expire(self) -> None:
-        """End sessions nobody continued."""
-        limit = time.monotonic() - self._lifetime
+        """Close the files of sessions that pause, and end those nobody continued."""
+        limit = time.monotonic() - self._pause
         with self._lock:
-            old = [session for session in self._sessions.values() if session.touched < limit]
-        for session in old:
-            if session.busy.acquire(blocking=False):
-                self.cancel(session)
-                session.busy.release()
+            pausing = [each for each in self._sessions.values() if each.touched < limit]
+            for session in pausing:
+                if session.busy.acquire(blocking=False):
+                    del self._sessions[session.id]
+                    session.writer.__exit__()
+                    session.busy.release()
         for upload in self._records.uploads_before(time.time() - self._lifetime):
             with self._lock:
                 active = upload in self._sessions
@@ -114,15 +128,6 @@ class Uploads:
             sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             session.writer.__exit__()
-
-    def _add(self, upload: str) -> Session:
-        with self._lock:
-            session = self._sessions.get(upload)
-            if session is None:
-                session = self._sessions[upload] = Session(
-                    upload, self._content.writer(resume_key=_key(upload))
-                )
-            return session
 
     def _hashed_anew(self, session: Session, digest: Digest) -> Writer:
         # The algorithm is known only now; the store hashes what it has when a writer is opened on it.
