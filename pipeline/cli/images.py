@@ -1,4 +1,4 @@
-"""`pipe images`, `pull`, `push`, `tag`, `rmi`, `save`, `load`, `import`, `history`, and the groups `image` and `system`.
+"""`pipe images`, `pull`, `push`, `tag`, `rmi`, `history`, and the group `image`.
 
 The commands and what they print are docker's. All the work is in `runtime.images` and `runtime.store`.
 """
@@ -6,12 +6,12 @@ The commands and what they print are docker's. All the work is in `runtime.image
 from __future__ import annotations
 
 import json
-import sys
 import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.cli.archives import import_, load, save
 from pipeline.cli.session import Session
 from runtime.errors import InvalidInput, PipeError
 
@@ -227,7 +227,7 @@ def rmi(session: Session, names: tuple[str, ...], force: bool) -> None:
     with session.work(containers=False, progress="none") as services:
         for name in names:
             try:
-                _show_removed(services.images.remove(name, force))
+                show_removed(services.images.remove(name, force))
             except PipeError as error:
                 failed.append(error)
         services.store.leases.release()
@@ -235,7 +235,7 @@ def rmi(session: Session, names: tuple[str, ...], force: bool) -> None:
     _raise_first(failed)
 
 
-def _show_removed(removed: tuple[Removed, ...]) -> None:
+def show_removed(removed: tuple[Removed, ...]) -> None:
     from runtime.images.image import Untagged
 
     for each in removed:
@@ -270,13 +270,13 @@ def prune(session: Session, everything: bool, force: bool, filters: tuple[str, .
     if not force:
         click.confirm(f"This removes {kind}. Go on?", abort=True)
     with session.work(containers=False, progress="none") as services:
-        _show_removed(services.images.prune(_wanted(everything, filters)))
+        show_removed(services.images.prune(wanted_by(everything, filters)))
         services.store.leases.release()
         freed = services.store.collect().freed
     click.echo(f"Total reclaimed space: {_size(freed)}")
 
 
-def _wanted(everything: bool, filters: tuple[str, ...]) -> Any:
+def wanted_by(everything: bool, filters: tuple[str, ...]) -> Any:
     from runtime.images.prune import Wanted
 
     until, labels, not_labels = 0.0, [], []
@@ -305,90 +305,6 @@ def _seconds(text: str) -> float:
     return float(sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([smhd])", text)))
 
 
-# --- archives -------------------------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.argument("names", nargs=-1, required=True)
-@click.option("-o", "--output", metavar="FILE", help="Write there instead of to stdout.")
-@click.option(
-    "--format", "form", type=click.Choice(["docker", "oci"]), default="docker", help="docker is both in one."
-)
-@click.pass_obj
-def save(session: Session, names: tuple[str, ...], output: str | None, form: str) -> None:
-    """Write images to a tar archive."""
-    if output is None and sys.stdout.isatty():
-        raise InvalidInput("refusing to write an archive to a terminal", hint="use -o FILE or redirect")
-    with session.work(containers=False, progress="none") as services:
-        if output is None:
-            services.images.save(names, sys.stdout.buffer, docker=form == "docker")
-        else:
-            _save_file(services.images, names, output, form == "docker")
-
-
-def _save_file(found: Any, names: tuple[str, ...], output: str, docker: bool) -> None:
-    """Write beside the file and rename: an archive that failed half-way must not look like one."""
-    import os
-
-    temporary = f"{output}.{os.getpid()}.part"
-    try:
-        with open(temporary, "xb") as file:
-            found.save(names, file, docker=docker)
-        os.replace(temporary, output)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-
-
-@click.command()
-@click.option("-i", "--input", "source", metavar="FILE", help="Read that instead of stdin.")
-@click.option("--platform", metavar="OS/ARCH", help="Which image of several.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only what went wrong.")
-@click.pass_obj
-def load(session: Session, source: str | None, platform: str | None, quiet: bool) -> None:
-    """Read images from a tar archive (docker save, OCI layout)."""
-    with session.work(containers=False, progress="none") as services, _opened(source) as stream:
-        loaded = services.images.load(stream, platform)
-        for image in loaded:
-            services.images.snapshot(image, session.cancel)
-    for image in loaded if not quiet else ():
-        for name in image.tags:
-            click.echo(f"Loaded image: {':'.join(_split(name))}")
-        if not image.tags:
-            click.echo(f"Loaded image ID: {image.id}")
-
-
-def _opened(path: str | None) -> Any:
-    from contextlib import nullcontext
-
-    if path is None or path == "-":
-        return nullcontext(sys.stdin.buffer)
-    try:
-        file: BinaryIO = open(path, "rb")  # noqa: SIM115  the caller's `with` closes it
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}") from error
-    return file
-
-
-@click.command("import")
-@click.argument("source")
-@click.argument("name", required=False)
-@click.option("-m", "--message", default="", help="A comment for the history.")
-@click.pass_obj
-def import_(session: Session, source: str, name: str | None, message: str) -> None:
-    """Make an image of a root file system's tar; `-` is stdin."""
-    from datetime import UTC, datetime
-
-    created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    with session.work(containers=False, progress="none") as services, _opened(source) as stream:
-        image = services.images.import_root(stream, comment=message, created=created)
-        if name:
-            services.images.tag(image.id, name)
-    click.echo(image.id)
-
-
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 
@@ -402,41 +318,3 @@ for _name, _command in (
     ("load", load), ("import", import_), ("history", history), ("inspect", inspect), ("prune", prune),
 ):  # fmt: skip
     image.add_command(_command, _name)
-
-
-@click.group()
-def system() -> None:
-    """Disk usage and clean-up."""
-
-
-@system.command("df")
-@click.pass_obj
-def df(session: Session) -> None:
-    """Show how much of the disk the store uses."""
-    from pipeline.ui.text import table
-    from runtime.store.usage import usage
-
-    with session.work(containers=False, progress="none") as services:
-        rows = [[each.place, str(each.count), _size(each.size)] for each in usage(services.store)]
-    click.echo(table(["PLACE", "COUNT", "SIZE"], rows))
-
-
-@system.command("prune")
-@click.option(
-    "-a",
-    "--all",
-    "everything",
-    is_flag=True,
-    help="All images that no container uses, not only nameless ones.",
-)
-@click.option("-f", "--force", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def system_prune(session: Session, everything: bool, force: bool) -> None:
-    """Remove what nobody needs: images, and what interrupted commands left."""
-    if not force:
-        click.confirm("This removes images without use and everything left over. Go on?", abort=True)
-    with session.work(containers=False, progress="none") as services:
-        _show_removed(services.images.prune(_wanted(everything, ())))
-        services.store.leases.release()
-        freed = services.store.collect().freed
-    click.echo(f"Total reclaimed space: {_size(freed)}")

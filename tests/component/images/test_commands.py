@@ -54,10 +54,10 @@ def test_from_an_archive_to_another_and_away(
     assert said(capsys, "image", "load", "-q", "-i", str(tmp_path / "again.tar")) == ""
     assert said(capsys, "images", "-q").split() == [short_id]
     assert said(capsys, "history", "two:1", "-q") == "\n"
-    assert re.search(r"^snapshots +2 ", said(capsys, "system", "df"), re.MULTILINE)
+    assert re.search(r"^Images +1 +0 ", said(capsys, "system", "df"), re.MULTILINE)
     assert "Total reclaimed space: " in said(capsys, "image", "prune", "-a", "-f")
     assert said(capsys, "images", "-q") == ""
-    assert re.search(r"^snapshots +0 +0 B", said(capsys, "system", "df"), re.MULTILINE)
+    assert re.search(r"^Images +0 +0 +0 B", said(capsys, "system", "df"), re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,17 @@ def test_a_mistake_is_one_clear_message(
     error = said(capsys, *arguments, code=code)
     assert message in error
     assert "Traceback" not in error
+
+
+def test_a_system_prune_leaves_an_empty_store(
+    archive: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "load", "-i", str(archive))
+    before = [json.loads(line) for line in said(capsys, "system", "df", "--format", "json").splitlines()]
+    assert next(row for row in before if row["Type"] == "Images")["Reclaimable"] > 0
+    assert "Total reclaimed space: " in said(capsys, "system", "prune", "-a", "-f")
+    after = [json.loads(line) for line in said(capsys, "system", "df", "--format", "json").splitlines()]
+    assert {row["TotalCount"] for row in after} == {0}
 
 
 def test_images_are_listed_as_json_for_programs(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
