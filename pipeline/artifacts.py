@@ -54,6 +54,16 @@ class ArtifactStore:
         self.directory = os.path.join(root, "runs", "objects")
         os.makedirs(self.directory, exist_ok=True)
 
+    def prune(self, kept: set[str], older_than: float) -> int:
+        """Remove objects nobody names; younger ones may be on their way into a result. The bytes freed."""
+        freed = 0
+        for entry in os.scandir(self.directory):
+            info = entry.stat()
+            if entry.name not in kept and info.st_mtime < older_than:
+                os.unlink(entry.path)
+                freed += info.st_size
+        return freed
+
     def path(self, digest: str) -> str:
         return os.path.join(self.directory, digest)
 

@@ -118,7 +118,6 @@ class Asked:
     progress: str | None = None
     artifacts: str = ""  # a directory to put the artifacts of all stages into
     resume: str = ""
-    plan_only: bool = False
 
     @property
     def goal(self) -> Goal:

@@ -183,6 +183,12 @@ class Journal:
             connection.executemany("DELETE FROM runs WHERE id = ?", [(run,) for run in old])
         return len(old)
 
+    def kept_digests(self) -> set[str]:
+        """The artifacts that runs and cached results still name."""
+        sql = "SELECT result FROM run_nodes UNION ALL SELECT result FROM stage_results"
+        records = [json.loads(row["result"]) for row in self._database.read(sql)]
+        return {artifact[3] for record in records for artifact in record.get("artifacts", ())}
+
 
 def _run(row: Any) -> RunRecord:
     running = row["finished"] is None

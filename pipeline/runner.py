@@ -24,7 +24,7 @@ from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, ImageSpec
 from pipeline.stage import StageContext, lookup_result, run_stage
 from runtime.cancel import Cancel
-from runtime.errors import Denied, NotFound, PipeError, StepFailed
+from runtime.errors import Cancelled, Denied, NotFound, PipeError, StepFailed, TimedOut
 from runtime.events import Emit, Outcome
 
 
@@ -76,7 +76,8 @@ class Run:
             self.plan, self._execute, jobs=self.options.jobs, emit=self.emit, cancel=self.cancel
         )
         scheduler.on_result = lambda result: self.journal.record(self.id, result)
-        with _TimeLimit(self.plan.spec.timeout, self.cancel) as limit:
+        seconds = self.plan.spec.timeout
+        with _TimeLimit(seconds, self.cancel, f"the run took longer than {seconds:g} s") as limit:
             nodes = scheduler.run()
         stopped = (Outcome.TIMEOUT if limit.reached else Outcome.CANCELLED) if self.cancel.cancelled else None
         outcome = run_outcome(nodes, stopped)
@@ -183,7 +184,18 @@ class Run:
             if name.startswith("image/") and any(edge.node == name for edge in node.needs):
                 needed = [edge.node for edge in stage_edges(node.subject, self.plan.spec)]
                 self._demand_green(result.image, needed, results, name.partition("/")[2])
-        return run_deploy(self.deploy, node, results, lambda path: self._lookup(results, path), cancel)
+        limit = _TimeLimit(
+            node.subject.timeout, cancel, f"the deploy took longer than {node.subject.timeout:g} s"
+        )
+        with limit:
+            try:
+                return run_deploy(
+                    self.deploy, node, results, lambda path: self._lookup(results, path), cancel
+                )
+            except Cancelled as error:
+                if limit.reached:
+                    raise TimedOut(error.message, node.subject.span) from error
+                raise
 
     def _demand_green(
         self, image: str, stages: list[str], results: Mapping[str, NodeResult], name: str
@@ -247,18 +259,18 @@ def _passed(result: NodeResult) -> bool:
 
 
 class _TimeLimit:
-    """Cancels the run when it takes longer than it was given."""
+    """Cancels what takes longer than it was given; 0 is no limit."""
 
-    def __init__(self, seconds: float, cancel: Cancel) -> None:
+    def __init__(self, seconds: float, cancel: Cancel, reason: str) -> None:
         import threading
 
         self.reached = False
-        self._cancel, self._seconds = cancel, seconds
+        self._cancel, self._reason = cancel, reason
         self._timer = threading.Timer(seconds, self._end) if seconds else None
 
     def _end(self) -> None:
         self.reached = True
-        self._cancel.cancel(f"the run took longer than {self._seconds:g} s")
+        self._cancel.cancel(self._reason)
 
     def __enter__(self) -> _TimeLimit:
         if self._timer:

@@ -197,8 +197,14 @@ class _StageRun:
             if retry.backoff and self.cancel.wait(retry.backoff * 2 ** (attempt - 1)):
                 break
         if result.outcome is Outcome.DONE and key is not None:
+            result = replace(result, detail="; ".join(filter(None, (result.detail, self._why_again(key)))))
             self.context.results.keep(key, self.context.spec.name, self.context.run, result, output.log)
         return self._allowed(result)
+
+    def _why_again(self, key: Key) -> str:
+        """What differs from the last green result of this stage."""
+        changed = self.context.results.changed_fields(key, self.context.spec.name, self.node.title)
+        return f"changed: {', '.join(changed)}" if changed else ""
 
     def _again(self, result: NodeResult) -> bool:
         if result.outcome is Outcome.CANCELLED or self.cancel.cancelled:
@@ -377,6 +383,7 @@ class _StageRun:
             self.stage,
             green=status.code == 0,
             outputs=path,
+            secrets=self.context.secrets.masker,
             warn=self._warn,
         )
 

@@ -180,7 +180,7 @@ def runs(session: Session, limit: int, as_json: bool, prune: int | None) -> int:
     with session.work(containers=False, progress="none") as services:
         journal = Journal(services.store)
         if prune is not None:
-            click.echo(f"{journal.prune(prune)} runs removed", err=True)
+            click.echo(_prune(services, journal, prune), err=True)
         found = journal.runs(limit=limit)
     if as_json:
         import json
@@ -199,6 +199,17 @@ def runs(session: Session, limit: int, as_json: bool, prune: int | None) -> int:
         click.echo(_run_line(run))
     sys.stdout.flush()
     return 0
+
+
+def _prune(services: Services, journal: Journal, keep: int) -> str:
+    """Forget old runs, results not used for a month, and the artifacts only they had."""
+    from pipeline.artifacts import ArtifactStore
+    from pipeline.results import Results
+
+    removed = journal.prune(keep)
+    Results(services.store.db).prune(time.time() - 30 * 86400)
+    freed = ArtifactStore(services.store.root).prune(journal.kept_digests(), time.time() - 3600)
+    return f"{removed} runs removed, {freed / 1e6:.1f} MB of artifacts freed"
 
 
 def _run_line(run: RunRecord) -> str:

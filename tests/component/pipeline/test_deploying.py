@@ -314,3 +314,11 @@ def test_an_http_gate_takes_only_the_status_it_wants() -> None:
         finally:
             server.shutdown()
             thread.join(30)
+
+
+def test_a_deploy_that_takes_too_long_is_a_timeout_and_taken_back(run: Bench, tmp_path: Path) -> None:
+    run.engine.behave = lambda spec: Behaviour(runs_on=True, health="starting")
+    text = TEXT.replace("health: {timeout: 300ms}", "health: {timeout: 60s}\n    timeout: 200ms")
+    result = deploy(run, tmp_path, "1", text)
+    assert run.outcomes(result)["deploy/live"] == "timeout"
+    assert not run.engine.made

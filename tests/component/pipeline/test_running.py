@@ -560,3 +560,40 @@ def test_a_stage_left_out_by_its_condition_does_not_block(run: Bench, tmp_path: 
 def test_verified_images_are_remembered_by_stage(run: Bench, tmp_path: Path) -> None:
     result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
     assert Results(run.store.db).verified("shop", result.nodes["image/app"].image) == {"a"}
+
+
+def test_a_stage_that_runs_again_says_what_changed(run: Bench, tmp_path: Path) -> None:
+    run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x, env: {A: 1}}}"))
+    run.engine.content["app"] = "new"
+    again = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: y, env: {A: 1}}}"))
+    assert again.nodes["stage/a"].detail == "changed: image, script"
+
+
+def test_an_artifact_that_holds_a_secret_is_told(run: Bench, tmp_path: Path) -> None:
+    run.engine.behave = by_stage(a=Behaviour(files={"/o/x": b"... hunter2secret ..."}))
+    text = (
+        HEAD + "secrets: {t: {env: T}}\nstages: {a: {image: app, run: x, secrets: [t], artifacts: [/o/x]}}\n"
+    )
+    run.run(loaded(tmp_path, text, {"T": "hunter2secret"}))
+    assert "/o/x holds a secret" in [e.message for e in run.events if isinstance(e, Warned)]
+
+
+def test_old_runs_go_with_the_artifacts_only_they_had(run: Bench, tmp_path: Path) -> None:
+    from pipeline.artifacts import ArtifactStore
+
+    for number in range(3):
+        run.engine.behave = by_stage(a=Behaviour(code=1, files={"/o": b"%d" % number}))
+        run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x, artifacts: [/o]}}"))
+    store = ArtifactStore(run.store.root)
+    assert len(list(Path(store.directory).iterdir())) == 3
+    assert run.journal.prune(1) == 2
+    assert store.prune(run.journal.kept_digests(), older_than=float("inf")) == 2
+    assert len(list(Path(store.directory).iterdir())) == 1
+    assert [record.outcome for record in run.journal.runs()] == ["failed"]
+
+
+def test_a_run_that_takes_too_long_is_a_timeout(run: Bench, tmp_path: Path) -> None:
+    run.engine.behave = by_stage(a=Behaviour(gate=threading.Event()))
+    result = run.run(loaded(tmp_path, "timeout: 200ms\n" + HEAD + "stages: {a: {image: app, run: x}}"))
+    assert str(result.outcome) == "timeout"
+    assert not run.engine.made
