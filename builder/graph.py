@@ -169,11 +169,13 @@ class Vertex:
 
 def operation_record(operation: Any) -> Any:
     """A dataclass value as plain JSON types with its class name, so that keys can be hashed, stored and compared by field."""
+    if operation is None or type(operation) in (str, int, bool):
+        return operation  # nearly everything, in an environment of hundreds of variables
+    if isinstance(operation, (tuple, list)):
+        return [operation_record(item) for item in operation]
     if is_dataclass(operation) and not isinstance(operation, type):
         record = {f.name: operation_record(getattr(operation, f.name)) for f in fields(operation)}
         return {"is": type(operation).__name__, **record}
-    if isinstance(operation, (tuple, list)):
-        return [operation_record(item) for item in operation]
     if isinstance(operation, bytes):
         return "sha256:" + hashlib.sha256(operation).hexdigest()
     return operation

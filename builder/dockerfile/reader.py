@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from builder.dockerfile.directives import Directives, parse_directives
-from builder.dockerfile.errors import DockerfileError
+from builder.dockerfile.errors import DockerfileError, showable
 from builder.dockerfile.heredocs import heredocs_of_line
 from builder.dockerfile.nodes import WHITE, Comment, Heredoc, Node, parse_line
 from runtime.spans import Source, Span
@@ -35,8 +35,9 @@ def decode(text: str | bytes) -> str:
 
 def read_nodes(text: str | bytes, name: str = "Dockerfile") -> Reading:
     """The nodes of a file; DockerfileError where BuildKit's parser fails."""
-    source = Source(name, decode(text))
-    reader = _Reader(source)
+    text = decode(text)
+    source = Source(name, showable(text))
+    reader = _Reader(source, text)
     nodes = tuple(reader.instructions())
     if not nodes:
         raise DockerfileError(
@@ -46,9 +47,9 @@ def read_nodes(text: str | bytes, name: str = "Dockerfile") -> Reading:
 
 
 class _Reader:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, text: str) -> None:
         self._source = source
-        self._lines = source.text.split("\n")
+        self._lines = text.split("\n")
         if self._lines[-1] == "":
             self._lines.pop()
         self._at = 0  # lines taken so far

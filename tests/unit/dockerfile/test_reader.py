@@ -15,7 +15,7 @@ def node_of(text: str) -> Node:
     return node
 
 
-def error_of(text: str) -> DockerfileError:
+def error_of(text: str | bytes) -> DockerfileError:
     with pytest.raises(DockerfileError) as caught:
         parse_dockerfile(text)
     return caught.value
@@ -226,3 +226,10 @@ def test_an_error_shows_the_lines_around_it() -> None:
 )
 def test_a_file_without_stages_is_told(text: str, message: str) -> None:
     assert message in error_of(text).message
+
+
+def test_what_is_shown_cannot_move_the_cursor_nor_shift_the_lines() -> None:
+    error = error_of(b"FROM scratch\nLABEL 'a=\x0c\xe2\x80\xa8b'\r\n\x1b[2J\xff x\n")
+    assert error.span is not None and error.span.line == 3
+    assert ">>> \ufffd[2J\ufffd x" in error.span.excerpt()
+    assert error.message == "unknown instruction: '\\x1b[2J\\ufffd'"
