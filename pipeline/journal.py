@@ -174,9 +174,10 @@ class Journal:
         """Remove all but the latest `keep` runs, and of those removed keep the latest green ones."""
         import shutil
 
-        rows = self._database.read("SELECT id, outcome, owner FROM runs ORDER BY started DESC")
+        rows = self._database.read("SELECT id, outcome, owner, finished FROM runs ORDER BY started DESC")
         green = [row["id"] for row in rows if row["outcome"] == "done"][:keep_green]
-        old = [row["id"] for row in rows[keep:] if row["id"] not in green and not is_alive(row["owner"])]
+        ended = {row["id"] for row in rows if row["finished"] is not None or not is_alive(row["owner"])}
+        old = [row["id"] for row in rows[keep:] if row["id"] not in green and row["id"] in ended]
         for run in old:
             shutil.rmtree(self.path(run), ignore_errors=True)
         with self._database.transaction() as connection:

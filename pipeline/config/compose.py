@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.config.container import ServiceSpec
 from pipeline.config.container_keys import SERVICES
 from pipeline.config.document import Mapping, kind_of, parse_document
-from pipeline.config.pipefile import NETWORKS, VOLUMES
+from pipeline.config.environments import NETWORKS, VOLUMES
 from pipeline.config.shapes import Convert, Key, Name, Reader, Record, Text
 from pipeline.spec import NetworkSpec, VolumeSpec
 from runtime.errors import InvalidInput

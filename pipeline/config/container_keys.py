@@ -6,18 +6,15 @@ specification that no engine of ours can honour are errors that say so, never si
 
 from __future__ import annotations
 
-import re
-import shlex
 from typing import Any
 
 from pipeline.config import container as values
-from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
-from pipeline.config.ports import bindings, parse_port
+from pipeline.config.document import Mapping, Node, Sequence, kind_of
+from pipeline.config.mounts import PORTS, VOLUMES, as_pairs, parse_tmpfs
 from pipeline.config.shapes import (
     Choice,
     Convert,
     Duration,
-    Either,
     Flag,
     Integer,
     Json,
@@ -31,273 +28,14 @@ from pipeline.config.shapes import (
     Shape,
     Size,
     Text,
-    scalar,
 )
-from pipeline.config.units import parse_size
+from pipeline.config.uses import HEALTHCHECK, DependsOn, NetworkUses, SecretUses
+from pipeline.config.words import Command, Environment, Pairs
 from registry_client.oci.config import Healthcheck
 from registry_client.reference import parse_reference
-from runtime.containers.spec import Mount, PortBinding, RestartPolicy, Rlimit
+from runtime.containers.spec import RestartPolicy, Rlimit
 from runtime.errors import InvalidInput
 from runtime.spans import Span
-
-_ENV_NAME = r"[^=\0\s]+"
-
-
-class Command(Shape[tuple[str, ...]]):
-    """A list, or a string split by the shell's quoting rules (no shell runs it)."""
-
-    def parse(self, node: Node, reader: Reader) -> tuple[str, ...]:
-        if isinstance(node, Sequence):
-            return ListOf(Text()).parse(node, reader)
-        text = reader.text(scalar(node, self))
-        try:
-            return tuple(shlex.split(text))
-        except ValueError as error:
-            hint = 'a list needs no quoting: `[sh, -c, "echo it\'s fine"]`'
-            raise InvalidInput(
-                f"cannot split {text!r} into words: {str(error).lower()}", node.span, hint=hint
-            ) from error
-
-    def schema(self) -> Json:
-        return {"anyOf": [{"type": "string"}, {"type": "array", "items": Text().schema()}, {"type": "null"}]}
-
-    def expects(self) -> str:
-        return "a command (a text or a list)"
-
-
-class Environment(Shape[tuple[tuple[str, str | None], ...]]):
-    """`{NAME: value}` or `[NAME=value, NAME]`; without a value it is taken from outside where it is set."""
-
-    def parse(self, node: Node, reader: Reader) -> tuple[tuple[str, str | None], ...]:
-        if isinstance(node, Mapping):
-            return tuple(
-                (self._name(entry.key, entry.key_span), self._value(entry.value, reader)) for entry in node
-            )
-        if isinstance(node, Sequence):
-            found: dict[str, str | None] = {}
-            for item in node.items:
-                name, equals, value = reader.text(scalar(item, Text())).partition("=")
-                found[self._name(name, item.span)] = value if equals else None
-            return tuple(found.items())
-        if isinstance(node, Scalar) and node.null:
-            return ()
-        raise InvalidInput(f"expected a mapping or a list of `NAME=value`, not {kind_of(node)}", node.span)
-
-    def _name(self, name: str, span: Span) -> str:
-        if not re.fullmatch(_ENV_NAME, name):
-            raise InvalidInput(f"{name!r} is not a variable name", span)
-        return name
-
-    def _value(self, node: Node, reader: Reader) -> str | None:
-        return None if isinstance(node, Scalar) and node.null else Text().parse(node, reader)
-
-    def schema(self) -> Json:
-        value = {"type": ["string", "number", "boolean", "null"]}
-        return {
-            "anyOf": [
-                {"type": "object", "additionalProperties": value},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "null"},
-            ]
-        }
-
-    def expects(self) -> str:
-        return "variables"
-
-
-class Pairs(Shape[tuple[tuple[str, str], ...]]):
-    """Like Environment, but a missing value is the empty text; `separators` for the list form, the first found counts."""
-
-    def __init__(self, separators: str = "=") -> None:
-        self.separators = separators
-
-    def parse(self, node: Node, reader: Reader) -> tuple[tuple[str, str], ...]:
-        if isinstance(node, Mapping):
-            return tuple((entry.key, Text(null=True).parse(entry.value, reader)) for entry in node)
-        return tuple(self._split(text) for text in ListOf(Text()).parse(node, reader))
-
-    def _split(self, text: str) -> tuple[str, str]:
-        separator = next((mark for mark in self.separators if mark in text), self.separators[0])
-        key, _, value = text.partition(separator)
-        return key, value
-
-    def schema(self) -> Json:
-        value = {"type": ["string", "number", "boolean", "null"]}
-        return {
-            "anyOf": [
-                {"type": "object", "additionalProperties": value},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "null"},
-            ]
-        }
-
-    def expects(self) -> str:
-        return "a mapping or a list"
-
-
-_TYPES = ("bind", "volume", "tmpfs")
-
-
-def parse_volume(text: str) -> Mount:
-    """The short form `[SOURCE:]TARGET[:OPTIONS]`; a source that looks like a path is a bind."""
-    parts = text.split(":")
-    if len(parts) == 1:
-        return _volume_mount("", parts[0], ())
-    if len(parts) > 3:
-        raise ValueError(f"invalid volume {text!r}: write `SOURCE:TARGET[:ro]`")
-    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
-    unknown = [
-        option
-        for option in options
-        if option not in ("ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent")
-    ]
-    unknown = [option for option in unknown if option.lstrip("r") not in ("private", "shared", "slave")]
-    if unknown:
-        raise ValueError(f"unknown volume option {unknown[0]!r} in {text!r}")
-    return _volume_mount(parts[0], parts[1], options)
-
-
-def _volume_mount(source: str, target: str, options: tuple[str, ...]) -> Mount:
-    if not target.startswith("/"):
-        raise ValueError(f"volume target {target!r} is not an absolute path")
-    is_path = source.startswith(("/", ".", "~"))
-    if source and not is_path and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", source):
-        raise ValueError(f"{source!r} is neither a path (start it with `./`) nor a volume name")
-    propagation = [option for option in options if option.lstrip("r") in ("private", "shared", "slave")]
-    return Mount(
-        type="bind" if is_path else "volume",
-        target=target,
-        source=source,
-        readonly="ro" in options,
-        copy_up="nocopy" not in options,
-        create_source=is_path,
-        propagation=propagation[0] if propagation else "rprivate",
-    )
-
-
-def _long_mount(**given: Any) -> Mount:
-    kind = given.get("type", "volume")
-    target = given.get("target", "")
-    if kind == "bind" and not given.get("source"):
-        raise ValueError(f"bind mount on {target} needs a `source`")
-    if not target.startswith("/"):
-        raise ValueError(f"volume target {target!r} is not an absolute path")
-    bind = dict(given.pop("bind", ()))
-    return Mount(create_source=kind == "bind" and bind.pop("create_source", True), **bind, **given)
-
-
-def _as_pairs(**given: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple(given.items())
-
-
-class _Built(Shape[Any]):
-    """A record whose builder may refuse with a ValueError."""
-
-    def __init__(self, record: Record[Any]) -> None:
-        self.record = record
-
-    def parse(self, node: Node, reader: Reader) -> Any:
-        try:
-            return self.record.parse(node, reader)
-        except ValueError as error:
-            raise InvalidInput(str(error), node.span) from error
-
-    def schema(self) -> Json:
-        return self.record.schema()
-
-    def expects(self) -> str:
-        return self.record.expects()
-
-
-_BIND = Record(
-    _as_pairs,
-    {
-        "create_host_path": Key(Flag(), "make a missing host directory", "create_source"),
-        "propagation": Key(
-            Choice(("rprivate", "private", "rshared", "shared", "rslave", "slave")), "mount propagation"
-        ),
-    },
-)
-_LONG_VOLUME = _Built(
-    Record(
-        lambda *, volume=(), tmpfs=(), **given: _long_mount(**dict(volume), **dict(tmpfs), **given),
-        {
-            "type": Key(Choice(_TYPES), "kind of mount", required=True),
-            "source": Key(Text(), "host path or volume name"),
-            "target": Key(Text(later=False), "path in the container", required=True),
-            "read_only": Key(Flag(), "no writes", "readonly"),
-            "bind": Key(_BIND, "options of a bind"),
-            "volume": Key(
-                Record(
-                    lambda **given: tuple(given.items()),
-                    {
-                        "nocopy": Key(
-                            Convert(Flag(), lambda flag: not flag),
-                            "do not fill a new volume from the image",
-                            "copy_up",
-                        ),
-                        "subpath": Key(Text(), "path inside the volume"),
-                    },
-                ),
-                "options of a volume",
-            ),
-            "tmpfs": Key(
-                Record(
-                    lambda **given: tuple(given.items()),
-                    {
-                        "size": Key(Size(), "most bytes"),
-                        "mode": Key(Convert(Text(), lambda text: int(text, 8)), "permission bits, octal"),
-                    },
-                ),
-                "options of a tmpfs",
-            ),
-        },
-        what="a volume",
-    )
-)
-VOLUMES: Shape[Any] = ListOf(Either(Convert(Text(), parse_volume), _LONG_VOLUME))
-
-
-def _tmpfs(text: str) -> Mount:
-    target, _, options = text.partition(":")
-    given = dict(option.partition("=")[::2] for option in options.split(",") if option)
-    if not target.startswith("/"):
-        raise ValueError(f"tmpfs target {target!r} is not an absolute path")
-    return Mount(
-        type="tmpfs",
-        target=target,
-        size=parse_size(given["size"]) if "size" in given else 0,
-        mode=int(given.get("mode", "1777"), 8),
-        readonly="ro" in given,
-    )
-
-
-_LONG_PORT = _Built(
-    Record(
-        lambda *, target, published="", host_ip="0.0.0.0", protocol="tcp", **_: bindings(
-            target, published, host_ip, protocol
-        ),
-        {
-            "target": Key(Text(later=False), "container port", required=True),
-            "published": Key(Text(later=False), "host port or range"),
-            "host_ip": Key(Text(later=False), "address to listen on"),
-            "protocol": Key(Choice(("tcp", "udp", "sctp")), "protocol"),
-            "mode": Key(Choice(("host", "ingress")), "accepted; both mean host here"),
-            "name": Key(Text(), "for people"),
-            "app_protocol": Key(Text(), "for people"),
-        },
-        what="a port",
-    )
-)
-
-
-def _flatten(groups: tuple[tuple[PortBinding, ...], ...]) -> tuple[PortBinding, ...]:
-    return tuple(binding for group in groups for binding in group)
-
-
-PORTS: Shape[tuple[PortBinding, ...]] = Convert(
-    ListOf(Either(Convert(Text(later=False), parse_port), _LONG_PORT)), _flatten
-)
 
 
 class Ulimits(Shape[tuple[Rlimit, ...]]):
@@ -405,7 +143,7 @@ CONTAINER: dict[str, Key] = {
     "stdin_open": Key(Flag(), "keep stdin open"),
     "init": Key(Flag(), "a small init as pid 1"),
     "volumes": Key(VOLUMES, "mounts, short or long"),
-    "tmpfs": Key(ListOf(Convert(Text(later=False), _tmpfs), single=True), "memory file systems"),
+    "tmpfs": Key(ListOf(Convert(Text(later=False), parse_tmpfs), single=True), "memory file systems"),
     "read_only": Key(Flag(), "read-only root file system"),
     "network_mode": Key(
         Text(r"none|host|bridge|service:.+|container:.+", "a network mode"), "none, host, bridge"
@@ -445,169 +183,6 @@ CONTAINER: dict[str, Key] = {
 }
 
 
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9)
-
-
-def _health_test(node_value: tuple[str, ...]) -> tuple[str, ...]:
-    if node_value and node_value[0] in ("NONE", "CMD", "CMD-SHELL"):
-        return node_value
-    raise ValueError("a health check test list starts with `CMD`, `CMD-SHELL` or `NONE`")
-
-
-class HealthTest(Shape[tuple[str, ...]]):
-    def parse(self, node: Node, reader: Reader) -> tuple[str, ...]:
-        if isinstance(node, Sequence):
-            return Convert(ListOf(Text()), _health_test).parse(node, reader)
-        return ("CMD-SHELL", Text().parse(node, reader))
-
-    def schema(self) -> Json:
-        return Command().schema()
-
-
-_NS = Convert(Duration(), _nanoseconds)
-HEALTHCHECK: Record[Healthcheck] = Record(
-    lambda *, disable=False, **given: Healthcheck(("NONE",)) if disable else Healthcheck(**given),
-    {
-        "test": Key(HealthTest(), "a shell line, or a list that starts with CMD or CMD-SHELL"),
-        "interval": Key(_NS, "time between probes"),
-        "timeout": Key(_NS, "time for one probe"),
-        "retries": Key(Integer(), "failures in a row until unhealthy"),
-        "start_period": Key(_NS, "time in which failures do not count"),
-        "start_interval": Key(_NS, "time between probes in the start period"),
-        "disable": Key(Flag(), "no health check, whatever the image says"),
-    },
-    what="a healthcheck",
-)
-
-_CONDITIONS = {
-    "service_started": "started",
-    "service_healthy": "healthy",
-    "service_completed_successfully": "completed",
-}
-
-
-class DependsOn(Shape[tuple[values.Dependency, ...]]):
-    def parse(self, node: Node, reader: Reader) -> tuple[values.Dependency, ...]:
-        if isinstance(node, Mapping):
-            return tuple(self._long(entry.key, entry.key_span).parse(entry.value, reader) for entry in node)
-        if isinstance(node, Sequence):
-            return tuple(values.Dependency(Name().parse(item, reader), span=item.span) for item in node.items)
-        raise InvalidInput(f"expected a list or a mapping of services, not {kind_of(node)}", node.span)
-
-    def _long(self, name: str, span: Span) -> Record[values.Dependency]:
-        keys = {
-            "condition": Key(
-                Convert(Choice(tuple(_CONDITIONS)), _CONDITIONS.__getitem__),
-                "what to wait for",
-                required=True,
-            ),
-            "required": Key(Flag(), "false: may be missing"),
-            "restart": Key(Flag(), "restart with it"),
-        }
-        return Record(values.Dependency, keys, given=(("service", name), ("span", span)), what="a dependency")
-
-    def schema(self) -> Json:
-        long = {"type": "object", "additionalProperties": self._long("", values.NOWHERE).schema()}
-        return {"anyOf": [{"type": "array", "items": {"type": "string"}}, long]}
-
-
-class NetworkUses(Shape[tuple[values.NetworkUse, ...]]):
-    def parse(self, node: Node, reader: Reader) -> tuple[values.NetworkUse, ...]:
-        if isinstance(node, Mapping):
-            return tuple(self._long(entry.key).parse(entry.value, reader) for entry in node)
-        return tuple(values.NetworkUse(name) for name in ListOf(Name()).parse(node, reader))
-
-    def _long(self, name: str) -> Record[values.NetworkUse]:
-        keys = {
-            "aliases": Key(ListOf(Text()), "further names there"),
-            "ipv4_address": Key(Text(), "fixed address"),
-            "mac_address": Key(Text(), "fixed hardware address"),
-            "priority": Key(Convert(Integer(-1000), lambda _: None), "accepted, without effect", "_ignored"),
-        }
-        return Record(
-            lambda *, _ignored=None, **given: values.NetworkUse(**given),
-            keys,
-            given=(("name", name),),
-            null=True,
-            what="a network",
-        )
-
-    def schema(self) -> Json:
-        long = {"type": "object", "additionalProperties": self._long("").schema()}
-        return {"anyOf": [{"type": "array", "items": {"type": "string"}}, long]}
-
-
-SECRET_SOURCE: dict[str, Key] = {
-    "env": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "the variable that holds it"),
-    "environment": Key(Name(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name"), "Compose's word for `env`", "env"),
-    "file": Key(Text(later=False), "the file that holds it"),
-    "command": Key(Command(), "the command that prints it"),
-    "required": Key(Flag(), "false: may be missing, then it is empty"),
-}
-
-
-def secret_source(
-    name: str, span: Span, more: dict[str, Key] | None = None, build: Any = values.SecretSpec
-) -> Record[Any]:
-    """Where a secret comes from."""
-
-    def check(spec: values.SecretSpec, node: Mapping, reader: Reader) -> None:
-        if sum(map(bool, (spec.env, spec.file, spec.command))) != 1:
-            hint = "where it comes from: `env: NAME`, `file: PATH` or `command: [...]`"
-            reader.problems.append(
-                InvalidInput(f"secret `{name}` needs exactly one source", node.span, hint=hint)
-            )
-
-    given = (("name", name), ("span", span))
-    return Record(build, {**SECRET_SOURCE, **(more or {})}, given=given, what=f"secret `{name}`", check=check)
-
-
-class SecretUses(Shape[tuple[values.SecretUse, ...]]):
-    """`[token]`, `[{secret: token, target: /run/x, env: TOKEN, mode: 0400}]`, or on the spot `{token: {file: PATH}}`."""
-
-    def parse(self, node: Node, reader: Reader) -> tuple[values.SecretUse, ...]:
-        if isinstance(node, Mapping):
-            uses = []
-            for entry in node:
-                source = reader.attempt(secret_source(entry.key, entry.key_span), entry.value)
-                if source is not None:
-                    uses.append(values.SecretUse(entry.key, span=entry.key_span, source=source))
-            return tuple(uses)
-        if not isinstance(node, Sequence):
-            raise InvalidInput(f"expected a list of secrets, not {kind_of(node)}", node.span)
-        found = [reader.attempt(_SecretItem(), item) for item in node.items]
-        return tuple(use for use in found if use is not None)
-
-    def schema(self) -> Json:
-        items = {"anyOf": [{"type": "string"}, _SecretItem().long(values.NOWHERE).schema()]}
-        on_the_spot = {"type": "object", "additionalProperties": secret_source("", values.NOWHERE).schema()}
-        return {"anyOf": [{"type": "array", "items": items}, on_the_spot]}
-
-
-class _SecretItem(Shape[values.SecretUse]):
-    def parse(self, node: Node, reader: Reader) -> values.SecretUse:
-        if isinstance(node, Mapping):
-            return self.long(node.span).parse(node, reader)
-        return values.SecretUse(Name().parse(node, reader), span=node.span)
-
-    def long(self, span: Span) -> Record[values.SecretUse]:
-        keys = {
-            "secret": Key(Name(), "an entry of `secrets:`", "name"),
-            "source": Key(Name(), "Compose's word for `secret`", "name"),
-            "target": Key(Text(later=False), "path, or a name in /run/secrets"),
-            "env": Key(
-                Text(r"[A-Za-z_][A-Za-z0-9_]*", "a variable name", later=False),
-                "hand it over in this variable instead",
-            ),
-            "mode": Key(
-                Convert(Text(r"0?[0-7]{3,4}", "a mode", later=False), lambda text: int(text, 8)),
-                "permission bits, octal",
-            ),
-        }
-        return Record(values.SecretUse, keys, given=(("span", span),), what="a secret")
-
-
 _RESOURCES = {
     "cpus": Key(Number(), "most cores"),
     "memory": Key(Size(), "most memory"),
@@ -634,8 +209,8 @@ DEPLOY: Record[values.DeployKeys] = Record(
             Record(
                 _resources,
                 {
-                    "limits": Key(Record(_as_pairs, _RESOURCES), "most it may use"),
-                    "reservations": Key(Record(_as_pairs, _RESOURCES), "what is kept for it"),
+                    "limits": Key(Record(as_pairs, _RESOURCES), "most it may use"),
+                    "reservations": Key(Record(as_pairs, _RESOURCES), "what is kept for it"),
                 },
             ),
             "limits",
