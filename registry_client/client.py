@@ -92,6 +92,11 @@ class RegistryClient:
         for connection in (self._registry, *self._mirrors):
             connection.close()
 
+    def abort(self) -> None:
+        """Break off what other threads are doing with this client, and refuse anything further."""
+        for connection in (self._registry, *self._mirrors):
+            connection.abort()
+
     def ping(self) -> None:
         """Ask whether this is a registry and lets us in; the error says what is wrong."""
         self._registry.call(Request("GET", "", f"log in to {self.host}"))

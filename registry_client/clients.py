@@ -47,6 +47,7 @@ class Clients:
         self._notify = notify
         self._lock = threading.Lock()
         self._clients: dict[str, RegistryClient] = {}
+        self._aborted: list[RegistryClient] = []
 
     def client(self, reference: Reference) -> RegistryClient:
         """The client for a reference's registry."""
@@ -85,9 +86,18 @@ class Clients:
             found = replace(found, authorities=(options.ca_bundle, *found.authorities))
         return found
 
-    def close(self) -> None:
+    def abort(self) -> None:
+        """Break off all transfers; who asks for a client afterwards gets a new one."""
         with self._lock:
             clients, self._clients = list(self._clients.values()), {}
+            self._aborted += clients  # their threads are still at work with them
+        for client in clients:
+            client.abort()
+
+    def close(self) -> None:
+        with self._lock:
+            clients = [*self._clients.values(), *self._aborted]
+            self._clients, self._aborted = {}, []
         for client in clients:
             client.close()
 

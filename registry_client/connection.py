@@ -16,8 +16,9 @@ import ssl
 import threading
 import time
 import urllib.parse
+import weakref
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -48,13 +49,13 @@ Body = Callable[[], bytes | Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long we try. `sleep` is handed in so that tests need not wait."""
+    """How long we try. With `sleep` tests need not wait; without it a pause ends when the connection is aborted."""
 
     attempts: int = 5
     first_pause: float = 0.5
     longest_pause: float = 10.0
     longest_retry_after: float = 120.0
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] | None = None
 
     def pause(self, attempt: int) -> float:
         """Seconds before attempt number `attempt` (from 1), with jitter so that clients do not march in step."""
@@ -98,6 +99,8 @@ class Connection:
         self._clients: dict[str, httpx.Client] = {}
         self._scheme = endpoint.scheme
         self._warned: set[str] = set()
+        self._aborted = threading.Event()
+        self._answers: weakref.WeakSet[httpx.Response] = weakref.WeakSet()
         self._authorizer = Authorizer(endpoint, credentials, self._fetch)
 
     @property
@@ -110,6 +113,25 @@ class Connection:
             self._clients.clear()
         for client in clients:
             client.close()
+
+    def abort(self) -> None:
+        """Break off what is under way, from another thread: transfers end with an error, pauses at once."""
+        self._aborted.set()
+        with self._lock:
+            answers = list(self._answers)
+        for response in answers:
+            stream = response.extensions.get("network_stream")
+            sock = stream.get_extra_info("socket") if stream is not None and not response.is_closed else None
+            if sock is not None:
+                with suppress(OSError):  # it ended by itself just now
+                    sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, which closing does not
+
+    def pause(self, seconds: float) -> None:
+        """Wait before another attempt."""
+        if self.patience.sleep is not None:
+            self.patience.sleep(seconds)
+        else:
+            self._aborted.wait(seconds)
 
     @contextmanager
     def open(self, request: Request, ok: Container[int] = (200,)) -> Iterator[httpx.Response]:
@@ -165,7 +187,7 @@ class Connection:
             error.final = True
             raise error
         self._notify(f"{error.message}; trying again in {pause:.1f} s")
-        self.patience.sleep(pause)
+        self.pause(pause)
 
     def _once(self, request: Request) -> httpx.Response:
         url = self.absolute(request.url)
@@ -202,12 +224,17 @@ class Connection:
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, what: str
     ) -> httpx.Response:
+        if self._aborted.is_set():
+            raise _final(Unreachable(f"cannot {what}: it was broken off"))
         client = self._client(url)
         message = client.build_request(
             method, url, headers=dict(headers), content=body() if body else None, timeout=self._timeout
         )
         try:
-            return client.send(message, stream=True)
+            response = client.send(message, stream=True)
+            with self._lock:
+                self._answers.add(response)
+            return response
         except httpx.HTTPError as error:
             raise unreachable(what, url, error) from error
 
@@ -307,6 +334,11 @@ class Connection:
                 continue
             self._warned.add(match[1])
             self._notify(f"{self.host} says: {match[1]}")
+
+
+def _final(error: Unreachable) -> Unreachable:
+    error.final = True
+    return error
 
 
 class BrokenOff(Unreachable):

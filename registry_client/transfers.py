@@ -52,7 +52,7 @@ class BlobReader:
                 self._fruitless = 0 if self._offset > before else self._fruitless + 1
                 if self._fruitless >= self._connection.patience.attempts or not may_help(error):
                     raise
-                self._connection.patience.sleep(self._connection.patience.pause(self._fruitless + 1))
+                self._connection.pause(self._connection.patience.pause(self._fruitless + 1))
 
     def _part(self) -> Iterator[bytes]:
         if self._size is not None and self._offset == self._size and self._offset:

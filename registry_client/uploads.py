@@ -167,7 +167,9 @@ class Upload:
         if attempt >= patience.attempts or not (may_help(error) or out_of_step):
             raise error
         if not out_of_step or attempt > 1:
-            patience.sleep(patience.pause(attempt) if error.retry_after is None else error.retry_after)
+            self._connection.pause(
+                patience.pause(attempt) if error.retry_after is None else error.retry_after
+            )
         if has_blob(self._connection, self._repository, self._blob.digest, self._scopes, self._what):
             return True
         if error.status == 416 and attempt > 1:

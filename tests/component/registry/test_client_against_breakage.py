@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,6 +17,8 @@ from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import digest_of
 from registry_client.uploads import Pushed
+from runtime.http.messages import Request, Response
+from runtime.http.server import Server, listen_tcp
 from tests.support.fake_registry import Answer, Asked, Cut, FakeRegistry, fake_registry
 from tests.support.registry_images import opener
 
@@ -74,6 +77,49 @@ def test_a_registry_that_is_gone_is_told_as_such(fake: FakeRegistry) -> None:
     with RegistryClient(host) as client, pytest.raises(Unreachable, match="no answer from") as caught:
         client.manifest("a/b", "1")
     assert "running" in caught.value.hint
+
+
+def test_a_transfer_that_hangs_can_be_broken_off() -> None:
+    released = threading.Event()
+
+    def hang(request: Request) -> Response:
+        def body() -> Iterator[bytes]:
+            yield b"the beginning"
+            released.wait(60)
+
+        return Response(200, {"Content-Length": str(BLOB.size)}, body())
+
+    begun = threading.Event()
+
+    def pull(client: RegistryClient) -> None:
+        with client.blob("a/b", BLOB.digest, size=BLOB.size) as chunks:
+            next(chunks)
+            begun.set()
+            next(chunks)
+
+    with (
+        Server(hang, [listen_tcp("127.0.0.1", 0)]) as server,
+        RegistryClient(server.addresses[0], plain_http=True) as client,
+    ):
+        with ThreadPoolExecutor(1) as pool:
+            pulling = pool.submit(pull, client)
+            assert begun.wait(60)
+            client.abort()
+            with pytest.raises(Unreachable):
+                pulling.result(60)
+        released.set()
+
+
+def test_a_pause_can_be_broken_off(fake: FakeRegistry) -> None:
+    told = threading.Event()
+    fake.answer = lambda asked: Answer(429, {"Retry-After": "100"})
+    client = RegistryClient(fake.host, plain_http=True, notify=lambda message: told.set())
+    with client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.manifest, "a/b", "1")
+        assert told.wait(60)
+        client.abort()
+        with pytest.raises(Unreachable, match="broken off"):
+            waiting.result(60)
 
 
 # ── pushing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
