@@ -17,7 +17,7 @@ from registry_client.oci.manifest import Index, Manifest, parse_manifest
 from registry_client.oci.platform import Platform
 from registry_client.reference import Reference
 from runtime.cancel import Cancel
-from runtime.errors import Cancelled, InvalidInput, NotFound, PipeError
+from runtime.errors import Cancelled, InvalidInput, NotFound, PipeError, Unsupported
 from runtime.events import Emit, Finished, Outcome, Progress, Started
 from runtime.images.image import Image
 from runtime.images.transport import Client, connected
@@ -37,7 +37,7 @@ def pull(images: Images, reference: Reference, platform: Platform, cancel: Cance
     node = f"pull/{reference.familiar}"
     images.emit(Started(node=node, name=f"pull {reference.familiar}"))
     try:
-        with connected(images.transport, reference) as client:
+        with connected(images.transport, reference, cancel) as client:
             image = _Pull(images, client, reference, platform, cancel or Cancel(), node).run()
     except PipeError as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.ERROR
@@ -69,6 +69,9 @@ class _Pull:
         if len(diff_ids) != len(manifest.layers):
             text = f"{len(manifest.layers)} layers in the manifest, {len(diff_ids)} in the config"
             raise InvalidInput(f"{self._reference.familiar} is inconsistent: {text}")
+        for layer in manifest.layers:
+            if media_types.compression_of(layer.media_type) is None:
+                raise Unsupported(f"{self._reference.familiar} has a layer of type {layer.media_type!r}")
         self._layers(manifest, diff_ids)
         return self._record(raw_config, manifest)
 

@@ -27,7 +27,7 @@ def push(
     images.emit(Started(node=node, name=f"push {reference.familiar}"))
     try:
         manifest = images.manifest(image, compression)
-        with connected(images.transport, reference) as client:
+        with connected(images.transport, reference, cancel) as client:
             _Push(images, client, image, reference, cancel or Cancel(), node).run(manifest)
     except PipeError as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.ERROR

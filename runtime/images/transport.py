@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 from registry_client.reference import Reference
+from runtime.cancel import Cancel
 from runtime.errors import Denied, InvalidInput, NotFound, PipeError, Unavailable
 
 if TYPE_CHECKING:
@@ -96,8 +97,11 @@ class NoTransport:
 
 
 @contextmanager
-def connected(transport: Transport, reference: Reference) -> Iterator[Client]:
-    """A client for the reference's registry, for the length of the block; its errors become ours."""
+def connected(transport: Transport, reference: Reference, cancel: Cancel | None = None) -> Iterator[Client]:
+    """A client for the reference's registry, for the length of the block; its errors become ours.
+
+    A cancellation breaks off what the client waits for: an answer, a pause the registry asked for.
+    """
     from registry_client import errors
 
     categories: tuple[tuple[type[errors.RegistryError], type[PipeError]], ...] = (
@@ -107,8 +111,18 @@ def connected(transport: Transport, reference: Reference) -> Iterator[Client]:
         (errors.NotFound, NotFound),
         (errors.Rejected, InvalidInput),
     )
+    cancel = cancel or Cancel()
     try:
-        yield transport.client(reference)
+        client = transport.client(reference)
+        with cancel.on_cancel(lambda: _break_off(client)):
+            yield client
     except errors.RegistryError as error:
+        cancel.check()
         ours = next((ours for theirs, ours in categories if isinstance(error, theirs)), Unavailable)
         raise ours(error.message, hint=error.hint) from error
+
+
+def _break_off(client: Client) -> None:
+    # Not part of the Protocol: a fake has nothing it would wait for.
+    if callable(abort := getattr(client, "abort", None)):
+        abort()

@@ -84,6 +84,9 @@ class _Target:
         if kind == header.DIRECTORY:
             self._make_directory(path)
             self._set_directory(path, member)
+            key = tuple(path.split(b"/"))
+            if self._resolved.get(key, path) != path:
+                self._resolved = {(): b""}  # it was a link of a lower layer until now
         elif kind == header.REGULAR:
             self._file(path, member, reader)
         elif kind == header.HARD_LINK:
@@ -126,8 +129,11 @@ class _Target:
         source = parent + b"/" + parts[-1] if parent else parts[-1]
         if source == path:
             return
-        if not self._has(source):
+        status = self._status(source)
+        if status is None:
             self._copy_up(source, member)
+        elif is_whiteout(status) or stat.S_ISDIR(status.st_mode):
+            raise _no_file(member)
         self._anew(path)
         os.link(self._full(source), self._full(path), follow_symlinks=False)
 
@@ -162,12 +168,10 @@ class _Target:
             return
         parent = self._directory(tuple(parts[:-1]))
         path = parent + b"/" + name if parent else name
-        try:
-            status = os.lstat(self._full(path))
-        except FileNotFoundError:
+        status = self._status(path)
+        if status is None:
             os.mknod(self._full(path), stat.S_IFCHR, 0)
-            return
-        if stat.S_ISDIR(status.st_mode):
+        elif stat.S_ISDIR(status.st_mode):
             self._set_opaque(path)
 
     def _set_opaque(self, path: bytes) -> None:
@@ -187,12 +191,9 @@ class _Target:
 
     def _step(self, parent: bytes, name: bytes, links: int) -> bytes:
         path = parent + b"/" + name if parent else name
-        full = self._full(path)
-        try:
-            status: os.stat_result | None = os.lstat(full)
-        except FileNotFoundError:
-            found = self._below(path)
-            full, status = found if found else (full, None)
+        full, status = self._full(path), self._status(path)
+        if status is None and (found := self._below(path)):
+            full, status = found
         if status is not None and stat.S_ISLNK(status.st_mode):
             return self._follow(parent, os.readlink(full), links + 1)
         if status is not None and not stat.S_ISDIR(status.st_mode) and not is_whiteout(status):
@@ -272,25 +273,25 @@ class _Target:
     def _hide_lower_root(self) -> None:
         """Overlayfs ignores an opaque root: hide each of its entries instead."""
         for name in sorted(self._lowers.names(b"")):
-            if not self._has(name):
+            status = self._status(name)
+            if status is None:
                 os.mknod(self._full(name), stat.S_IFCHR, 0)
-            elif stat.S_ISDIR(os.lstat(self._full(name)).st_mode):
+            elif stat.S_ISDIR(status.st_mode):
                 os.setxattr(self._full(name), _OPAQUE_XATTR, b"y")
 
     # --- files ----------------------------------------------------------------------------------------------------
 
-    def _has(self, path: bytes) -> bool:
+    def _status(self, path: bytes) -> os.stat_result | None:
+        """What this layer has at the path, if anything."""
         try:
-            return not is_whiteout(os.lstat(self._full(path)))
+            return os.lstat(self._full(path))
         except FileNotFoundError:
-            return False
+            return None
 
     def _anew(self, path: bytes) -> None:
         """Make room for a new entry: an earlier one of this layer with the same name goes."""
-        full = self._full(path)
-        try:
-            status = os.lstat(full)
-        except FileNotFoundError:
+        full, status = self._full(path), self._status(path)
+        if status is None:
             return
         if stat.S_ISDIR(status.st_mode):
             self._remove_tree(full)
@@ -313,11 +314,8 @@ class _Target:
         """A hard link may point to a file of a lower layer: this layer then has it too."""
         found = self._below(path)
         if found is None or stat.S_ISDIR(found[1].st_mode):
-            raise InvalidInput(
-                f"hard link {os.fsdecode(member.name)!r} points to {os.fsdecode(member.link)!r}, which is no file"
-            )
+            raise _no_file(member)
         below, status = found
-        self._anew(path)
         full = self._full(path)
         if stat.S_ISLNK(status.st_mode):
             os.symlink(os.readlink(below), full)
@@ -356,6 +354,11 @@ class _Target:
                 # What this file system or kernel does not know is left out, as every engine does.
                 if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                     raise
+
+
+def _no_file(member: Member) -> InvalidInput:
+    name, link = os.fsdecode(member.name), os.fsdecode(member.link)
+    return InvalidInput(f"hard link {name!r} points to {link!r}, which is no file")
 
 
 def _write_pieces(descriptor: int, member: Member, reader: TarReader) -> None:

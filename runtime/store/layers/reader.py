@@ -22,6 +22,8 @@ _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b
 _REGULARS = (b"0", b"\0", b"7")
 _ZEROS = bytes(BLOCK)
 _PIECES_LIMIT = 1_000_000
+_LAST_ID = 0xFFFFFFFE  # the one above means "no change" to chown(2)
+_TIME_LIMIT = 10**9 << 40  # nanoseconds; more than a header field can say
 
 
 @dataclass(slots=True)
@@ -82,6 +84,7 @@ class TarReader:
                 self._read_old_map(member, block)
             elif sparse.is_sparse(records):
                 self._read_pax_map(member, records)
+            _check(member)
         except ValueError as error:
             raise InvalidInput(f"invalid header in the layer's tar: {error}") from error
 
@@ -253,10 +256,18 @@ def _extend(member: Member, records: dict[bytes, bytes]) -> None:
             member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
         elif value and (setter := _SETTERS.get(key)):
             setter(member, value)
-    if member.size < 0:
-        raise ValueError("negative size")
     if not _has_data(member.kind):
         member.size = 0
+
+
+def _check(member: Member) -> None:
+    """Refuse what the kernel has no room for."""
+    if not (0 <= member.uid <= _LAST_ID and 0 <= member.gid <= _LAST_ID):
+        raise ValueError(f"owner {member.uid}:{member.gid} is out of range")
+    if abs(member.mtime_ns) >= _TIME_LIMIT or not all(0 <= part < 1 << 20 for part in member.device):
+        raise ValueError("a time or device number is out of range")
+    if member.size < 0 or b"\0" in member.name + member.link or any("\0" in name for name in member.xattrs):
+        raise ValueError("a negative size, or a zero byte in a name")
 
 
 def _nanoseconds(text: bytes) -> int:

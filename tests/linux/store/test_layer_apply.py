@@ -11,8 +11,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from runtime.errors import InvalidInput
+from runtime.errors import HostFault, InvalidInput
 from runtime.store import Store
 from runtime.store.layers import apply_layer, hash_layer, write_layer
 from tests.linux.store.test_layer_diff import varied
@@ -236,6 +238,26 @@ def test_links_through_lower_links_land_where_the_merged_path_leads(tmp_path: Pa
     assert sorted(found) == ["usr", "usr/lib", "usr/lib/x", "usr/lib/y"]
 
 
+def test_a_hard_link_does_not_bring_back_what_this_layer_deletes(tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    (lower / "f").touch()
+    with pytest.raises(InvalidInput, match="which is no file"):
+        unpack(tmp_path / "t", Entry(".wh.f"), hardlink("x", "f"), lowers=(lower,))
+    with pytest.raises(InvalidInput, match="which is no file"):
+        unpack(tmp_path / "u", directory("d"), hardlink("x", "d"))
+
+
+def test_a_directory_in_place_of_a_lower_link_gets_what_comes_after_it(tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    (lower / "usr" / "lib").mkdir(parents=True)
+    (lower / "lib").symlink_to("usr/lib")
+    found = unpack(
+        tmp_path / "t", Entry("lib/x", b""), directory("lib"), Entry("lib/y", b""), lowers=(lower,)
+    )
+    assert sorted(found) == ["lib", "lib/y", "usr", "usr/lib", "usr/lib/x"]
+
+
 # --- hostile tars -----------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +333,54 @@ def test_a_device_that_would_be_a_whiteout_is_refused(tmp_path: Path) -> None:
 def test_a_layer_over_its_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="larger than 4096 bytes"):
         apply_layer(io.BytesIO(make_tar(Entry("f", bytes(10_000)))), str(tmp_path), limit=4096)
+
+
+@pytest.mark.parametrize(
+    "pax",
+    [
+        {"uid": str(2**32 - 1)}, {"gid": "-1"}, {"mtime": "1e99"}, {"mtime": str(2**70)}, {"size": "-5"}, {"size": str(2**70)},
+        {"path": "a\0b"}, {"SCHILY.xattr.user.a\0b": "x"}, {"GNU.sparse.map": "0,5,2", "GNU.sparse.size": "10"},
+        {"GNU.sparse.map": "0,99999999999", "GNU.sparse.size": "5"}, {"GNU.sparse.major": "1"},
+    ],
+    ids=lambda pax: "-".join(pax),
+)  # fmt: skip
+def test_numbers_and_names_the_kernel_has_no_room_for_are_refused(
+    tmp_path: Path, pax: dict[str, str]
+) -> None:
+    with pytest.raises(InvalidInput):
+        unpack(tmp_path / "t", Entry("f", b"hello", pax=pax))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 11 * 512), st.integers(0, 255)), max_size=8), fix=st.booleans()
+)
+def test_a_damaged_tar_is_refused_or_unpacked_inside(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], fix: bool
+) -> None:
+    """Whatever bytes are changed, with right checksums or not: one of our errors, and nothing outside."""
+    top = tmp_path_factory.mktemp("damaged")
+    data = bytearray(
+        make_tar(
+            directory("d"), Entry("d/f", b"hello" * 20), symlink("l", "d/f"), hardlink("h", "d/f"),
+            Entry("x", b"y", pax={"SCHILY.xattr.user.a": "b", "uid": "5"}), Entry("d/.wh.z"),
+        )
+    )  # fmt: skip
+    for position, value in changes:
+        data[position % len(data)] = value
+    if fix:
+        for at in range(0, len(data), 512):
+            if data[at + 257 : at + 262] == b"ustar":
+                data[at + 148 : at + 156] = b"        "
+                data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+    target = top / "t"
+    target.mkdir()
+    try:
+        apply_layer(io.BytesIO(bytes(data)), str(target), lowers=[str(top / "t")] if len(changes) % 2 else ())
+    except (InvalidInput, HostFault):
+        pass
+    assert os.listdir(top) == ["t"]
+    shutil.rmtree(top)
 
 
 # --- judged by another engine -----------------------------------------------------------------------------------------
