@@ -86,10 +86,11 @@ def _stay(
 
 def _left(containers: Containers, container: Container, connection: Connection) -> int:
     """The user detached, or the shim was killed under us."""
-    found = containers.find(container.id)
+    gone = connection.closed
     connection.close()
-    if found is not None and found.running:
+    if not gone:
         return 0
+    containers.wait(container.id, 10.0)
     containers.sweep()
     raise StepFailed(f"container {container.name} was killed together with its shim", exit_code=137)
 

@@ -35,6 +35,7 @@ class Connection:
         self._line = line
         self._decoder = Decoder()
         self._frames: list[tuple[int, bytes]] = []
+        self.closed = False  # by the other side
 
     @classmethod
     def open(cls, directory: str) -> Connection | None:
@@ -98,6 +99,7 @@ class Connection:
         except ConnectionResetError:
             data = b""
         if not data:
+            self.closed = True
             raise ShimGone
         self._frames += self._decoder.feed(data)
 

@@ -6,7 +6,6 @@ any number of processes work on the same containers at once.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,7 +15,7 @@ from runtime.containers.container import Container
 from runtime.containers.names import check_name
 from runtime.containers.records import ContainerRecords
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus
-from runtime.containers.state import State
+from runtime.containers.state import await_shim_end
 from runtime.errors import Conflict, HostFault, TimedOut
 from runtime.events import Changed, Emit, ignore
 from runtime.store.owners import own_token
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from runtime.volumes import Volumes
 
 OUTPUT = ("stdout", "stderr")
+_PATIENCE = 10.0
 
 
 class Containers:
@@ -201,28 +201,10 @@ class Containers:
         container = self.get(name)
         return container, Connection.open(container.directory) if container.running else None
 
-    def _settled(self, container: Container) -> None:
-        """Wait for the shim to be through with cleaning up: what comes next finds names and addresses free."""
-        shim = container.state.shim.split(".")
-        if len(shim) < 3:
-            return
-        import select
-
-        try:
-            descriptor = os.pidfd_open(int(shim[2]))
-        except ProcessLookupError:
-            return
-        try:
-            if self._is(container.state):
-                select.select([descriptor], [], [], 10.0)
-        finally:
-            os.close(descriptor)
-
     @staticmethod
-    def _is(state: State) -> bool:
-        from runtime.containers.state import shim_lives
-
-        return shim_lives(state)
+    def _settled(container: Container) -> None:
+        """Wait for the shim to be through with cleaning up: what comes next finds names and addresses free."""
+        await_shim_end(container.state, _PATIENCE)
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 

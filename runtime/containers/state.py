@@ -85,3 +85,20 @@ def shim_lives(state: State) -> bool:
     from runtime.store.owners import is_alive
 
     return bool(state.shim) and is_alive(state.shim)
+
+
+def await_shim_end(state: State, seconds: float) -> None:
+    """Wait until the process that wrote `state` has ended. Its connections close a little earlier than it does."""
+    import select
+
+    if not shim_lives(state):
+        return
+    try:
+        descriptor = os.pidfd_open(int(state.shim.split(".")[2]))
+    except ProcessLookupError:
+        return
+    try:
+        if shim_lives(state):  # still the one we mean: no other process can have its number while it has
+            select.select([descriptor], [], [], seconds)
+    finally:
+        os.close(descriptor)

@@ -15,8 +15,10 @@ from runtime.containers.client import Connection, ShimGone
 from runtime.containers.container import Container
 from runtime.containers.frames import MESSAGE
 from runtime.containers.spec import ExitStatus
-from runtime.containers.state import CREATED, read_state
+from runtime.containers.state import CREATED, await_shim_end, read_state
 from runtime.errors import StepFailed, TimedOut
+
+_PATIENCE = 10.0
 
 
 def wait(container: Container, timeout: float | None = None) -> ExitStatus | None:
@@ -38,6 +40,7 @@ def wait(container: Container, timeout: float | None = None) -> ExitStatus | Non
                     return connection.wait_end(_left(deadline))
                 except ShimGone:
                     pass
+        await_shim_end(state, _PATIENCE)
         state = read_state(container.directory)
     return ExitStatus(code=state.code, oom_killed=state.oom_killed, error=state.error)
 
@@ -99,5 +102,6 @@ def _says_healthy(container: Container, kind: int, body: bytes) -> bool:
 
 
 def _ended(container: Container) -> StepFailed:
+    await_shim_end(container.state, _PATIENCE)
     code = read_state(container.directory).code
     return StepFailed(f"container {container.name} is not running, exit code {code}", exit_code=code)

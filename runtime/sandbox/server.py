@@ -38,11 +38,15 @@ class Server:
         self._watch(self.line.fileno(), self._request)
         self.over = False
         while not self.over:
-            # Higher numbers were opened later; the order within a round does not matter (`Launched.ended` drains).
-            for descriptor, _ in self.poll.poll():
-                if handler := self.handlers.get(descriptor):
-                    handler()
-        self._end()
+            self.turn()
+        self.end()
+
+    def turn(self, seconds: float | None = None) -> None:
+        """Wait for something, at most so long, and do what is ready then."""
+        # Higher numbers were opened later; the order within a round does not matter (`Launched.ended` drains).
+        for descriptor, _ in self.poll.poll(seconds):
+            if handler := self.handlers.get(descriptor):
+                handler()
 
     def _watch(self, descriptor: int, handler: Callable[[], Any]) -> None:
         self.handlers[descriptor] = handler
@@ -64,13 +68,13 @@ class Server:
             return
         message, fds = received
         try:
-            self._serve_one(message, fds)
+            self.serve_one(message, fds)
         finally:
             for descriptor in fds:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def _serve_one(self, message: Json, fds: list[int]) -> None:
+    def serve_one(self, message: Json, fds: list[int]) -> None:
         """`fds[0]` is the owner's line for this one thing; the rest are stdio or what a shim gets."""
         if not fds:
             return
@@ -184,7 +188,7 @@ class Server:
         wire.send_packet(owner, {"event": "started", "pid": 0})
         owner.close()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         for launched in self.running:
             launched.kill(signal.SIGKILL)
         for launched in list(self.running):

@@ -73,10 +73,7 @@ class Process:
 
     def _receive(self, deadline: float | None) -> bool:
         """Take the next report, whichever thread gets it; False at the deadline. All waiters wake at the end of the line."""
-        poll = select.poll()
-        poll.register(self._line, select.POLLIN)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(left):
+        if not self._readable(None if deadline is None else max(0.0, deadline - time.monotonic())):
             return False
         with self._lock:
             if self._exit is not None:
@@ -86,6 +83,12 @@ class Process:
             except BlockingIOError:
                 pass
         return True
+
+    def _readable(self, seconds: float | None) -> bool:
+        """Wait for a report, at most so long."""
+        poll = select.poll()
+        poll.register(self._line, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
 
     def _take(self, packet: tuple[dict[str, Any], list[int]] | None) -> None:
         if packet is None:

@@ -10,8 +10,9 @@ from typing import Any
 from runtime.containers.frames import STDERR, STDOUT
 from runtime.containers.shim.loop import READ, Loop
 from runtime.containers.shim.streams import Sink, Source, make_pipe
+from runtime.sandbox.embedded import Embedded
 from runtime.sandbox.plan import ExitInfo
-from runtime.sandbox.spawner import Process, Spawner
+from runtime.sandbox.spawner import Process
 
 
 class Exec:
@@ -31,7 +32,7 @@ class Exec:
         self._pidfd = -1
 
     def start(
-        self, spawner: Spawner, pid: int, process: dict[str, Any], *, stdin: bool, seccomp: str
+        self, spawner: Embedded, pid: int, process: dict[str, Any], *, stdin: bool, seccomp: str
     ) -> None:
         """Run an OCI `process` beside the container's first one; SandboxError when that cannot be."""
         tty = bool(process.get("terminal"))

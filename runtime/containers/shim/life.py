@@ -21,9 +21,10 @@ from runtime.containers.shim.loop import READ, Loop, Timer
 from runtime.containers.shim.streams import Sink, Source, make_pipe
 from runtime.containers.state import EXITED, PAUSED, RESTARTING, RUNNING, State, write_state
 from runtime.sandbox.cgroup import detect
+from runtime.sandbox.embedded import Embedded
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.plan import ExitInfo, Plan
-from runtime.sandbox.spawner import Process, Spawner
+from runtime.sandbox.spawner import Process
 from runtime.store.owners import own_token
 
 STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -32,7 +33,7 @@ STREAM_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 class Life:
     """`argument` is what `runtime.containers.starting` made; `on_output`, `on_event`, `on_over` are the shim's."""
 
-    def __init__(self, loop: Loop, spawner: Spawner, argument: dict[str, Any]) -> None:
+    def __init__(self, loop: Loop, spawner: Embedded, argument: dict[str, Any]) -> None:
         self.loop, self.spawner, self.argument = loop, spawner, argument
         self.directory: str = argument["directory"]
         self.plan = Plan.from_json(argument["plan"])

@@ -28,9 +28,9 @@ from runtime.containers.shim.life import Life
 from runtime.containers.shim.loop import READ, Loop
 from runtime.containers.shim.probes import Probes
 from runtime.containers.shim.streams import Sink, resize
+from runtime.sandbox.embedded import Embedded
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.plan import ExitInfo
-from runtime.sandbox.spawner import Spawner
 
 SOCKET_NAME = "control.sock"
 
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 class Shim:
-    def __init__(self, argument: dict[str, Any], starter: socket.socket, spawner: Spawner) -> None:
+    def __init__(self, argument: dict[str, Any], starter: socket.socket, spawner: Embedded) -> None:
         self.argument = argument
         self.loop = Loop()
         self.life = Life(self.loop, spawner, argument)
@@ -57,6 +57,7 @@ class Shim:
         self.starter = self._client(starter)
         self.listener = _listen(argument["directory"])
         self.loop.watch(self.listener.fileno(), READ, lambda events: self._accept())
+        self.loop.watch(spawner.fileno(), READ, lambda events: spawner.turn())
         self.cleaned = False
 
     def run(self) -> None:
@@ -311,7 +312,7 @@ def _unlink(directory: str) -> None:
 def main(argument: dict[str, Any], fds: list[int]) -> int:
     """`fds[0]` is the connection to the starter."""
     starter = socket.socket(fileno=fds[0])
-    with Spawner.start() as spawner:
+    with Embedded() as spawner:
         shim = Shim(argument, starter, spawner)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop_signal, timeout = argument["stop_signal"], argument["stop_timeout"]

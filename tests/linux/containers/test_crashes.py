@@ -174,7 +174,7 @@ def killed_at_random(world: World, seed: int) -> None:
         victims = [process.pid]
         if chance.random() < 0.5:
             for container in world.containers.list(everything=True):
-                if container.state.shim:
+                if container.running:
                     victims = [int(container.state.shim.split(".")[2])]
         for pid in victims:
             try:
