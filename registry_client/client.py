@@ -97,6 +97,10 @@ class RegistryClient:
         for connection in (self._registry, *self._mirrors):
             connection.abort()
 
+    @property
+    def aborted(self) -> bool:
+        return self._registry.aborted
+
     def ping(self) -> None:
         """Ask whether this is a registry and lets us in; the error says what is wrong."""
         self._registry.call(Request("GET", "", f"log in to {self.host}"))

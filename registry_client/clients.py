@@ -47,7 +47,7 @@ class Clients:
         self._notify = notify
         self._lock = threading.Lock()
         self._clients: dict[str, RegistryClient] = {}
-        self._aborted: list[RegistryClient] = []
+        self._aborted: list[RegistryClient] = []  # replaced, and not closed yet: threads may be using them
 
     def client(self, reference: Reference) -> RegistryClient:
         """The client for a reference's registry."""
@@ -55,9 +55,12 @@ class Clients:
 
     def for_host(self, host: str) -> RegistryClient:
         with self._lock:
-            if host not in self._clients:
-                self._clients[host] = self._connect(host)
-            return self._clients[host]
+            known = self._clients.get(host)
+            if known is not None and known.aborted:
+                self._aborted.append(known)
+            if known is None or known.aborted:
+                known = self._clients[host] = self._connect(host)
+            return known
 
     def _connect(self, host: str) -> RegistryClient:
         from registry_client.client import RegistryClient
@@ -85,14 +88,6 @@ class Clients:
             found = found or Tls()
             found = replace(found, authorities=(options.ca_bundle, *found.authorities))
         return found
-
-    def abort(self) -> None:
-        """Break off all transfers; who asks for a client afterwards gets a new one."""
-        with self._lock:
-            clients, self._clients = list(self._clients.values()), {}
-            self._aborted += clients  # their threads are still at work with them
-        for client in clients:
-            client.abort()
 
     def close(self) -> None:
         with self._lock:

@@ -126,6 +126,10 @@ class Connection:
                 with suppress(OSError):  # it ended by itself just now
                     sock.shutdown(socket.SHUT_RDWR)  # wakes a thread that reads, which closing does not
 
+    @property
+    def aborted(self) -> bool:
+        return self._aborted.is_set()
+
     def pause(self, seconds: float) -> None:
         """Wait before another attempt."""
         if self.patience.sleep is not None:
@@ -224,7 +228,7 @@ class Connection:
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, what: str
     ) -> httpx.Response:
-        if self._aborted.is_set():
+        if self.aborted:
             raise _final(Unreachable(f"cannot {what}: it was broken off"))
         client = self._client(url)
         message = client.build_request(

@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,13 @@ from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import digest_of
 from registry_client.uploads import Pushed
+from runtime.cancel import Cancel
+from runtime.errors import Cancelled
 from runtime.http.messages import Request, Response
 from runtime.http.server import Server, listen_tcp
+from runtime.images.images import Images
+from runtime.images.transport import RegistryTransport
+from runtime.store import Store
 from tests.support.fake_registry import Answer, Asked, Cut, FakeRegistry, fake_registry
 from tests.support.registry_images import opener
 
@@ -120,6 +126,23 @@ def test_a_pause_can_be_broken_off(fake: FakeRegistry) -> None:
         client.abort()
         with pytest.raises(Unreachable, match="broken off"):
             waiting.result(60)
+
+
+def test_a_pull_of_an_image_that_is_cancelled_does_not_wait_for_the_registry(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.answer = lambda asked: Answer(429, {"Retry-After": "100"})
+    cancel = Cancel()
+    with Store.open(str(tmp_path / "store")) as store:
+        transport = RegistryTransport()
+        images = Images(store, transport)
+        with ThreadPoolExecutor(1) as pool:
+            pulling = pool.submit(images.pull, f"{fake.host}/a/b:1", cancel=cancel)
+            assert fake.was_asked.wait(60)
+            cancel.cancel("interrupted")
+            with pytest.raises(Cancelled, match="interrupted"):
+                pulling.result(60)
+        transport.close()
 
 
 # ── pushing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
