@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import socket
+import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
-from tests.support.pipe_command import Project
+from tests.support.pipe_command import PATIENCE, Project
+from tests.support.registry import docker_registry
 
 pytestmark = pytest.mark.linux
 
@@ -110,3 +115,27 @@ def test_what_was_tested_is_pushed_to_the_embedded_registry(project: Project) ->
     listed = project.pipe("images").out
     assert f"{project.name}/box" in listed
     project.pipe("env", "live", "--down")
+
+
+@pytest.mark.peer
+def test_a_registry_holds_the_very_image_that_was_tested(project: Project, tmp_path: Path) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed")
+    with docker_registry(tmp_path) as registry:
+        port = free_port()
+        write(project, port, "one")
+        text = (project.directory / "pipe.yaml").read_text()
+        prefix = f"{registry.host}/{project.name}"
+        (project.directory / "pipe.yaml").write_text(
+            text.replace("images:\n  box: {", f"registry: {prefix}\nimages:\n  box: {{tags: [tested], ", 1)
+        )
+        done = project.pipe("deploy", "live")
+        command = [skopeo, "inspect", "--tls-verify=false", "--raw", f"docker://{prefix}/box:tested"]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert ran.returncode == 0, ran.stderr
+        config = json.loads(ran.stdout)["config"]["digest"]
+        assert config.removeprefix("sha256:")[:12] in done.out
+        running = project.pipe("inspect", f"{project.name}-live-web-1").out
+        assert json.loads(running)[0]["Image"] == config
+        project.pipe("env", "live", "--down")
