@@ -134,6 +134,9 @@ class _Build:
         context = self._open_context(setting)
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
+        if self._request.no_cache and b"RUN" in context.text.upper():
+            # Beside the parsing. What fails here fails again, and is told, when a step needs it.
+            pool.submit(self._workshop.warm_up)
         made: list[tuple[Image, bool]] = []
         for platform in self._request.platforms or (None,):
             made.append(self._build_platform(context, setting, platform, pool, hashing))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol
 
 from builder.cache import Cache, Record
@@ -186,8 +187,8 @@ class _Run:
     # --- doing ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, lock: StepLock) -> RootState:
-        snapshots = self._store.snapshots
-        with snapshots.prepare(self._parent.snapshot()) as draft:
+        with ExitStack() as stack:
+            draft = stack.enter_context(self._store.snapshots.prepare(self._parent.snapshot()))
             with faults_of_the_host(f"cannot carry out {self._vertex.label}"):
                 outcome = self._step.execute(draft)
             if outcome.unneeded:
@@ -195,10 +196,19 @@ class _Run:
                 lock.release()
                 return self._state(None, None, False)
             reused = outcome.empty and draft.parent is not None
-            lowers = draft.lowers
-            snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size, empty=outcome.empty)
-        made_ns = self._made_ns()
-        task = self._owner._hashing.submit(self._identify, snapshot, outcome, lowers, reused, made_ns, lock)
+            if reused:
+                # The root stands for it. Taking the draft away can wait, and is slow while the kernel takes the
+                # container's overlay apart.
+                snapshot = self._store.snapshots.get(draft.parent or "")
+                stack.callback(lock.release)
+                later = stack.pop_all()
+            else:
+                snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
+                later = ExitStack()
+                later.callback(lock.release)
+        task = self._owner._hashing.submit(
+            self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later
+        )
         return self._state(snapshot.id, task, False)
 
     def _made_ns(self) -> int:
@@ -212,7 +222,7 @@ class _Run:
         lowers: Sequence[str],
         reused: bool,
         made_ns: int,
-        lock: StepLock,
+        later: ExitStack,
     ) -> Made:
         """Hash the layer, name the chain, keep the record: the end of a step, beside the next one's beginning.
 
@@ -221,7 +231,7 @@ class _Run:
         """
         from runtime.store.layers import EMPTY_LAYER, hash_layer
 
-        try:
+        with later:
             if outcome.empty:
                 diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
             elif outcome.diff_id is not None:
@@ -239,8 +249,6 @@ class _Run:
                     self._store.snapshots.identify(snapshot.id, diff_id, size)
                 self._record(made, outcome)
             return made
-        finally:
-            lock.release()
 
     def _record(self, made: Made, outcome: Outcome) -> None:
         key, label = self._key(outcome.content), self._vertex.label
