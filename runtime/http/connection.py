@@ -164,7 +164,8 @@ class Connection:
         finally:
             response.close()
         if not keep or self._h11.our_state is not h11.DONE or not self._drained():
-            self._linger()
+            if self._h11.their_state is h11.SEND_BODY:
+                self._linger()
             return False
         self._h11.start_next_cycle()
         return True
