@@ -6,6 +6,8 @@ import io
 import itertools
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -410,3 +412,31 @@ def test_the_index_names_what_has_a_manifest_and_a_tag(images: Images, store: St
     assert set(index_names(store)) == {"localhost/b:2"}
     images.remove("localhost/b:2")
     assert index_names(store) == {}
+
+
+TAG = """
+import sys
+from runtime.images import Images
+from runtime.store import Store
+with Store.open(sys.argv[1]) as store:
+    for turn in range(5):
+        Images(store).tag(sys.argv[2], f"tagged:{sys.argv[3]}-{turn}")
+"""
+
+
+def test_processes_that_tag_at_once_are_all_in_the_index(images: Images, store: Store) -> None:
+    image = build(images, "a")
+    images.manifest(image)
+    running = [
+        subprocess.Popen([sys.executable, "-c", TAG, store.root, image.id, str(n)], stderr=subprocess.PIPE)
+        for n in range(5)
+    ]
+    errors = [process.communicate()[1].decode() for process in running]
+    assert errors == [""] * 5
+    assert len(images.get(image.id).tags) == 25
+    assert set(index_names(store)) == {
+        form + f"tagged:{n}-{turn}"
+        for n in range(5)
+        for turn in range(5)
+        for form in ("", "docker.io/library/")
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 from pathlib import Path
 
 from registry_client.oci.config import ImageConfig, dump_config
@@ -27,7 +28,7 @@ from tests.support.store import (
 NAME = "registry.example.com/shop/app:1"
 LAYERS = (
     make_tar(directory("d"), Entry("d/a", b"a" * 3000), Entry("d/b", b"b"), hardlink("c", "d/a")),
-    make_tar(Entry("d/.wh.b"), Entry("e", b"e" * 200_000)),
+    make_tar(Entry("d/.wh.b"), Entry("e", random.Random(1).randbytes(100_000))),
 )
 
 
