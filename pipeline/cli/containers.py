@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli import run_command
 from pipeline.cli.session import Session
-from runtime.errors import Conflict, InvalidInput, NotFound, PipeError, StepFailed
+from runtime.errors import InvalidInput, NotFound, PipeError
 
 if TYPE_CHECKING:
     from pipeline.cli.run_spec import RunRequest
     from pipeline.services import Services
-    from runtime.containers.client import Connection
     from runtime.containers.container import Container
-    from runtime.containers.containers import Containers
 
-SHIM_MODULE = (
-    "runtime.containers.shim.main"  # `runtime.containers.starting`, which is not imported before it is needed
-)
 _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_option_names": []}
 
 
@@ -36,70 +32,7 @@ _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False, "help_
 @click.pass_obj
 def run(session: Session, arguments: tuple[str, ...]) -> int:
     """Create and start a container."""
-    request = _request("run", "Create and start a container from an image.", arguments)
-    if request is None:
-        return 0
-    with session.work(containers=True, progress="none") as services:
-        services.spawner.warm(SHIM_MODULE)
-        containers = services.containers
-        containers.sweep()
-        container = _create(services, request, start_follows=True)
-        if request.detach:
-            containers.start(container.id)
-            click.echo(container.id)
-            return 0
-        streams = _streams(request)
-        connection = containers.start(container.id, attach=streams)
-        assert connection is not None
-        return _stay(containers, container, connection, request, stdin="stdin" in streams)
-
-
-def _streams(request: RunRequest) -> tuple[str, ...]:
-    if request.attach:
-        return tuple(name for name in request.attach if name != "stdin" or request.spec.stdin)
-    return ("stdin", "stdout", "stderr") if request.spec.stdin else ("stdout", "stderr")
-
-
-def _stay(
-    containers: Containers, container: Container, connection: Connection, request: RunRequest, *, stdin: bool
-) -> int:
-    from pipeline.cli.foreground import Foreground
-
-    foreground = Foreground(
-        connection,
-        tty=request.spec.tty,
-        stdin=stdin,
-        detach_keys=request.detach_keys,
-        kill=(lambda number: _quietly(lambda: containers.kill(container.id, number)))
-        if request.sig_proxy
-        else None,
-        resize=lambda rows, columns: connection.send(op="resize", rows=rows, columns=columns),
-    )
-    status = foreground.run()
-    if status is None:
-        return _left(containers, container, connection)
-    containers.finish(container.id, connection)
-    if status.error:
-        click.echo(f"pipe: {status.error}", err=True)
-    return status.code
-
-
-def _left(containers: Containers, container: Container, connection: Connection) -> int:
-    """The user detached, or the shim was killed under us."""
-    gone = connection.closed
-    connection.close()
-    if not gone:
-        return 0
-    containers.wait(container.id, 10.0)
-    containers.sweep()
-    raise StepFailed(f"container {container.name} was killed together with its shim", exit_code=137)
-
-
-def _quietly(action: Callable[[], object]) -> None:
-    try:
-        action()
-    except PipeError:
-        pass  # it ended while the signal was on its way
+    return run_command.run(session, arguments)
 
 
 @click.command(context_settings=_RAW)
@@ -107,44 +40,7 @@ def _quietly(action: Callable[[], object]) -> None:
 @click.pass_obj
 def create(session: Session, arguments: tuple[str, ...]) -> None:
     """Create a container."""
-    request = _request("create", "Create a container from an image without starting it.", arguments)
-    if request is not None:
-        with session.work(containers=False, progress="none") as services:
-            click.echo(_create(services, request).id)
-
-
-def _request(command: str, summary: str, arguments: tuple[str, ...]) -> RunRequest | None:
-    """None when help was asked for, which is then given."""
-    from pipeline.cli.run_flags import help_text, parse_command_line
-    from pipeline.cli.run_spec import run_request
-    from pipeline.settings import environment
-
-    line = parse_command_line(arguments)
-    if line.flags.on("help"):
-        click.echo(help_text(command, summary))
-        return None
-    request = run_request(line, environment(), os.getcwd())
-    if (
-        command == "run"
-        and request.spec.tty
-        and request.spec.stdin
-        and not request.detach
-        and not os.isatty(0)
-    ):
-        raise InvalidInput("the input device is not a terminal", hint="leave -t out")
-    if request.cidfile and os.path.exists(request.cidfile):
-        raise Conflict(f"{request.cidfile} exists", hint="remove it, or name another --cidfile")
-    return request
-
-
-def _create(services: Services, request: RunRequest, *, start_follows: bool = False) -> Container:
-    container = services.containers.create(
-        request.spec, pull=request.pull, cancel=services.cancel, start_follows=start_follows
-    )
-    if request.cidfile:
-        with open(request.cidfile, "x", encoding="ascii") as file:
-            file.write(container.id)
-    return container
+    run_command.create(session, arguments)
 
 
 # --- one verb, many containers --------------------------------------------------------------------------------------
@@ -196,7 +92,7 @@ def start(
         connection = services.containers.start(container.id, attach=streams)
         assert connection is not None
         request = _as_request(container, detach_keys)
-        return _stay(services.containers, container, connection, request, stdin="stdin" in streams)
+        return run_command.stay(services.containers, container, connection, request, stdin="stdin" in streams)
 
 
 def _as_request(container: Container, detach_keys: str = "", sig_proxy: bool = True) -> RunRequest:
@@ -325,7 +221,9 @@ def attach(session: Session, name: str, no_stdin: bool, detach_keys: str, sig_pr
                 tty=container.spec.tty,
                 stdin=stdin,
                 detach_keys=detach_keys,
-                kill=(lambda n: _quietly(lambda: containers.kill(container.id, n))) if sig_proxy else None,
+                kill=(lambda n: run_command.quietly(lambda: containers.kill(container.id, n)))
+                if sig_proxy
+                else None,
                 resize=lambda rows, columns: connection.send(op="resize", rows=rows, columns=columns),
             ).run()
         return status.code if status else 0

@@ -111,6 +111,10 @@ class Containers:
         starting = Starting(self.store, self.networks, self.spawner, container, self.get)
         try:
             connection = starting.start(attach=tuple(attach))
+        except BaseException:
+            if container.spec.auto_remove:
+                self.remove(container.id, force=True, volumes=True)
+            raise
         finally:
             self.records.started(container.id)
         self._tell(container, "start")

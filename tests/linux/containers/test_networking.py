@@ -74,6 +74,9 @@ def test_a_published_port_leads_to_the_container(world: World) -> None:
         world.up("true", network_mode="bridge", ports=(binding,), name="second")
     assert not world.containers.get("second").running
     world.containers.remove("second")
+    with pytest.raises(Conflict, match=str(binding.host_port)):
+        world.up("true", network_mode="bridge", ports=(binding,), name="third", auto_remove=True)
+    assert world.containers.find("third") is None
     world.containers.remove(container.id, force=True)
     assert world.networks.published(container.id) == ()
 

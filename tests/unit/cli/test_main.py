@@ -9,6 +9,7 @@ import click
 import pytest
 
 from pipeline.cli import main as cli
+from pipeline.cli import root
 from pipeline.cli.commands import COMMANDS
 from runtime import errors
 from runtime.spans import Source, Span
@@ -19,7 +20,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     def failing() -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_load", lambda target: failing)
+    monkeypatch.setattr(root, "_load", lambda target: failing)
     return cli.run(["version"])
 
 
