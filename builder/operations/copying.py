@@ -74,6 +74,8 @@ class Copier:
         self._links: dict[tuple[int, int], str] = {}
         self._umask = _current_umask()
         self._count = 0
+        self._upper, self._parent, self._fresh = f"{root.upper}/", "\0", False
+        self._foreign_group = False
         self.contents: dict[tuple[int, int], bytes] = {}  # (device, inode) of what was read -> its digest
 
     def place(self, item: Item, target: str) -> None:
@@ -88,10 +90,15 @@ class Copier:
         if kind == stat.S_IFSOCK:
             return
         parent = target.rpartition("/")[0]
-        if not self._root.is_fresh(parent):
+        if parent != self._parent:
+            self._root.raise_up(parent)
+            # Files come directory by directory: these two are worth remembering.
+            self._parent, self._fresh = parent, self._root.is_fresh(parent)
+            # A new file in a set-group-id directory gets that group (open(2)), not ours.
+            self._foreign_group = bool(os.stat(f"{self._upper}{parent}").st_mode & stat.S_ISGID)
+        if not self._fresh:
             self._check_no_directory(target)
-        self._root.raise_up(parent)
-        place = f"{self._root.upper}/{target}"
+        place = f"{self._upper}{target}"
         try:
             self._create(item, target, kind, place)
         except FileExistsError:
@@ -189,9 +196,10 @@ class Copier:
                 xattrs = _visible(source)
                 self._transfer(item, target, source, copy, xattrs)
                 uid, gid = style.owner or (item.status.st_uid, item.status.st_gid)
-                if uid or gid:
+                given = uid or gid or self._foreign_group
+                if given:
                     os.fchown(copy, uid, gid)
-                if mode & ~0o777 or mode & self._umask or uid or gid:
+                if mode & ~0o777 or mode & self._umask or given:
                     os.fchmod(copy, mode)
                 for name, value in xattrs.items():
                     os.setxattr(copy, name, value)
@@ -205,7 +213,8 @@ class Copier:
     def _transfer(self, item: Item, name: str, source: int, target: int, xattrs: Mapping[str, bytes]) -> None:
         status = item.status
         digest = None if self._digests is None else self._digests.know(status)
-        data = os.read(source, CHUNK)
+        # One byte more than there should be: a file that grew is noticed, and nothing large is allocated for a small one.
+        data = os.read(source, min(status.st_size + 1, CHUNK))
         if len(data) < CHUNK:
             if len(data) != status.st_size:
                 raise _changed(item)
