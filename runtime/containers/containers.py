@@ -112,7 +112,9 @@ class Containers:
         try:
             connection = starting.start(attach=tuple(attach))
         except BaseException:
-            if container.spec.auto_remove:
+            if (
+                container.spec.auto_remove and self.find(container.id) is not None
+            ):  # else its shim was quicker
                 self.remove(container.id, force=True, volumes=True)
             raise
         finally:
