@@ -19,6 +19,7 @@ from runtime.containers.spec import Mount
 from runtime.errors import NotFound, PipeError, StepFailed
 
 LOG_LINES = 30
+_ASIDE = "-old-"  # in the name of a container that waits for the new one to prove itself
 Say = Callable[[str], None]
 SecretsFor = Callable[[ReleaseService], tuple[tuple[Mount, ...], tuple[str, ...]]]
 
@@ -49,6 +50,7 @@ class Rollout:
 
     def run(self, cancel: Cancel) -> bool:
         """Apply it and wait until it is up; False when nothing had to change. On failure everything is as before."""
+        self._undo_interrupted()
         before = self._present()
         self._prepare()
         try:
@@ -75,6 +77,21 @@ class Rollout:
 
     def container_name(self, service: ReleaseService, index: int) -> str:
         return service.spec.name or f"{self.release.project}-{service.name}-{index}"
+
+    def _undo_interrupted(self) -> None:
+        """A deploy that was killed left old containers aside: they are the last ones known to be good, so they come back."""
+        present = self._present()
+        for name, old in present.items():
+            original, mark, _ = name.rpartition(_ASIDE)
+            if not mark:
+                continue
+            self.say(f"{original}: a deploy was interrupted, bringing the old one back")
+            unproven = present.get(original)
+            if unproven is not None:
+                self.engine.remove(unproven.id)
+            self.engine.rename(old.id, original)
+            if not old.running:
+                self.engine.start(old.id)
 
     def _prepare(self) -> None:
         labels = self._labels()
@@ -152,7 +169,7 @@ class Rollout:
 
     def _replace(self, service: ReleaseService, index: int, name: str, old: ContainerState | None) -> None:
         if old is not None:
-            self.engine.rename(old.id, f"{name}-old-{os.urandom(2).hex()}")
+            self.engine.rename(old.id, f"{name}{_ASIDE}{os.urandom(2).hex()}")
             change = Change(service, name, "", old.id, old.running)
             self._changes.append(change)
             if old.running:

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 
 from pipeline.config.units import show_duration
+from pipeline.image import local_name
 from pipeline.junit import merge_reports
-from pipeline.plan import Plan
+from pipeline.plan import Kind, Plan
 from pipeline.results import NodeResult
 from pipeline.runner import RunResult
 from runtime.events import Outcome
@@ -33,7 +34,7 @@ def format_run(plan: Plan, result: RunResult) -> str:
     for node in plan.nodes:
         ended = result.nodes.get(node.name)
         if ended is not None:
-            lines.extend(_line(ended))
+            lines.extend(_line(ended, plan))
     return "\n".join(lines)
 
 
@@ -58,12 +59,14 @@ def _duration(nodes: Mapping[str, NodeResult]) -> str:
     return f" in {show_duration(max(node.finished for node in nodes.values()) - min(starts))}"
 
 
-def _line(node: NodeResult) -> list[str]:
+def _line(node: NodeResult, plan: Plan) -> list[str]:
     title = node.node.replace("/", " ", 1)
     if node.outcome is Outcome.SKIPPED:
         return [f"  {title}: {node.error}"]
     if node.outcome is Outcome.WARNING:
         return [f"  {title}: {node.error} (allowed to fail)"]
+    if node.green and node.kind == "image" and plan.goal.kind is Kind.IMAGE:
+        return [f"  {title}: {local_name(plan.spec, title.partition(' ')[2])} = {node.detail}"]
     if node.green and node.kind in ("push", "deploy"):
         return [f"  {title}: {node.detail}"]
     return []

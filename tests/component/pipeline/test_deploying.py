@@ -322,3 +322,14 @@ def test_a_deploy_that_takes_too_long_is_a_timeout_and_taken_back(run: Bench, tm
     result = deploy(run, tmp_path, "1", text)
     assert run.outcomes(result)["deploy/live"] == "timeout"
     assert not run.engine.made
+
+
+def test_what_an_interrupted_deploy_put_aside_comes_back_first(run: Bench, tmp_path: Path) -> None:
+    deploy(run, tmp_path)
+    before = running(run)
+    old = next(c for c in run.engine.made.values() if c.name == "shop-live-web-1")
+    run.engine.rename(old.id, "shop-live-web-1-old-abcd")
+    run.engine.create(old.spec)  # the new one, which nobody saw healthy
+    deploy(run, tmp_path)
+    assert running(run) == before
+    assert len(run.engine.made) == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pipe_command import PATIENCE, Project
+from tests.support.pipe_command import PATIENCE, Project, end, wait_for_line
 from tests.support.registry import docker_registry
 
 pytestmark = pytest.mark.linux
@@ -139,3 +139,18 @@ def test_a_registry_holds_the_very_image_that_was_tested(project: Project, tmp_p
         running = project.pipe("inspect", f"{project.name}-live-web-1").out
         assert json.loads(running)[0]["Image"] == config
         project.pipe("env", "live", "--down")
+
+
+def test_after_a_kill_in_the_middle_the_next_deploy_puts_all_right(project: Project) -> None:
+    port = free_port()
+    write(project, port, "one")
+    project.pipe("deploy", "live")
+    write(project, port, "two", path="missing")
+    process = project.start("deploy", "live")
+    wait_for_line(process, "replacing it")
+    end(process)
+    write(project, port, "three")
+    project.pipe("deploy", "live")
+    assert page(port) == "three"
+    assert project.containers() == [f"{project.name}-live-web-1"]
+    project.pipe("env", "live", "--down")

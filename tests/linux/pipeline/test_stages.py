@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from runtime.store.owners import is_alive
 from tests.support.pipe_command import Project, end, wait_for_line
 
 pytestmark = pytest.mark.linux
@@ -213,3 +216,53 @@ def test_two_runs_at_once_do_not_disturb_each_other(project: Project) -> None:
     outs = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(outs)
     assert project.containers() == []
+
+
+def test_the_log_of_a_running_stage_can_be_followed(project: Project) -> None:
+    project.write("""
+        stages:
+          a: {image: box, run: [echo first line, "until [ -e /src/go ]; do sleep 0.1; done", echo last line], volumes: ["./:/src"]}
+        """)
+    process = project.start("test")
+    wait_for_line(process, "first line")
+    follower = project.start("logs", "-f", "last", "a")
+    seen = wait_for_line(follower, "first line")
+    (project.directory / "go").touch()
+    rest, _ = follower.communicate(timeout=180)
+    process.communicate(timeout=180)
+    assert (process.returncode, follower.returncode) == (0, 0)
+    assert "last line" in rest and "last line" not in seen
+
+
+def kill_at_random_moments(project: Project, times: int) -> None:
+    project.write("""
+        stages:
+          one: {image: box, run: "head -c 100000 /dev/urandom | md5sum", services: {db: {image: box, command: sleep 100}}}
+          two: {image: box, cache: false, needs: [one], run: cat /run/secrets/s > /dev/null, secrets: {s: {env: S}}, volumes: ["v:/v"]}
+        """)
+    project.variables["S"] = "a-secret-value"
+    rng = random.Random(times)
+    for _ in range(times):
+        process = project.start("test", "--no-cache")
+        try:
+            process.communicate(timeout=rng.uniform(0.05, 2.5))
+        except subprocess.TimeoutExpired:
+            end(process)
+    project.pipe("test")
+    assert project.containers() == []
+    assert "pipe-" not in project.pipe("network", "ls").out
+    assert project.pipe("volume", "ls").out.count("\n") <= 1
+    assert not [
+        path
+        for path in Path("/dev/shm").glob("pipe-secrets-*")
+        if not is_alive(path.name[len("pipe-secrets-") :])
+    ]
+
+
+def test_kills_at_random_moments_leave_nothing(project: Project) -> None:
+    kill_at_random_moments(project, 4)
+
+
+@pytest.mark.slow
+def test_many_kills_at_random_moments_leave_nothing(project: Project) -> None:
+    kill_at_random_moments(project, 40)
