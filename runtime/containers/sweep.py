@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 
-from runtime import cgroups
 from runtime.containers.after import remove_container
 from runtime.containers.records import ContainerRecords
 from runtime.containers.state import ALIVE, EXITED, State, read_state, shim_lives, state_path, write_state
@@ -89,6 +88,8 @@ class Sweeper:
 
     @staticmethod
     def _end(path: str) -> None:
+        from runtime import cgroups
+
         try:
             cgroups.remove(path)
         except PipeError:
