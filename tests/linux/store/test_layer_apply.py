@@ -248,6 +248,14 @@ def test_a_hard_link_does_not_bring_back_what_this_layer_deletes(tmp_path: Path)
         unpack(tmp_path / "u", directory("d"), hardlink("x", "d"))
 
 
+def test_a_directory_in_place_of_this_layers_link_does_not_show_the_lower_one(tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    (lower / "d").mkdir(parents=True)
+    (lower / "d" / "old").touch()
+    unpack(tmp_path / "t", symlink("d", "elsewhere"), directory("d"), Entry("d/new", b""), lowers=(lower,))
+    assert is_opaque(tmp_path / "t" / "d")
+
+
 def test_a_directory_in_place_of_a_lower_link_gets_what_comes_after_it(tmp_path: Path) -> None:
     lower = tmp_path / "lower"
     (lower / "usr" / "lib").mkdir(parents=True)
