@@ -100,6 +100,7 @@ class Connection:
         self._scheme = endpoint.scheme
         self._warned: set[str] = set()
         self._aborted = threading.Event()
+        self._reached = False
         self._answers: weakref.WeakSet[httpx.Response] = weakref.WeakSet()
         self._authorizer = Authorizer(endpoint, credentials, self._fetch)
 
@@ -129,6 +130,19 @@ class Connection:
     @property
     def aborted(self) -> bool:
         return self._aborted.is_set()
+
+    def may_help(self, error: RegistryError) -> bool:
+        """Whether doing it again could turn out better."""
+        if error.final:
+            return False  # it was already tried as often as we try
+        cause = error.__cause__
+        if isinstance(cause, httpx.UnsupportedProtocol | httpx.InvalidURL):
+            return False
+        # A registry that was there a moment ago may be starting anew.
+        nobody = not self._reached and isinstance(cause, httpx.ConnectError) and _is_nobody_there(cause)
+        if nobody or (isinstance(cause, httpx.ConnectError) and _is_tls_fault(cause)):
+            return False
+        return isinstance(error, Unreachable | RateLimited) and (error.status == 0 or error.status in _LATER)
 
     def pause(self, seconds: float) -> None:
         """Wait before another attempt."""
@@ -187,7 +201,7 @@ class Connection:
         if error.retry_after is not None:
             too_long = error.retry_after > self.patience.longest_retry_after
             pause = error.retry_after
-        if too_long or attempt >= self.patience.attempts or not may_help(error):
+        if too_long or attempt >= self.patience.attempts or not self.may_help(error):
             error.final = True
             raise error
         self._notify(f"{error.message}; trying again in {pause:.1f} s")
@@ -238,6 +252,7 @@ class Connection:
             response = client.send(message, stream=True)
             with self._lock:
                 self._answers.add(response)
+                self._reached = True
             return response
         except httpx.HTTPError as error:
             raise unreachable(what, url, error) from error
@@ -365,19 +380,6 @@ def read_limited(response: httpx.Response, limit: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def may_help(error: RegistryError) -> bool:
-    """Whether doing it again could turn out better."""
-    if error.final:
-        return False  # it was already tried as often as we try
-    if isinstance(error.__cause__, httpx.ConnectError) and _is_tls_fault(error.__cause__):
-        return False
-    if _is_nobody_there(error.__cause__):
-        return False
-    if isinstance(error.__cause__, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return False
-    return isinstance(error, Unreachable | RateLimited) and (error.status == 0 or error.status in _LATER)
-
-
 def unreachable(what: str, url: str, error: Exception) -> Unreachable:
     """A transport fault in our words."""
     host = httpx.URL(url).netloc.decode()
@@ -400,10 +402,8 @@ def _is_tls_fault(error: BaseException | None) -> bool:
     return False
 
 
-def _is_nobody_there(error: BaseException | None) -> bool:
+def _is_nobody_there(error: httpx.ConnectError) -> bool:
     """Nothing listens on this machine, or the host's name does not exist: that will not change in seconds."""
-    if not isinstance(error, httpx.ConnectError):
-        return False
     refused_here = is_loopback(error.request.url.netloc.decode()) and "refused" in str(error)
     cause: BaseException | None = error
     while cause is not None:

@@ -14,7 +14,7 @@ from contextlib import closing
 
 import httpx
 
-from registry_client.connection import BrokenOff, Connection, Request, may_help
+from registry_client.connection import BrokenOff, Connection, Request
 from registry_client.errors import Invalid, RateLimited, Unreachable
 from registry_client.oci.digest import Digest, split_digest
 
@@ -50,7 +50,9 @@ class BlobReader:
                 return
             except (Unreachable, RateLimited) as error:
                 self._fruitless = 0 if self._offset > before else self._fruitless + 1
-                if self._fruitless >= self._connection.patience.attempts or not may_help(error):
+                if self._fruitless >= self._connection.patience.attempts or not self._connection.may_help(
+                    error
+                ):
                     raise
                 self._connection.pause(self._connection.patience.pause(self._fruitless + 1))
 

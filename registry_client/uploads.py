@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 
 from registry_client.auth import repository_scope
-from registry_client.connection import Connection, Request, may_help
+from registry_client.connection import Connection, Request
 from registry_client.errors import (
     Denied,
     Invalid,
@@ -164,7 +164,7 @@ class Upload:
         """Get ready to go on after `error`; True when the blob arrived and only the answer was lost."""
         patience = self._connection.patience
         out_of_step = error.status in (404, 416)
-        if attempt >= patience.attempts or not (may_help(error) or out_of_step):
+        if attempt >= patience.attempts or not (self._connection.may_help(error) or out_of_step):
             raise error
         if not out_of_step or attempt > 1:
             self._connection.pause(

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import threading
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def guarded(handler: Callable[[Request], Response], access: Access) -> Callable[
     def answer(request: Request) -> Response:
         reading = request.method in _READING
         if passwords is None:
-            if not reading and not _is_local(request.peer):
+            if not reading and not (_is_local(request.peer) and _names_an_address(request)):
                 raise refusal("DENIED", "only this machine may push: no passwords are configured")
         elif not (reading and access.anonymous_read) and not passwords.admit(
             request.headers.get("authorization")
@@ -51,6 +52,21 @@ def guarded(handler: Callable[[Request], Response], access: Access) -> Callable[
 
 def _is_local(peer: str) -> bool:
     return peer == "" or peer.startswith(("127.", "[::1]", "[::ffff:127."))
+
+
+def _names_an_address(request: Request) -> bool:
+    """Whether the request's Host is an address or localhost.
+
+    A page in a browser on this machine could otherwise write under a name of its own that leads here (DNS rebinding).
+    """
+    name = request.headers.get("host").rpartition(":")[0] or request.headers.get("host")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 class Passwords:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from registry_client.oci.descriptor import Descriptor
@@ -140,6 +140,13 @@ class Records:
 
     def delete_blob(self, repository: str, digest: Digest) -> None:
         self._write_blob(repository, digest, deleted=1)
+
+    def undelete_blobs(self, repository: str, digests: Iterable[Digest]) -> None:
+        rows = self._database.read(
+            "SELECT digest FROM registry_blobs WHERE repository = ? AND deleted = 1", (repository,)
+        )
+        for digest in {row["digest"] for row in rows}.intersection(digests):
+            self._write_blob(repository, Digest(digest), deleted=0)
 
     def _write_blob(self, repository: str, digest: Digest, *, deleted: int) -> None:
         with self._database.transaction() as connection:

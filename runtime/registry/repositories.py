@@ -25,6 +25,7 @@ from runtime.registry.names import candidates, reference_of, repository_of
 from runtime.registry.records import ManifestRow, Records, TagRow
 from runtime.store import Store
 from runtime.store.index import update_index
+from runtime.store.locks import lock
 
 MANIFEST_LIMIT = 8 << 20  # distribution-spec asks for 4 MiB at least
 _KNOWN = media_types.MANIFESTS | media_types.INDEXES
@@ -115,7 +116,11 @@ class Repositories:
         if image is None:
             return None
         manifest = self._manifest_of(image)
-        return Held(manifest.digest, manifest.media_type) if manifest is not None else None
+        if manifest is None:
+            return None
+        # What was deleted here came back with an image that was built or pulled.
+        self._records.undelete_blobs(repository, [part.digest for part in _parts(manifest)])
+        return Held(manifest.digest, manifest.media_type)
 
     def _image_of(self, repository: str, tag: str) -> Digest | None:
         for candidate in candidates(repository, self._own_hosts()):
@@ -126,7 +131,11 @@ class Repositories:
 
     def _manifest_of(self, image_id: Digest) -> Manifest | None:
         image = self._images.records.get(image_id)
-        return None if image is None else self._images.manifest(image)
+        if image is None:
+            return None
+        # Compressing may take longer than a client waits: when it comes again, it waits for the first.
+        with lock(self._store.root, f"manifest {image_id}"):
+            return self._images.manifest(image)
 
     # ── blobs ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -103,3 +103,13 @@ def test_the_layout_names_a_built_image_once_it_was_served(served: Served) -> No
     manifest = pulled(served, "shop/app", "1")
     index = json.loads((Path(served.store.root) / "index.json").read_text())
     assert manifest.digest in {entry["digest"] for entry in index["manifests"]}
+
+
+def test_a_layer_that_was_deleted_comes_back_with_an_image_that_has_it(served: Served) -> None:
+    build(served, b"built\n", "shop/app:1")
+    manifest = pulled(served, "shop/app", "1")
+    served.client.delete("shop/app", manifest.digest)
+    served.client.delete_blob("shop/app", manifest.layers[0].digest)
+    assert not served.client.has_blob("shop/app", manifest.layers[0].digest)
+    build(served, b"built\n", "shop/app:2")
+    assert pulled(served, "shop/app", "2").layers == manifest.layers

@@ -580,6 +580,16 @@ def test_reading_can_be_left_open(tmp_path: Path) -> None:
         assert client.post(f"/v2/{NAME}/blobs/uploads/").status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:1", 202), ("127.0.0.1", 202), ("[::1]:5", 202), ("evil.example", 403)]
+)
+def test_without_passwords_nobody_writes_under_a_strangers_name(
+    http: httpx.Client, host: str, status: int
+) -> None:
+    assert http.post(f"/v2/{NAME}/blobs/uploads/", headers={"Host": host}).status_code == status
+    assert http.get("/v2/", headers={"Host": host}).status_code == 200
+
+
 # ── the store behind it ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
