@@ -187,7 +187,7 @@ def test_collecting_beside_builders_takes_nothing_from_them(store: Store) -> Non
     stop = threading.Event()
 
     def keep_collecting() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.005):
             store.collect()
 
     collectors = [threading.Thread(target=keep_collecting) for _ in range(2)]

@@ -17,18 +17,18 @@ from tests.support.store import Entry, FakeRegistry, docker_archive, make_image,
 
 pytestmark = pytest.mark.linux
 
-BIG = make_tar(Entry("big", os.urandom(3_000_000)))
+BIG = make_tar(Entry("big", os.urandom(6_000_000)))
 NAME = "registry.example.com/shop/app:1"
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB with 2 MB left."""
+    """A file system of 24 MB with 4 MB left: room for an empty store, not for what is put into it."""
     where = tmp_path / "small"
     where.mkdir()
-    mounts.mount("tmpfs", str(where), "tmpfs", 0, "size=8m")
+    mounts.mount("tmpfs", str(where), "tmpfs", 0, "size=24m")
     try:
-        (where / "ballast").write_bytes(bytes(6 << 20))
+        (where / "ballast").write_bytes(bytes(20 << 20))
         yield where
     finally:
         mounts.umount(str(where), mounts.MNT_DETACH)
@@ -63,7 +63,7 @@ def test_a_load_without_room_leaves_nothing(small: Path) -> None:
 
 
 def test_unpacking_without_room_leaves_no_draft(small: Path) -> None:
-    layer = make_tar(Entry("zeros", bytes(4_000_000)))  # small as a blob, too large unpacked
+    layer = make_tar(Entry("zeros", bytes(8_000_000)))  # small as a blob, too large unpacked
     registry = FakeRegistry()
     registry.add("shop/app", "1", make_image(layer))
     with Store.open(str(small / "store")) as store:
