@@ -23,6 +23,7 @@ from builder.lower.ports import parse_ports
 from builder.lower.running import command_line, lower_run
 from builder.lower.signals import is_signal
 from builder.lower.state import StageState, clean_path
+from runtime.errors import Unsupported
 
 # The Dockerfile's heredoc bodies: quotes are text, and the escape is always `\`.
 _BODY = Lexer(quotes_are_text=True)
@@ -158,6 +159,12 @@ class StageLowering:
 
     def _run(self, command: ast.Run) -> None:
         node, state = command.node, self.state
+        if command.devices:
+            raise Unsupported(
+                "RUN --device is not supported",
+                node.locate("--device"),
+                hint="CDI devices cannot be given to builds yet",
+            )
         argv, files = command_line(command, state.shell)
         mounts = []
         for mount in command.mounts:
