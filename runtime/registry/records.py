@@ -65,13 +65,18 @@ class Records:
         )
         return [_manifest(row) for row in rows]
 
-    def add_manifest(self, repository: str, row: ManifestRow) -> None:
+    def add_manifest(self, repository: str, row: ManifestRow, parts: Iterable[Digest] = ()) -> None:
+        """Keep a manifest; its `parts` need no keeping of their own any more."""
         annotations = json.dumps(dict(row.annotations))
         values = (row.subject, row.artifact_type, annotations, time.time())
         with self._database.transaction(durable=True) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO registry_manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (repository, row.digest, row.media_type, row.size, *values),
+            )
+            connection.executemany(
+                "DELETE FROM registry_blobs WHERE repository = ? AND digest = ? AND deleted = 0",
+                [(repository, part) for part in parts],
             )
 
     def tag(self, repository: str, tag: str) -> TagRow | None:

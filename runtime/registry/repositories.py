@@ -150,7 +150,8 @@ class Repositories:
         """Store a manifest under its digest and tags. With `digest` its content must be that."""
         manifest = self._checked(repository, raw, sent_as)
         stored = self._store_bytes(raw, digest)
-        self._records.add_manifest(repository, _row(stored, manifest))
+        parts = [part.digest for part in _parts(manifest)]
+        self._records.add_manifest(repository, _row(stored, manifest), parts)
         image = self._adopt(manifest)
         for tag in tags:
             self._set_tag(repository, tag, stored, image)

@@ -43,12 +43,16 @@ CREATE TABLE registry_uploads (
 ) STRICT, WITHOUT ROWID;
 
 -- Kept: what has a tag, what refers to something that is kept, what was pushed within the last week; a blob alone a day.
+-- An image's manifest goes with its image, however new it is: `pipe rmi` is to free the space.
 CREATE VIEW roots_registry AS
     SELECT 'blob' AS kind, t.digest AS thing FROM registry_tags t
     WHERE t.image = '' OR EXISTS (SELECT 1 FROM tags WHERE tags.name = t.reference AND tags.image = t.image)
     UNION
     SELECT 'blob', m.digest FROM registry_manifests m
-    WHERE m.pushed > unixepoch() - 7 * 86400
+    WHERE (m.pushed > unixepoch() - 7 * 86400
+           AND (m.artifact_type NOT IN ('application/vnd.oci.image.config.v1+json',
+                                        'application/vnd.docker.container.image.v1+json')
+                OR m.digest IN (SELECT digest FROM manifests)))
        OR m.subject IN (SELECT digest FROM registry_tags)
        OR m.subject IN (SELECT digest FROM manifests)
        OR m.subject IN (SELECT digest FROM registry_manifests WHERE subject <> '')

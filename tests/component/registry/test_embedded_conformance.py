@@ -689,3 +689,10 @@ def test_the_collector_keeps_what_is_served_and_takes_what_was_deleted(
     assert not served.store.content.has(digest_of(raw))
     assert http.get(f"/v2/{NAME}/manifests/{digest_of(raw)}").status_code == 404
     assert not served.store.content.has(loose)
+
+
+def test_an_image_that_was_removed_frees_its_space(image: SmallImage, served: Served) -> None:
+    served.images.remove(f"{NAME}:1")
+    served.store.collect()
+    assert not served.store.content.has(image.manifest.digest)
+    assert not served.store.content.has(image.layer[0].digest)
