@@ -22,7 +22,8 @@ from pipeline.results import NodeResult, Results
 from pipeline.scheduler import Scheduler, run_outcome
 from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, ImageSpec
-from pipeline.stage import StageContext, lookup_result, run_stage
+from pipeline.stage import lookup_result, run_stage
+from pipeline.stage_attempt import StageContext
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, Denied, NotFound, PipeError, StepFailed, TimedOut
 from runtime.events import Emit, Outcome

@@ -49,7 +49,7 @@ class Surroundings:
             case "matrix" if "." not in rest:
                 return None
             case "images":
-                _check(rest, ("digest", "id", "name"), 2)
+                _check(rest, ("digest", "id"), 2)
             case "stages":
                 _check(rest, ("outputs", "outcome"), 2 if rest.endswith(".outcome") else 3)
             case _:
