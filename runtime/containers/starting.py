@@ -78,11 +78,9 @@ class Starting:
             try:
                 with theirs:
                     self._reserve()
-                    argument = self._argument(stdin_once="stdin" in attach)
+                    argument = self._argument(attach)
                     with translated():
                         self._shim = self._spawner.shim(SHIM, argument, [theirs.fileno()]).pid
-                if attach:
-                    connection.attach(attach)
                 self._shake_hands(connection)
             except BaseException as error:
                 connection.close()
@@ -158,7 +156,7 @@ class Starting:
 
     # --- what the shim is told
 
-    def _argument(self, *, stdin_once: bool) -> dict[str, Any]:
+    def _argument(self, attach: tuple[str, ...]) -> dict[str, Any]:
         container, spec = self._container, self._container.spec
         config, seccomp = self._config()
         files = write_files(container, self._endpoints, self._other)
@@ -180,7 +178,10 @@ class Starting:
             "own_network": container.networked,
             "tty": spec.tty,
             "stdin": spec.stdin,
-            "stdin_once": stdin_once,
+            "stdin_once": "stdin" in attach,
+            "attach": list(
+                attach
+            ),  # here and not as a request: a short-lived process would be quicker than that
             "log": log_settings(container),
             "restart": {"policy": spec.restart.name, "maximum": spec.restart.maximum},
             "health": self._health(config, seccomp),

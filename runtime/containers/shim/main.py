@@ -2,7 +2,7 @@
 
 Requests (JSON frames, see `runtime.containers.frames`; each answer repeats the request's `op` as `re`):
 
-    attach   {stdin, stdout, stderr, waits}  output frames from now on; stdin frames reach the process
+    attach   {stdin, stdout, stderr}         output frames from now on; stdin frames reach the process
     wait     {}                              an `exited` event when all is over
     follow   {}                              a `log` event whenever the log grew
     stop     {signal, timeout}               answered when it has ended
@@ -24,7 +24,7 @@ from typing import Any
 from runtime.containers.frames import STDERR, STDOUT
 from runtime.containers.shim.clients import Client
 from runtime.containers.shim.execs import Exec
-from runtime.containers.shim.life import Life
+from runtime.containers.shim.life import STREAM_NAMES, Life
 from runtime.containers.shim.loop import READ, Loop
 from runtime.containers.shim.probes import Probes
 from runtime.containers.shim.streams import Sink, resize
@@ -55,6 +55,8 @@ class Shim:
         if self.probes is not None:
             self.life.on_begin = self.probes.begin
         self.starter = self._client(starter)
+        if argument["attach"]:
+            self._attach(self.starter, argument["attach"])
         self.listener = _listen(argument["directory"])
         self.loop.watch(self.listener.fileno(), READ, lambda events: self._accept())
         self.loop.watch(spawner.fileno(), READ, lambda events: spawner.turn())
@@ -176,12 +178,15 @@ class Shim:
             client.tell(re=operation, error=f"{type(error).__name__}: {error}", kind="host")
 
     def do_attach(self, client: Client, request: dict[str, Any]) -> dict[str, Any]:
-        wanted = {STDOUT: request.get("stdout"), STDERR: request.get("stderr")}
-        client.streams = frozenset(kind for kind, use in wanted.items() if use)
-        client.waits = bool(request.get("waits", True))
-        client.wants_stdin = bool(request.get("stdin"))
-        self._connect(client)
+        self._attach(client, [name for name in ("stdin", "stdout", "stderr") if request.get(name)])
         return {"tty": self.life.tty}
+
+    def _attach(self, client: Client, names: list[str]) -> None:
+        """Output from now on goes to the client too, and its stdin frames reach the process."""
+        client.streams = frozenset(kind for kind, name in STREAM_NAMES.items() if name in names)
+        client.waits = True
+        client.wants_stdin = "stdin" in names
+        self._connect(client)
 
     def _connect(self, client: Client) -> None:
         """Lead a client's stdin frames to the process, if it asked for that and there is one."""
