@@ -236,7 +236,7 @@ def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunRes
 @contextmanager
 def recorded(services: Services, journal: Journal, run: str) -> Iterator[Secrets]:
     """All events go through the masker, then into the journal, then to the screen."""
-    from pipeline.journal import EventLog
+    from pipeline.event_log import EventLog
     from pipeline.mask import MaskedEmit, Secrets
 
     masker, screen = Secrets(), services.emit

@@ -104,7 +104,7 @@ class Printer:
             if self.as_json:
                 import json
 
-                from pipeline.journal import event_to_json
+                from pipeline.event_log import event_to_json
 
                 yield json.dumps(event_to_json(event), ensure_ascii=False)
             else:

@@ -20,7 +20,8 @@ from pipeline.config.load import Surroundings, load_pipeline, sorted_problems
 from pipeline.deploy.deploy import Approve, DeployContext
 from pipeline.deploy.records import Deployments
 from pipeline.engines import BuildOrder, BuiltImage, ContainerState, ImageFacts, OnOutput
-from pipeline.journal import EventLog, Journal, Request
+from pipeline.event_log import EventLog
+from pipeline.journal import Journal, Request
 from pipeline.mask import MaskedEmit, Secrets
 from pipeline.plan import Goal, Kind, Plan, plan_run
 from pipeline.results import Results

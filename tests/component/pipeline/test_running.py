@@ -481,7 +481,7 @@ def test_the_journal_has_every_event_and_result_of_a_run(run: Bench, tmp_path: P
 
 
 def test_a_journal_with_half_a_line_is_read_up_to_it_and_written_on(run: Bench, tmp_path: Path) -> None:
-    from pipeline.journal import EventLog
+    from pipeline.event_log import EventLog
 
     result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
     path = Path(run.journal.path(result.id)) / "events.jsonl"
@@ -497,8 +497,8 @@ def test_a_journal_with_half_a_line_is_read_up_to_it_and_written_on(run: Bench, 
 def test_a_flood_of_output_keeps_its_beginning_and_its_end(
     run: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.journal.NODE_LIMIT", 10_000)
-    monkeypatch.setattr("pipeline.journal._TAIL", 1_000)
+    monkeypatch.setattr("pipeline.event_log.NODE_LIMIT", 10_000)
+    monkeypatch.setattr("pipeline.event_log._TAIL", 1_000)
     lines = tuple(("stdout", f"line {n} {'x' * 90}\n".encode()) for n in range(1000))
     run.engine.behave = by_stage(a=Behaviour(output=lines))
     result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
@@ -597,3 +597,38 @@ def test_a_run_that_takes_too_long_is_a_timeout(run: Bench, tmp_path: Path) -> N
     result = run.run(loaded(tmp_path, "timeout: 200ms\n" + HEAD + "stages: {a: {image: app, run: x}}"))
     assert str(result.outcome) == "timeout"
     assert not run.engine.made
+
+
+def test_reports_are_kept_also_of_what_took_too_long(run: Bench, tmp_path: Path) -> None:
+    files = {"/r/u.xml": b'<testsuite><testcase name="t"/></testsuite>'}
+    run.engine.behave = by_stage(a=Behaviour(gate=threading.Event(), files=files))
+    text = HEAD + "stages: {a: {image: app, run: x, timeout: 100ms, reports: {junit: /r/*.xml}}}"
+    node = run.run(loaded(tmp_path, text)).nodes["stage/a"]
+    assert str(node.outcome) == "timeout"
+    assert node.tests is not None and node.tests.passed == 1
+
+
+def test_combinations_with_long_names_do_not_share_a_directory(run: Bench, tmp_path: Path) -> None:
+    name = "x" * 60
+    run.engine.behave = lambda spec: Behaviour(writes=f"v={spec.labels['pipe.stage'][-2]}\n".encode())
+    text = HEAD + f"stages: {{{name}: {{image: app, run: x, matrix: {{n: [1, 2, 3]}}}}}}"
+    result = run.run(loaded(tmp_path, text))
+    outputs = {node: dict(r.outputs)["v"] for node, r in result.nodes.items() if r.kind == "stage"}
+    assert outputs == {f"stage/{name} ({n})": str(n) for n in (1, 2, 3)}
+
+
+def test_a_cancel_while_a_container_starts_still_ends_it(run: Bench, tmp_path: Path) -> None:
+    real_start = run.engine.start
+
+    def start(container_id: str, output: object = None) -> None:
+        run.cancel.cancel("interrupted")  # the kill that this asks for finds nothing that runs
+        real_start(container_id, output)  # type: ignore[arg-type]
+
+    def kill(container_id: str, signal: int) -> None:
+        if run.engine.made[container_id].status == "running":
+            run.engine._end(run.engine.made[container_id], 128 + signal)
+
+    run.engine.start, run.engine.kill = start, kill  # type: ignore[method-assign]
+    run.engine.behave = by_stage(a=Behaviour(gate=threading.Event()))
+    result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
+    assert run.outcomes(result)["stage/a"] == "cancelled"

@@ -11,7 +11,7 @@ import pytest
 from pipeline.artifacts import Artifact, ArtifactStore, as_tar, fixed_parent, parse_outputs, write_out
 from pipeline.config.dotenv import parse_dotenv
 from pipeline.config.units import parse_duration, parse_size, show_duration
-from pipeline.journal import event_from_json, event_to_json
+from pipeline.event_log import event_from_json, event_to_json
 from pipeline.junit import TestReport as Report
 from pipeline.junit import merge_reports, parse_junit
 from runtime.errors import InvalidInput
