@@ -43,8 +43,8 @@ def show_table(
     heads = form.startswith("table")
     template = form.removeprefix("table").strip()
     if template:
-        lines = [_fill(template, _HEADINGS | {"State": "STATE", "Labels": "LABELS"})] if heads else []
-        for line in (*lines, *(_fill(template, record) for record in records)):
+        lines = [fill(template, _HEADINGS | {"State": "STATE", "Labels": "LABELS"})] if heads else []
+        for line in (*lines, *(fill(template, record) for record in records)):
             click.echo(line.replace("\\t", "\t"))
         return
     columns = [name for name in _HEADINGS if size or name != "Size"]
@@ -129,14 +129,15 @@ def show_inspected(services: Services, names: Sequence[str], form: str, *, size:
             failed = 1
     if form and form != "json":
         for record in found:
-            click.echo(_fill(form, record))
+            click.echo(fill(form, record))
     else:
         click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     return failed
 
 
 def _inspected(services: Services, name: str, size: bool, kind: str) -> dict[str, Any]:
-    from pipeline.cli.inspected import container_record, image_record, volume_record
+    from pipeline.cli.inspected import container_record, volume_record
+    from runtime.images.inspect import inspect as image_record
 
     if kind in ("", "container"):
         container = services.containers.find(name)
@@ -147,7 +148,7 @@ def _inspected(services: Services, name: str, size: bool, kind: str) -> dict[str
     if kind in ("", "image"):
         image = services.images.find(name)
         if image is not None:
-            return image_record(image)
+            return image_record(services.images, image)
     if kind in ("", "volume"):
         volume = services.volumes.find(name)
         if volume is not None:
@@ -160,7 +161,7 @@ def _inspected(services: Services, name: str, size: bool, kind: str) -> dict[str
 _FIELD = re.compile(r"\{\{\s*(json\s+)?((?:\.[A-Za-z0-9_]+)+|\.)\s*\}\}")
 
 
-def _fill(template: str, record: Any) -> str:
+def fill(template: str, record: Any) -> str:
     """The simple half of Go's templates: `{{.State.Status}}` and `{{json .Config}}`."""
     if "{{" in _FIELD.sub("", template):
         raise InvalidInput(

@@ -1,172 +1,34 @@
-"""`pipe images`, `pull`, `push`, `tag`, `rmi`, `history`, and the group `image`.
+"""`pipe pull`, `push`, `tag`, `rmi`, and the group `image`.
 
 The commands and what they print are docker's. All the work is in `runtime.images` and `runtime.store`.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.archives import import_, load, save
+from pipeline.cli.image_list import history, images
 from pipeline.cli.session import Session
 from runtime.errors import InvalidInput, PipeError
 
 if TYPE_CHECKING:
-    from runtime.images.image import Image, Removed
-
-_NONE = "<none>"
-
-
-# --- listing --------------------------------------------------------------------------------------------------------
+    from runtime.images.image import Removed
 
 
 @click.command()
-@click.argument("repository", required=False)
-@click.option("-a", "--all", "everything", is_flag=True, help="Also images without a name.")
-@click.option("-q", "--quiet", is_flag=True, help="Only image ids.")
-@click.option("--no-trunc", is_flag=True, help="Do not shorten ids.")
-@click.option("--digests", is_flag=True, help="Show digests.")
-@click.option(
-    "--format",
-    "form",
-    metavar="json",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    help="table or json.",
-)
-@click.pass_obj
-def images(
-    session: Session,
-    repository: str | None,
-    everything: bool,
-    quiet: bool,
-    no_trunc: bool,
-    digests: bool,
-    form: str,
-) -> None:
-    """List images."""
-    with session.work(containers=False, progress="none") as services:
-        rows = _rows(services.images.list(), repository, everything)
-    if quiet:
-        ids = dict.fromkeys(image.id if no_trunc else image.short_id for image, _, _ in rows)
-        click.echo("\n".join(ids), nl=bool(ids))
-    elif form == "json":
-        for row in rows:
-            click.echo(json.dumps(_record(*row, no_trunc)))
-    else:
-        _print_table(rows, no_trunc, digests)
-
-
-def _rows(found: tuple[Image, ...], repository: str | None, everything: bool) -> list[tuple[Image, str, str]]:
-    """One row per name: image, repository, tag."""
-    rows = []
-    for image in found:
-        names = [_split(tag) for tag in image.tags]
-        if not names and (everything or not repository):
-            names = [(_NONE, _NONE)]
-        rows += [(image, *name) for name in names if not repository or _matches(name, repository)]
-    return rows
-
-
-def _split(tag: str) -> tuple[str, str]:
-    from registry_client.reference import parse_reference
-
-    reference = parse_reference(tag)
-    return reference.familiar_name, reference.tag
-
-
-def _matches(name: tuple[str, str], wanted: str) -> bool:
-    from fnmatch import fnmatchcase
-
-    return fnmatchcase(name[0], wanted) or fnmatchcase(":".join(name), wanted)
-
-
-def _print_table(rows: list[tuple[Image, str, str]], no_trunc: bool, digests: bool) -> None:
-    from pipeline.ui.text import size, table
-
-    header = ["REPOSITORY", "TAG", *(["DIGEST"] if digests else []), "IMAGE ID", "CREATED", "SIZE"]
-    lines = [
-        [
-            name, tag, *([_digest_in(image, name)] if digests else []), image.id if no_trunc else image.short_id,
-            _age(image.created), size(image.size),
-        ]
-        for image, name, tag in rows
-    ]  # fmt: skip
-    click.echo(table(header, lines))
-
-
-def _digest_in(image: Image, name: str) -> str:
-    from registry_client.reference import parse_reference
-
-    found = (parse_reference(each) for each in image.repo_digests)
-    return next((each.digest or _NONE for each in found if each.familiar_name == name), _NONE)
-
-
-def _record(image: Image, name: str, tag: str, no_trunc: bool) -> dict[str, Any]:
-    from pipeline.ui.text import size
-
-    return {
-        "ID": image.id if no_trunc else image.short_id, "Repository": name, "Tag": tag, "Digest": _digest_in(image, name),
-        "CreatedAt": image.created, "CreatedSince": _age(image.created), "Size": size(image.size),
-    }  # fmt: skip
-
-
-def _age(created: str) -> str:
-    from datetime import datetime
-
-    from pipeline.ui.text import age
-
-    try:
-        return age(time.time() - datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()) + " ago"
-    except ValueError:
-        return "N/A"
-
-
-@click.command()
-@click.argument("name")
-@click.option("--no-trunc", is_flag=True, help="Do not shorten what was run.")
-@click.option("-q", "--quiet", is_flag=True, help="Only ids.")
-@click.pass_obj
-def history(session: Session, name: str, no_trunc: bool, quiet: bool) -> None:
-    """Show how an image was made."""
-    from pipeline.ui.text import table
-
-    with session.work(containers=False, progress="none") as services:
-        image = services.images.get(name)
-        steps = services.images.history(image)
-    if quiet:
-        click.echo("\n".join(image.short_id if n == 0 else "<missing>" for n in range(len(steps))))
-        return
-    rows = []
-    for number, step in enumerate(steps):
-        text = step.created_by if no_trunc or len(step.created_by) <= 45 else step.created_by[:44] + "…"
-        shown = image.id if no_trunc else image.short_id
-        rows.append(
-            [shown if number == 0 else "<missing>", _age(step.created), text, _size(step.size), step.comment]
-        )
-    click.echo(table(["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"], rows))
-
-
-def _size(count: int) -> str:
-    from pipeline.ui.text import size
-
-    return size(count)
-
-
-@click.command("inspect")
 @click.argument("names", nargs=-1, required=True)
+@click.option("-f", "--format", "form", default="", metavar="FORMAT", help="json, or text with {{.Field}}.")
 @click.pass_obj
-def inspect(session: Session, names: tuple[str, ...]) -> None:
+def inspect(session: Session, names: tuple[str, ...], form: str) -> int:
     """Show everything about images, as JSON."""
-    from runtime.images.inspect import inspect as describe
+    from pipeline.cli.container_text import show_inspected
 
     with session.work(containers=False, progress="none") as services:
-        found = [describe(services.images, services.images.get(name)) for name in names]
-    click.echo(json.dumps(found, indent=4, ensure_ascii=False))
+        return show_inspected(services, names, form, size=False, kind="image")
 
 
 # --- registries -----------------------------------------------------------------------------------------------------
@@ -266,6 +128,8 @@ def _raise_first(failed: list[PipeError]) -> None:
 @click.pass_obj
 def prune(session: Session, everything: bool, force: bool, filters: tuple[str, ...]) -> None:
     """Remove images nobody needs."""
+    from pipeline.ui.text import size
+
     kind = "all images without a container" if everything else "all images without a name"
     if not force:
         click.confirm(f"This removes {kind}. Go on?", abort=True)
@@ -273,7 +137,7 @@ def prune(session: Session, everything: bool, force: bool, filters: tuple[str, .
         show_removed(services.images.prune(wanted_by(everything, filters)))
         services.store.leases.release()
         freed = services.store.collect().freed
-    click.echo(f"Total reclaimed space: {_size(freed)}")
+    click.echo(f"Total reclaimed space: {size(freed)}")
 
 
 def wanted_by(everything: bool, filters: tuple[str, ...]) -> Any:

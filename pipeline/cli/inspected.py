@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from registry_client.oci.config import container_config_to_json
 if TYPE_CHECKING:
     from pipeline.services import Services
     from runtime.containers.container import Container, PlacedMount
-    from runtime.images.image import Image
     from runtime.volumes import Volume
 
 
@@ -158,21 +156,6 @@ def _network(services: Services, container: Container) -> dict[str, Any]:
     first = next(iter(networks.values()), {"IPAddress": "", "Gateway": "", "MacAddress": ""})
     shown = {name: first[name] for name in ("IPAddress", "Gateway", "MacAddress")}
     return {**shown, "Ports": ports, "Networks": networks}
-
-
-def image_record(image: Image) -> dict[str, Any]:
-    raw = json.loads(image.raw_config)
-    return {
-        "Id": image.id,
-        "RepoTags": list(image.tags),
-        "RepoDigests": list(image.repo_digests),
-        "Created": image.created,
-        "Architecture": raw.get("architecture"),
-        "Os": raw.get("os"),
-        "Size": image.size,
-        "Config": raw.get("config") or {},
-        "RootFS": {"Type": "layers", "Layers": list(image.diff_ids)},
-    }
 
 
 def volume_record(volume: Volume) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry_client.oci.config import container_config_to_json
 from registry_client.reference import parse_reference
 from runtime.images.image import Image
 
@@ -45,7 +44,7 @@ def inspect(images: Images, image: Image) -> dict[str, Any]:
         "Comment": image.config.history[-1].comment if image.config.history else "",
         "Created": image.created,
         "Author": image.config.author,
-        "Config": container_config_to_json(image.config.config),
+        "Config": record.get("config") or {},
         "Architecture": image.config.platform.architecture,
         "Variant": image.config.platform.variant,
         "Os": image.config.platform.os,

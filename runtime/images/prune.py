@@ -31,8 +31,8 @@ class Wanted:
             return False
         if self.until and created_seconds(image) >= self.until:
             return False
-        has = [_has_label(image, label) for label in self.labels]
-        return all(has) and not any(_has_label(image, label) for label in self.not_labels)
+        has = [has_label(image, label) for label in self.labels]
+        return all(has) and not any(has_label(image, label) for label in self.not_labels)
 
 
 def prune(images: Images, wanted: Wanted) -> tuple[Removed, ...]:
@@ -65,7 +65,7 @@ def created_seconds(image: Image) -> float:
         return 0.0
 
 
-def _has_label(image: Image, wanted: str) -> bool:
+def has_label(image: Image, wanted: str) -> bool:
     name, equals, value = wanted.partition("=")
     found = image.config.config.labels.get(name)
     return found is not None and (not equals or fnmatch.fnmatchcase(found, value))

@@ -16,6 +16,7 @@ from registry_client.oci.digest import Digest
 from registry_client.reference import Reference
 from runtime.cancel import Cancel
 from runtime.errors import Denied, InvalidInput, NotFound, PipeError, Unavailable
+from runtime.events import Emit, Warned, ignore
 
 if TYPE_CHECKING:
     from registry_client.clients import Clients
@@ -60,9 +61,15 @@ class RegistryTransport:
     """The `Transport` over HTTP. Made without importing any of it: many commands never talk to a registry."""
 
     def __init__(
-        self, *, docker_config: str = "", ca_bundle: str | None = None, insecure: tuple[str, ...] = ()
+        self,
+        *,
+        docker_config: str = "",
+        ca_bundle: str | None = None,
+        insecure: tuple[str, ...] = (),
+        emit: Emit = ignore,
     ) -> None:
         self._docker_config, self._ca_bundle, self._insecure = docker_config, ca_bundle, insecure
+        self._emit = emit
         self._clients: Clients | None = None
         self._lock = threading.Lock()
 
@@ -80,7 +87,11 @@ class RegistryTransport:
         path = os.path.join(self._docker_config, "config.json")
         credentials = DockerConfig(path) if self._docker_config else NoCredentials()
         options = RegistryOptions(insecure=frozenset(self._insecure), ca_bundle=self._ca_bundle or "")
-        return Clients(credentials, options)
+        return Clients(credentials, options, self._warn)
+
+    def _warn(self, message: str) -> None:
+        """What a registry wants people to know, and why it takes longer."""
+        self._emit(Warned(node="registries", message=message))
 
     def close(self) -> None:
         with self._lock:

@@ -104,6 +104,24 @@ def test_images_are_listed_as_json_for_programs(archive: Path, capsys: pytest.Ca
     assert {len(record["ID"]) for record in records} == {71}
 
 
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (("dangling=true",), []),
+        (("dangling=false", "reference=tw*"), ["two:1"]),
+        (("reference=localhost:5000/also:2",), ["localhost:5000/also:2"]),
+        (("label=nothing",), []),
+        (("before=two:1",), []),
+    ],
+)
+def test_filters_and_templates_choose_what_is_listed(
+    archive: Path, capsys: pytest.CaptureFixture[str], filters: tuple[str, ...], expected: list[str]
+) -> None:
+    said(capsys, "load", "-i", str(archive))
+    options = [part for each in filters for part in ("--filter", each)]
+    assert said(capsys, "images", *options, "--format", "{{.Repository}}:{{.Tag}}").split() == expected
+
+
 def test_a_root_file_system_is_imported_under_a_name(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
