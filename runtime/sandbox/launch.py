@@ -151,11 +151,10 @@ class Launched:
     # -- events
 
     def child_speaks(self) -> bool:
-        """Take one packet of the child; False when the line has closed: it runs its program, or is gone."""
+        """Take one packet of the child; False at the end of the line."""
         assert self.channel is not None
         packet = wire.receive_packet(self.channel)
         if packet is None:
-            self._line_closed()
             return False
         message, fds = packet
         match message.get("event"):
@@ -170,7 +169,8 @@ class Launched:
                 self.problem = message
         return True
 
-    def _line_closed(self) -> None:
+    def line_closed(self) -> None:
+        """The child runs its program now, or is gone. Whoever watches the line must have stopped: its number is free now."""
         assert self.channel is not None
         self.channel.close()
         self.channel = None
@@ -204,8 +204,10 @@ class Launched:
 
     def ended(self) -> None:
         """The process is a zombie: reap it, say how it ended, and leave nothing of it."""
-        while self.channel is not None and self.child_speaks():
-            pass
+        if self.channel is not None:
+            while self.child_speaks():
+                pass
+            self.line_closed()
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         os.close(self.pidfd)
         code = 0

@@ -133,11 +133,10 @@ class Server:
     # -- events of a container
 
     def _child(self, launched: Launched, channel: int) -> None:
-        if launched.channel is None:
-            return
         try:
             if not launched.child_speaks():
-                self.handlers.pop(channel, None)  # The closed descriptor has left the epoll set by itself.
+                self._forget(channel)
+                launched.line_closed()
         except Exception as error:  # noqa: BLE001  (one child's nonsense must not end the others)
             self._forget(channel)
             launched.give_up(error)
