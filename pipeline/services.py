@@ -72,6 +72,7 @@ class Services:
             docker_config=self.settings.docker_config,
             ca_bundle=self.settings.ca_bundle or None,
             insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
+            emit=self.publish,
         )
         self._stack.callback(transport.close)
         return Images(self.store, transport, self.publish)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOptions:
-    """What a user may say about registries. `certificates` is a directory as docker's `certs.d`:
-    `HOST/*.crt` are authorities, `HOST/*.cert` with `*.key` the client's own."""
+    """What a user may say about registries. In docker's directory `certificates`, `HOST/*.crt` are authorities and
+    `HOST/*.cert` with `*.key` the client's own."""
 
     insecure: frozenset[str] = frozenset()
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict, hash=False)
-    certificates: str = ""
+    certificates: str = "/etc/docker/certs.d"
     ca_bundle: str = ""  # authorities for all hosts, beside the system's
     timeout: float = 60.0
     attempts: int = 5

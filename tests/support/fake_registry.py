@@ -44,7 +44,6 @@ class FakeRegistry:
         # Decides before the body is read, from method and path, whether to cut the connection.
         self.cut: Callable[[str, str], Cut | None] = lambda method, path: None
         self.received_before_cut: list[bytes] = []
-        self.was_asked = threading.Event()
 
 
 @contextmanager
@@ -70,7 +69,6 @@ def fake_registry() -> Iterator[FakeRegistry]:
                 return
             asked = Asked(self.command, self.path, dict(self.headers.items()), self.rfile.read(length))
             fake.asked.append(asked)
-            fake.was_asked.set()
             self._send(fake.answer(asked))
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _any

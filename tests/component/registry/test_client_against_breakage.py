@@ -20,6 +20,7 @@ from registry_client.oci.digest import digest_of
 from registry_client.uploads import Pushed
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled
+from runtime.events import Event, Warned
 from runtime.http.messages import Request, Response
 from runtime.http.server import Server, listen_tcp
 from runtime.images.images import Images
@@ -134,15 +135,23 @@ def test_a_pull_of_an_image_that_is_cancelled_does_not_wait_for_the_registry(
     fake.answer = lambda asked: Answer(429, {"Retry-After": "100"})
     cancel = Cancel()
     with Store.open(str(tmp_path / "store")) as store:
-        transport = RegistryTransport()
+        told: list[Event] = []
+        warned = threading.Event()
+
+        def listen(event: Event) -> None:
+            told.append(event)
+            warned.set()
+
+        transport = RegistryTransport(emit=listen)
         images = Images(store, transport)
         with ThreadPoolExecutor(1) as pool:
             pulling = pool.submit(images.pull, f"{fake.host}/a/b:1", cancel=cancel)
-            assert fake.was_asked.wait(60)
+            assert warned.wait(60)
             cancel.cancel("interrupted")
             with pytest.raises(Cancelled, match="interrupted"):
                 pulling.result(60)
         transport.close()
+    assert [type(event) for event in told] == [Warned]
 
 
 # ── pushing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
