@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.checks import check_pipeline, warnings_of
-from pipeline.conditions import Facts, path_matches
-from pipeline.config.load import Surroundings, find_pipefile, load_pipeline, sorted_problems
+from pipeline.checks import warnings_of
 from pipeline.journal import Request
+from pipeline.loaded import Loaded, load
 from pipeline.plan import Goal, Kind, Plan, plan_run
-from pipeline.spec import EnvironmentSpec, InvalidPipeline, PipelineSpec
+from pipeline.spec import EnvironmentSpec
 from runtime import errors
 from runtime.cancel import Cancel
 from runtime.events import Outcome, Warned
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.secrets import SecretStore
     from pipeline.services import Services
 
-WAITING_FOR_APPROVAL = 5  # exit code
 KINDS = {"build": Kind.IMAGE, "test": Kind.STAGE, "deploy": Kind.DEPLOY}
 
 
@@ -46,57 +44,6 @@ class Session(Protocol):
     def work(
         self, *, containers: bool = True, private_mounts: bool = False, progress: str | None = None
     ) -> AbstractContextManager[Services]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A pipe.yaml that was read and checked."""
-
-    spec: PipelineSpec
-    surroundings: Surroundings
-
-    @property
-    def facts(self) -> Facts:
-        """For conditions; the changed files are asked of git only when a condition looks at them."""
-        spec, git = self.spec, self.surroundings.git
-        conditions = [image.when for image in spec.images] + [stage.when for stage in spec.stages]
-        conditions += [environment.when for environment in spec.environments]
-        asked = any(clause.changes for condition in conditions for clause in condition.clauses)
-        return Facts(self.lookup, git.changed if asked else None, self._exists)
-
-    def lookup(self, path: str) -> str | None:
-        """A bare word in `if:` is a variable."""
-        return self.surroundings.lookup(path)
-
-    def _exists(self, pattern: str) -> bool:
-        root = self.spec.root
-        for directory, names, files in os.walk(root):
-            names[:] = [name for name in names if name != ".git"]
-            for name in (*files, *names):
-                if path_matches(os.path.relpath(os.path.join(directory, name), root), pattern):
-                    return True
-        return False
-
-
-def load(
-    environment: Mapping[str, str],
-    *,
-    file: str = "",
-    directory: str = ".",
-    home: str = "",
-    given: Mapping[str, str] | None = None,
-) -> Loaded:
-    """Read and check the pipe.yaml; InvalidPipeline holds all that is wrong with it.
-
-    `home` is the work tree that `directory` is a copy of: git and `.env` are asked there.
-    """
-    path = find_pipefile(directory, file)
-    surroundings = Surroundings(home or os.path.dirname(os.path.abspath(path)), environment, given)
-    spec = load_pipeline(path, surroundings)
-    problems = check_pipeline(spec)
-    if problems:
-        raise InvalidPipeline(sorted_problems(list(problems)))
-    return Loaded(spec=spec, surroundings=surroundings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +97,11 @@ def run_pipeline(session: Session, *, kind: str, names: tuple[str, ...] = (), **
     _check_engines(plan)
     with session.work(containers=True, private_mounts=True, progress=asked.progress) as services:
         result = _run(services, asked, loaded, plan)
+    from pipeline.conclusion import conclude
     from pipeline.ui.summary import show_run
 
     show_run(plan, result, to_stderr=_progress_of(services, asked) == "jsonl")
-    return _conclude(result)
+    return conclude(result)
 
 
 def _progress_of(services: Services, asked: Asked) -> str:
@@ -177,6 +125,7 @@ def _check_engines(plan: Plan) -> None:
 
 def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunResult:
     from pipeline.artifacts import ArtifactStore
+    from pipeline.conclusion import left_nothing
     from pipeline.gitfacts import commit_and_branch
     from pipeline.journal import Journal
     from pipeline.results import Results
@@ -225,7 +174,7 @@ def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunRes
         outcome = str(result.outcome)
         if asked.artifacts:
             _export(artifacts, result.nodes, asked.artifacts)
-        if _left_nothing(result) and not asked.resume:
+        if left_nothing(result) and not asked.resume:
             journal.discard(run_id)
     finally:
         journal.end(run_id, outcome or ("cancelled" if cancel.cancelled else "error"))
@@ -313,59 +262,6 @@ def _export(store: Any, nodes: Mapping[str, NodeResult], directory: str) -> None
     for name, result in nodes.items():
         if result.artifacts:
             write_out(store, result.artifacts, os.path.join(directory, name.partition("/")[2]))
-
-
-_MISTAKES = (errors.InvalidInput, errors.NotFound, errors.Unsupported)
-
-
-def _left_nothing(result: RunResult) -> bool:
-    """Nothing but mistakes in what was written, and what was skipped because of them."""
-    bad = [node for node in result.nodes.values() if node.outcome is not Outcome.SKIPPED]
-    return bool(bad) and all(isinstance(node.cause, _MISTAKES) for node in bad)
-
-
-def _conclude(result: RunResult) -> int:
-    from pipeline.deploy.deploy import WAITING
-    from pipeline.ui.errors import show_error
-
-    if result.outcome is Outcome.CANCELLED:
-        raise errors.Cancelled(
-            f"run {result.id} was cancelled", hint=f"`pipe resume {result.id}` goes on with it"
-        )
-    failures = [failure_of(node) for node in result.failures]
-    if failures:
-        # The one that decides the exit code comes last, where people look.
-        *others, worst = sorted(failures, key=_severity)
-        for error in others:
-            show_error(error)
-        raise worst
-    return WAITING_FOR_APPROVAL if any(node.detail == WAITING for node in result.nodes.values()) else 0
-
-
-def _severity(error: errors.PipeError) -> int:
-    order: tuple[Callable[[], type[errors.PipeError]], ...] = (
-        lambda: errors.TimedOut,
-        lambda: errors.StepFailed,
-        lambda: errors.InvalidInput,
-        lambda: errors.HostFault,
-    )
-    return next((rank for rank, kind in enumerate(order) if isinstance(error, kind())), 1)
-
-
-def failure_of(node: NodeResult) -> errors.PipeError:
-    """What a failed node is to the command line: its own error, or a failed step with its last lines."""
-    title = node.node.replace("/", " ", 1)
-    cause = node.cause
-    if not isinstance(cause, errors.PipeError):
-        return errors.StepFailed(f"{title}: {node.error}", exit_code=node.exit_code or 1, output=node.output)
-    if isinstance(cause, errors.StepFailed):
-        output = cause.output or node.output
-        return errors.StepFailed(
-            f"{title}: {cause.message}", cause.span, hint=cause.hint, exit_code=cause.exit_code, output=output
-        )
-    if isinstance(cause, InvalidPipeline):
-        return cause
-    return type(cause)(f"{title}: {cause.message}", cause.span, hint=cause.hint)
 
 
 def resume_pipeline(

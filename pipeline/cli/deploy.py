@@ -12,8 +12,8 @@ from pipeline.cli.session import Session
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from pipeline.commands import Loaded
     from pipeline.deploy.records import Deployment
+    from pipeline.loaded import Loaded
     from pipeline.services import Services
 
 
@@ -48,7 +48,8 @@ def deploy(
 ) -> int:
     """Deploy to an environment what was built and tested: build, test, push, then the services."""
     from pipeline.cli.test import parse_env
-    from pipeline.commands import load, run_pipeline
+    from pipeline.commands import run_pipeline
+    from pipeline.loaded import load
     from pipeline.settings import environment
 
     loaded = load(environment(), file=file, given=parse_env(env))
@@ -96,7 +97,7 @@ def _ask(loaded: Loaded, names: tuple[str, ...]) -> bool:
 @click.pass_obj
 def env(session: Session, environment: str, file: str, down: bool, volumes: bool, as_json: bool) -> int:
     """Show the environments and what runs in them; with a name, its history."""
-    from pipeline.commands import load
+    from pipeline.loaded import load
     from pipeline.settings import environment as process_environment
 
     loaded = load(process_environment(), file=file)

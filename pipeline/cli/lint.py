@@ -11,7 +11,7 @@ from pipeline.cli.session import Session
 from runtime.errors import InvalidInput, PipeError
 
 if TYPE_CHECKING:
-    from pipeline.commands import Loaded
+    from pipeline.loaded import Loaded
     from pipeline.spec import ImageSpec
 
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def lint(session: Session, file: str, as_json: bool, strict: bool) -> int:
     """Check pipe.yaml and the Dockerfiles it names; 2 when something is wrong."""
     from pipeline.checks import warnings_of
-    from pipeline.commands import KINDS, load
+    from pipeline.commands import KINDS
+    from pipeline.loaded import load
     from pipeline.plan import Goal, plan_run
     from pipeline.settings import environment
     from pipeline.spec import InvalidPipeline

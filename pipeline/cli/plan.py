@@ -38,7 +38,8 @@ def plan(
 ) -> int:
     """Show what would run, in which order, and why."""
     from pipeline.cli.test import parse_env
-    from pipeline.commands import KINDS, load
+    from pipeline.commands import KINDS
+    from pipeline.loaded import load
     from pipeline.plan import Goal, plan_run
     from pipeline.settings import environment
 

@@ -73,8 +73,8 @@ def test(
 
 
 def _failed_stages(session: Session, file: str) -> tuple[str, ...]:
-    from pipeline.commands import load
     from pipeline.journal import Journal
+    from pipeline.loaded import load
     from pipeline.settings import environment
 
     project = load(environment(), file=file).spec.name

@@ -15,13 +15,13 @@ from typing import BinaryIO
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.checks import check_pipeline
-from pipeline.commands import Loaded
 from pipeline.config.load import Surroundings, load_pipeline, sorted_problems
 from pipeline.deploy.deploy import Approve, DeployContext
 from pipeline.deploy.records import Deployments
 from pipeline.engines import BuildOrder, BuiltImage, ContainerState, ImageFacts, OnOutput
 from pipeline.event_log import EventLog
 from pipeline.journal import Journal, Request
+from pipeline.loaded import Loaded
 from pipeline.mask import MaskedEmit, Secrets
 from pipeline.plan import Goal, Kind, Plan, plan_run
 from pipeline.results import Results
