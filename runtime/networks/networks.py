@@ -259,9 +259,10 @@ class Networks:
             if bridges.find_bridge(netlink, network, self.root) is not None:
                 return network
             with host.lock():
-                bridges.remove_bridge(
-                    netlink, network.device
-                )  # half made, or of an earlier store at this path
+                if bridges.find_bridge(netlink, network, self.root) is not None:
+                    return network  # whoever had the lock before us made it
+                # What may be there is half made, or of an earlier store at this path.
+                bridges.remove_bridge(netlink, network.device)
                 reclaim(netlink)
                 occupied = host.occupied(netlink)
                 if any(network.subnet.overlaps(taken) for taken in occupied):

@@ -143,7 +143,7 @@ class Container(Place):
     """A process in a network namespace of its own, as the sandbox leaves it paused: without any network."""
 
     def __init__(self, name: str) -> None:
-        script = "echo up; exec sleep 100000"
+        script = "echo up; exec sleep 900"
         command = ["unshare", "--net", "/bin/sh", "-c", script]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         assert self.process.stdout is not None

@@ -162,6 +162,44 @@ def test_two_processes_never_choose_the_same_range(
     assert not any(one.overlaps(other) for n, one in enumerate(subnets) for other in subnets[:n])
 
 
+CROWD = """
+import os, sys
+from runtime.containers.spec import NetworkAttachment, PortBinding
+from runtime.networks import Networks
+from runtime.store.store import Store
+from tests.support.networks import Container
+with Store.open(sys.argv[1]) as store:
+    networks = Networks(store)
+    sys.stdin.readline()
+    for n in range(4):
+        networks.sweep()
+        container = Container(f"{sys.argv[2]}-{n}")
+        endpoint = networks.connect(container.id, container.name, NetworkAttachment(network="bridge"))
+        networks.attach(endpoint, container.pid)
+        networks.publish(container.id, endpoint, [PortBinding(container_port=80)])
+        print(endpoint.address)
+        container.close()
+        if n % 2:
+            networks.release(container.id)
+    networks.close()
+"""
+
+
+def test_a_crowd_starting_at_once_gets_addresses_of_its_own_and_leaves_nothing(
+    world: World, networks: Networks, tmp_path: Path
+) -> None:
+    processes = [python(CROWD, str(tmp_path / "store"), f"c{n}") for n in range(5)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    addresses = [line for process in processes for line in finish(process).split()]
+    assert len(set(addresses)) == 20
+    networks.sweep()
+    assert networks.endpoints() == ()
+    assert " : 172.30." not in world.host.run("nft", "list", "ruleset")
+
+
 def test_two_stores_work_side_by_side(world: World, networks: Networks, tmp_path: Path) -> None:
     ours = world.container("ours")
     ours.join(networks, "bridge")
