@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from registry_client.oci.config import Healthcheck
 
 _MARK = " # buildkit"
+_GO_ESCAPES = {
+    "\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\"",
+}  # fmt: skip
 
 
 def run_text(
@@ -53,9 +54,19 @@ def healthcheck_text(check: Healthcheck) -> str:
 
 
 def go_quote(text: str) -> str:
-    """Go's `%q`, as near as JSON's quoting comes to it; control characters in Go's spelling."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return re.sub(r"\\u00([01][0-9a-f]|7f)", r"\\x\1", quoted)
+    """Go's `%q` (strconv.Quote): what cannot be printed is escaped."""
+    return '"' + "".join(map(_go_character, text)) + '"'
+
+
+def _go_character(character: str) -> str:
+    if character in _GO_ESCAPES:
+        return _GO_ESCAPES[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code < 0x20 or code == 0x7F:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def go_duration(nanoseconds: int) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from builder.dockerfile import DockerfileError
+from builder.dockerfile.durations import parse_duration
 from builder.graph import Exec, MakeDirectory
+from builder.lower.history import go_duration, go_quote
 from registry_client.oci.config import ContainerConfig, Healthcheck
 from tests.support.dockerfile import created, lowered
 
@@ -187,3 +189,24 @@ def test_bytes_that_are_no_utf8_do_not_reach_the_config() -> None:
     run = graph.root.operation
     assert isinstance(run, Exec) and run.argv[-1].encode("utf-8", "surrogateescape") == b"\xfe\n"
     assert all(text.encode() for text in created(graph))
+
+
+def test_words_are_quoted_as_go_quotes_them() -> None:
+    assert go_quote('a "b" \\ é 日') == '"a \\"b\\" \\\\ é 日"'
+    assert go_quote("\x07\v\x01\x7f\xa0\u3000\U000e0001") == r'"\a\v\x01\x7f\u00a0\u3000\U000e0001"'
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (0, "0s"),
+        (1, "1ns"),
+        (1_500, "1.5µs"),
+        (300_000_000, "300ms"),
+        (90_000_000_000, "1m30s"),
+        (3_723_500_000_000, "1h2m3.5s"),
+    ],
+)
+def test_durations_are_written_as_go_writes_them(nanoseconds: int, text: str) -> None:
+    assert go_duration(nanoseconds) == text
+    assert parse_duration(text) == nanoseconds
