@@ -96,7 +96,7 @@ class Connection:
         self._transport = transport
         self._notify = notify or (lambda message: None)
         self._lock = threading.Lock()
-        self._clients: dict[str, httpx.Client] = {}
+        self._clients: dict[tuple[str, bool], httpx.Client] = {}
         self._scheme = endpoint.scheme
         self._warned: set[str] = set()
         self._aborted = threading.Event()
@@ -258,18 +258,20 @@ class Connection:
             raise unreachable(what, url, error) from error
 
     def _client(self, url: str) -> httpx.Client:
-        # Reading the machine's certificates takes 20 ms: plain http does without.
-        scheme = url.partition("://")[0]
+        scheme, _, rest = url.partition("://")
+        local = is_loopback(rest.partition("/")[0])
         with self._lock:
-            if scheme not in self._clients:
+            if (scheme, local) not in self._clients:
+                # Reading the machine's certificates takes 20 ms: plain http does without.
                 verify: ssl.SSLContext | bool = False if scheme == "http" else tls_context(self.endpoint)
-                self._clients[scheme] = httpx.Client(
+                self._clients[scheme, local] = httpx.Client(
                     verify=verify,
                     transport=self._transport,
+                    trust_env=not local,  # no proxy leads to this machine
                     headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                     limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
                 )
-            return self._clients[scheme]
+            return self._clients[scheme, local]
 
     def _fetch(
         self,

@@ -261,3 +261,10 @@ def test_a_client_that_insists_on_tls_does_not_fall_back(tmp_path: Path) -> None
         ):
             client.ping()
         assert "plain http" in caught.value.hint
+
+
+def test_a_proxy_is_not_asked_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    with docker_registry(tmp_path) as registry, connect(registry) as client:
+        client.ping()
