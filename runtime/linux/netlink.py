@@ -11,6 +11,7 @@ import errno
 import os
 from _socket import (  # socket.py costs 5 ms of imports that a container's child has no use for
     AF_INET,
+    AF_INET6,
     AF_NETLINK,
     AF_UNSPEC,
     SO_RCVBUF,
@@ -44,6 +45,7 @@ RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 3, 4, 5, 10
 IFLA_PROTINFO, IFLA_LINKINFO, IFLA_NET_NS_PID, IFLA_IFALIAS, IFLA_NET_NS_FD = 12, 18, 19, 20, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFLA_AF_SPEC, IFLA_INET6_ADDR_GEN_MODE = 26, 8
 IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED = 4, 33
 IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 IFF_UP = 0x1
@@ -205,6 +207,12 @@ class Netlink:
         if namespace >= 0:
             body += attribute(IFLA_NET_NS_FD, pack("=I", namespace))
         return self.ask(f"set link {index}", RTM_NEWLINK, 0, body)
+
+    def no_link_local(self, index: int) -> Netlink:
+        """Give the link no IPv6 address by itself (addrgenmode none, ip-link(8)); before it comes up."""
+        mode = attribute(AF_INET6 | NLA_F_NESTED, attribute(IFLA_INET6_ADDR_GEN_MODE, b"\1"))
+        body = _link(index, None) + attribute(IFLA_AF_SPEC | NLA_F_NESTED, mode)
+        return self.ask(f"set address mode of link {index}", RTM_NEWLINK, 0, body)
 
     def set_port(self, index: int, *, isolated: bool = False, hairpin: bool = False) -> Netlink:
         """Settings of a bridge port (bridge(8)): no traffic with other isolated ports; frames may go back where they came from."""
@@ -416,9 +424,22 @@ def configure_interface(name: str, address: str, gateway: str = "", mac: str = "
     """Give an interface of the current namespace its addresses and default route, and bring it up."""
     index = if_nametoindex(name)
     with Netlink() as netlink:
+        _without_ipv6(netlink, index)
         # A running link takes no new hardware address from most drivers; veth does, and it is up already.
         netlink.set_link(index, mac=mac, mtu=mtu, up=True)
         netlink.add_address(index, address)
         if gateway:
             netlink.add_route(index, gateway)
         netlink.commit()
+
+
+def _without_ipv6(netlink: Netlink, index: int) -> None:
+    """The networks are IPv4 only, and a link-local address is a way to neighbours that nobody asked for."""
+    try:
+        netlink.no_link_local(index).commit()
+    except OSError as error:
+        if error.errno not in (
+            errno.EAFNOSUPPORT,
+            errno.EOPNOTSUPP,
+        ):  # no IPv6 in this kernel, or switched off
+            raise
