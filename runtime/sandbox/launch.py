@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from typing import Any
+from collections.abc import Callable
+from typing import NoReturn
 
 from runtime.linux import namespaces as spaces
+from runtime.linux.process import close_range
 from runtime.sandbox import helper, wire
 from runtime.sandbox.cgroup import Cgroup, Hierarchies, detect
+from runtime.sandbox.cgroup.sweep import prefix
 from runtime.sandbox.child import FLAGS, Child
 from runtime.sandbox.credentials import own_capabilities
 from runtime.sandbox.errors import SandboxError
@@ -32,7 +35,7 @@ class Machine:
         self.hierarchies: Hierarchies = detect()
         capabilities, last = own_capabilities()
         self.host = Host(self.hierarchies.names(), capabilities, last, helper.load())
-        self._prefix = f"pipe/{os.getpid()}-{start_time(os.getpid())}"
+        self._prefix = prefix()
         self._count = 0
         self._programs: dict[str, bytes] = {}
 
@@ -47,19 +50,10 @@ class Machine:
         return program
 
     def cgroup(self, config: Json) -> Cgroup:
-        """The plan's own path, or one whose name says which spawner to outlive (see `cgroup.sweep`)."""
+        """The plan's own path, or one whose name says which spawner to outlive (`cgroup.sweep`)."""
         self._count += 1
         path = (config.get("linux") or {}).get("cgroupsPath") or f"{self._prefix}-{self._count}"
         return self.hierarchies.cgroup(path)
-
-
-def start_time(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat, which with the pid names a process for ever; "" when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[19].decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 class Launched:
@@ -93,7 +87,9 @@ class Launched:
         self.pause = pause
         program = machine.program(plan.seccomp)
         ours, theirs = wire.packet_pair()
-        self._clone(flags, namespaces.get("pid", ""), Child(plan, machine.host, theirs, stdio, program).main)
+        child = Child(plan, machine.host, theirs, stdio, program)
+        kept = [theirs.fileno(), machine.host.helper, *stdio]
+        self._clone(flags, namespaces.get("pid", ""), child.main, kept)
         theirs.close()
         self.channel = ours
         try:
@@ -117,7 +113,8 @@ class Launched:
         pidfd = os.pidfd_open(target)
         try:
             child = Joiner(request, machine.host, theirs, stdio, program, pidfd)
-            self._clone(0, f"/proc/{target}/ns/pid", child.main)
+            kept = [theirs.fileno(), machine.host.helper, pidfd, *stdio]
+            self._clone(0, f"/proc/{target}/ns/pid", child.main, kept)
             theirs.close()
             self.channel = ours
             cgroup_of(target, machine.hierarchies).enter(self.pid)
@@ -127,7 +124,7 @@ class Launched:
             os.close(pidfd)
         wire.send_packet(ours, {"event": "release"})
 
-    def _clone(self, flags: int, pid_namespace: str, child: Any) -> None:
+    def _clone(self, flags: int, pid_namespace: str, child: Callable[[], NoReturn], kept: list[int]) -> None:
         """clone(2); a pid namespace given by path is entered for the clone only, since it counts for children alone."""
         home = other = -1
         try:
@@ -138,6 +135,7 @@ class Launched:
             self.pid, self.pidfd = spaces.clone(flags)
             if self.pid == 0:
                 try:
+                    keep_only(kept)
                     child()
                 finally:
                     os._exit(125)
@@ -243,6 +241,16 @@ class Launched:
             self.kill(signal.SIGKILL)
         else:
             wire.send_packet(self.owner, self.problem)
+
+
+def keep_only(kept: list[int]) -> None:
+    """Close every other descriptor: one of ours held by a child would hide our death from it and from its siblings."""
+    first = 3
+    for descriptor in sorted(number for number in set(kept) if number >= first):
+        if descriptor > first:
+            close_range(first, descriptor - 1)
+        first = descriptor + 1
+    close_range(first, 0xFFFFFFFF)
 
 
 def describe_failure(error: Exception) -> Json:

@@ -1,7 +1,7 @@
 """Removing the groups that killed spawners left behind.
 
-A spawner names its groups `pipe/<pid>-<start time>-<n>`. When no process has that pid and start time any more, the
-spawner is gone; its containers died with it, or are killed here.
+A spawner names its groups `pipe/<pid namespace>-<pid>-<start time>-<n>`. When no process of that namespace, which must be
+ours, has that pid and start time any more, the spawner is gone; its containers died with it, or are killed here.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import re
 
 from runtime.sandbox.cgroup.layout import Hierarchies
 
-_NAME = re.compile(r"(\d+)-(\d+)-\d+")
+_NAME = re.compile(r"(\d+)-(\d+)-(\d+)-\d+")
 
 
-def _start_time(pid: str) -> str:
+def start_time(pid: int | str) -> str:
+    """Field 22 of /proc/<pid>/stat, which with the pid names a process for ever; "" when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()[19].decode()
@@ -22,9 +23,19 @@ def _start_time(pid: str) -> str:
         return ""
 
 
+def _pid_namespace() -> str:
+    return os.readlink("/proc/self/ns/pid").strip("pid:[]")
+
+
+def prefix() -> str:
+    """What the names of this process's groups begin with."""
+    return f"pipe/{_pid_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
+
+
 def abandoned(hierarchies: Hierarchies) -> list[str]:
     """Paths of groups whose spawner is no more."""
     found: dict[str, None] = {}
+    ours = _pid_namespace()
     for mount in hierarchies.mounts:
         try:
             names = os.listdir(f"{mount}/pipe")
@@ -32,7 +43,7 @@ def abandoned(hierarchies: Hierarchies) -> list[str]:
             continue
         for name in names:
             match = _NAME.fullmatch(name)
-            if match and _start_time(match[1]) != match[2]:
+            if match and match[1] == ours and start_time(match[2]) != match[3]:
                 found[f"pipe/{name}"] = None
     return list(found)
 

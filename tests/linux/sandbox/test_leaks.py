@@ -28,7 +28,7 @@ def groups_of(spawner_pid: int) -> list[str]:
     found = []
     for mount in detect().mounts:
         top = Path(mount) / "pipe"
-        found += [str(path) for path in top.glob(f"{spawner_pid}-*")] if top.exists() else []
+        found += [str(path) for path in top.glob(f"*-{spawner_pid}-*-*")] if top.exists() else []
     return found
 
 
@@ -171,3 +171,24 @@ def test_the_sweep_leaves_the_groups_of_the_living_alone(box: Bench) -> None:
         info = process.wait(PATIENCE)
         assert info is not None and info.code == 0
     os.close(reader)
+
+
+def test_a_paused_container_holds_no_line_but_its_own(box: Bench) -> None:
+    """It would otherwise never learn that its spawner died before it asked for a signal on that (prctl(2))."""
+    with Spawner.start() as spawner:
+        paused = [spawner.create(box.plan("true"), pause=True) for _ in range(3)]
+        for process in paused:
+            deadline = time.monotonic() + PATIENCE
+            while (count := sockets_of(process.pid)) != 1 and time.monotonic() < deadline:
+                time.sleep(0.005)
+            assert count == 1
+
+
+def sockets_of(pid: int) -> int:
+    links = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            links.append(os.readlink(path))
+        except FileNotFoundError:
+            continue
+    return sum(link.startswith("socket:") for link in links)
