@@ -94,7 +94,7 @@ class Server:
         on_error: OnError | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        most_connections: int = 512,
+        most_connections: int = 256,
     ) -> None:
         self._handler = handler
         self._listeners = tuple(listeners)

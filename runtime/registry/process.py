@@ -103,7 +103,8 @@ def run_process(root: str, options: ServiceOptions, answer: int) -> int:
     """The detached process: serves, and reports through the descriptor `answer` whether it could begin."""
     import logging
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    _log_to(log_path(root))
+    _raise_file_limit()
     open_answer = [answer]
 
     def tell(text: str) -> None:
@@ -120,6 +121,23 @@ def run_process(root: str, options: ServiceOptions, answer: int) -> int:
         logging.error("%s", error.message)
         return 1
     return 0
+
+
+def _log_to(path: str) -> None:
+    """One line per request, in two files of at most 8 MiB."""
+    import logging
+    from logging.handlers import RotatingFileHandler
+
+    handler = RotatingFileHandler(path, maxBytes=8 << 20, backupCount=1)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
+
+
+def _raise_file_limit() -> None:
+    # A connection may hold a socket, a blob and a database connection; the usual soft limit is for select(2)'s sake.
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def status(root: str) -> ServiceState | None:
