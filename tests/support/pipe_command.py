@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Project:
         shutil.copy(BUSYBOX, directory / "busybox")
         (directory / "Dockerfile").write_text(DOCKERFILE)
         self.variables: dict[str, str] = {}
+        self._started: list[subprocess.Popen[str]] = []
 
     def write(self, text: str, name: str = "pipe.yaml") -> None:
         """A pipe.yaml with this project's name and the image `box`."""
@@ -55,8 +57,8 @@ class Project:
         return {**kept, **own, **self.variables}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """`pipe …` in the background, in a process group of its own."""
-        return subprocess.Popen(
+        """`pipe …` in the background, in a process group of its own; ended with the test at the latest."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "pipeline.cli.main", *arguments],
             cwd=self.directory,
             env=self.environment,
@@ -66,6 +68,15 @@ class Project:
             text=True,
             process_group=0,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            if process.stdout is not None and not process.stdout.closed:
+                process.communicate(timeout=PATIENCE)
 
     def pipe(self, *arguments: str, code: int | None = 0) -> Done:
         """`pipe …` to its end; it must exit with `code`."""
@@ -87,15 +98,32 @@ class Project:
         """Names of all containers of the store, also of those that ended."""
         return self.pipe("ps", "-a", "--format", "{{.Names}}").out.split()
 
+    def left(self) -> list[str]:
+        """Networks and volumes that belong to stages."""
+        from pipeline.leftovers import KIND
+        from runtime.networks.networks import Networks
+        from runtime.store import Store
+        from runtime.volumes import Volumes
+
+        with Store.open(str(self.store)) as store:
+            things = (*Networks(store).list(), *Volumes(store).list())
+            return [thing.name for thing in things if KIND in thing.labels]
+
 
 def wait_for_line(process: subprocess.Popen[str], wanted: str) -> str:
     """Read its output up to a line that contains `wanted`; what was read."""
     assert process.stdout is not None
     seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if wanted in line:
-            return "".join(seen)
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if wanted in line:
+                return "".join(seen)
+    finally:
+        watchdog.cancel()
+        watchdog.join()
     raise AssertionError(f"it ended without {wanted!r}:\n{''.join(seen)}")
 
 

@@ -20,6 +20,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, store: Path) -> Project:
+def project(tmp_path: Path, store: Path) -> Iterator[Project]:
     """A directory with a Dockerfile that makes a root file system of busybox, and a name of its own."""
-    return Project(tmp_path / "work", store)
+    made = Project(tmp_path / "work", store)
+    try:
+        yield made
+    finally:
+        made.close()
