@@ -6,6 +6,7 @@ child, a request from the owner, the end of the process. It reports to the owner
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -135,6 +136,7 @@ class Launched:
             self.pid, self.pidfd = spaces.clone(flags)
             if self.pid == 0:
                 try:
+                    gc.disable()  # A forgotten socket collected now would close a number that is something else by now.
                     keep_only(kept)
                     child()
                 finally:

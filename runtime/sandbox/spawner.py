@@ -205,7 +205,7 @@ class Spawner:
         try:
             with self._lock:
                 wire.send_request(self._line, message, [theirs.fileno(), *fds])
-        except (BrokenPipeError, ConnectionResetError, OSError) as error:
+        except OSError as error:
             ours.close()
             raise SandboxError("the spawner is gone", operation="start a container") from error
         finally:
