@@ -214,8 +214,11 @@ def _health(parts: list[Any]) -> Arguments:
     keyword, flags, *rest = parts
     if not rest:
         return Arguments(keyword, flags)
-    command = _command([keyword, flags, *rest[1:]])
-    return command._replace(args=(rest[0].strip(WHITE), *command.args))
+    words = (rest[0].strip(WHITE), *(text.lstrip("\t\v\f\r ") for text in rest[1:]))
+    items = _json_strings(words[1].strip(WHITE)) if len(words) > 1 else None
+    if items is not None:
+        return Arguments(keyword, flags, (words[0], *items), json=True)
+    return Arguments(keyword, flags, words)
 
 
 def _onbuild(parts: list[Any]) -> Arguments:
@@ -240,8 +243,14 @@ def _pair_words(escape: str) -> Action:
 
 
 def _without_last_escape(word: str, escape: str) -> str:
-    trailing = len(word) - len(word.rstrip(escape))
-    return word[:-1] if trailing % 2 else word
+    """Only where an escape means something: not within single quotes that were left open."""
+    if not word.endswith(escape):
+        return word
+    mark = re.escape(escape)
+    quoted = rf"""'[^']*(?:'|$)|"(?:{mark}.|[^"{mark}])*(?:"|{mark}?$)"""
+    last = re.findall(rf"{quoted}|{mark}.|{mark}$|[^'\"{mark}]+", word)[-1]
+    alone = (len(last) - len(last.rstrip(escape))) % 2 == 1
+    return word[:-1] if alone and last[0] != "'" else word
 
 
 def _pairs(escape: str) -> Action:

@@ -142,6 +142,23 @@ def test_a_line_that_is_too_long_is_refused() -> None:
     parse_dockerfile("FROM a\nRUN " + "x" * (LINE_LIMIT - 4))
 
 
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        ("a\\", "a"),
+        ("a\\\\", "a\\\\"),
+        ('"a\\', '"a'),
+        ("'a\\", "'a\\"),
+        ('"a\\\\', '"a\\\\'),
+        ("'a'\\", "'a'"),
+    ],
+)
+def test_an_escape_at_the_very_end_is_dropped_unless_it_is_quoted(word: str, kept: str) -> None:
+    from builder.dockerfile.nodes import _without_last_escape
+
+    assert _without_last_escape(word, "\\") == kept
+
+
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
