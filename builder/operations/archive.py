@@ -104,12 +104,9 @@ class _Unpacker:
             self._directory_entry(target, member)
             return
         self._root.ensure(parent, mtime_ns=self._setting.directory_ns())
-        if self._root.directories(target):
-            raise InvalidInput(f"cannot unpack {name!r}: a directory is there")
         self._root.raise_up(parent)
-        place = f"{self._root.upper}/{target}"
-        if os.path.lexists(place):
-            os.unlink(place)
+        # As docker: what is in the way goes, a directory with all that is in it.
+        place = self._root.clear(target)
         if member.islnk():
             self._hard_link(member, place)
             return
@@ -122,17 +119,16 @@ class _Unpacker:
 
     def _directory_entry(self, target: str, member: tarfile.TarInfo) -> None:
         mtime_ns = self._mtime_ns(member)
-        resolved = self._root.resolve(target)
         uid, gid = self._owner or (member.uid, member.gid)
-        if self._root.directories(resolved):
-            place = self._root.raise_up(resolved)
+        if self._root.directories(target):
+            place = self._root.raise_up(target)
             os.chown(place, uid, gid)
             os.chmod(place, member.mode & 0o7777)
         else:
-            parent = resolved.rpartition("/")[0]
-            self._root.ensure(parent, mtime_ns=self._setting.directory_ns())
-            place = self._root.make_directory(resolved, member.mode & 0o7777, uid, gid, mtime_ns)
-        self._root.set_times(resolved, mtime_ns)
+            self._root.ensure(target.rpartition("/")[0], mtime_ns=self._setting.directory_ns())
+            self._root.clear(target)
+            place = self._root.make_directory(target, member.mode & 0o7777, uid, gid, mtime_ns)
+        self._root.set_times(target, mtime_ns)
 
     def _hard_link(self, member: tarfile.TarInfo, place: str) -> None:
         parent, base = self._locate(clean(member.linkname))

@@ -1,7 +1,7 @@
 """COPY and ADD: what is taken from where, and under which name it comes to lie (FEATURES A-65…A-78).
 
 The rules of the destination: a directory's contents go into `dest`; a file becomes `dest`, or goes into it when `dest`
-ends in a slash, is a directory already, or several things are copied. Links in `dest` are followed inside the root.
+ends in a slash or is a directory already. Links in `dest` are followed inside the root.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from builder.operations.feed import LayerFeed
 from builder.operations.modes import parse_mode
 from builder.operations.owners import ROOT, resolve_owner
 from builder.operations.roots import Root
-from builder.operations.selection import Group, Tree, select
+from builder.operations.selection import Group, Item, Tree, select
 from builder.operations.step import Outcome, Setting
 from builder.state import FilesState, State
 from builder.trees import Trees
@@ -126,32 +126,19 @@ class CopyStep:
     def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
         memory = self._trees.memory(taken.state)
         copier = Copier(root, style, memory, self._setting.cancel, feed)
-        owner = style.owner or ROOT
+        filling = _Filling(root, style, copier, feed, placing)
+        given = style.owner if self._operation.owner else None
         for group in taken.groups:
-            target = placing.target(group)
             if group.is_directory:
-                root.ensure(target, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
-                root.describe(target, feed)
-                prefix = f"{target}/" if target else ""
-                for item in group.items:
-                    copier.place(item, prefix + item.name)
+                filling.directory(group)
                 continue
             for item in group.items:
                 if taken.source.unpack and is_archive(item.path):
-                    directory = placing.directory
-                    root.ensure(directory, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
+                    filling.make(placing.directory)
                     root.settle()
-                    unpack(
-                        item.path,
-                        root,
-                        directory,
-                        self._setting,
-                        owner=style.owner if self._operation.owner else None,
-                    )
-                    continue
-                parent = target.rpartition("/")[0]
-                root.ensure(parent, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
-                copier.place(item, target)
+                    unpack(item.path, root, placing.directory, self._setting, owner=given)
+                else:
+                    filling.file(group, item)
         return content_of(
             taken.groups,
             memory,
@@ -173,17 +160,52 @@ def _comes_in_order(taken: Sequence[_Taken]) -> bool:
     return len(groups) == 1 and groups[0].is_directory and bool(groups[0].items)
 
 
+class _Filling:
+    """Puts the groups of one source in their places, and makes the directories for them.
+
+    What is made belongs to the owner and has the mode that were asked for, the missing parents too. The target of a
+    directory takes that one's time, unless more comes into it afterwards. (All as BuildKit does.)
+    """
+
+    def __init__(self, root: Root, style: Style, copier: Copier, feed: LayerFeed, placing: _Placing) -> None:
+        self._root, self._style, self._copier, self._feed, self._placing = root, style, copier, feed, placing
+        self._timed: set[str] = set()
+
+    def make(self, path: str) -> None:
+        style, owner = self._style, self._style.owner or ROOT
+        mode = style.change_mode(0o755, True) if style.change_mode else 0o755
+        self._root.ensure(path, mode=mode, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
+        if path in self._timed:
+            self._root.set_times(path, style.directory_ns)
+
+    def directory(self, group: Group) -> None:
+        target = self._placing.target(group)
+        self.make(target)
+        # The top of a context has no time that would mean anything.
+        if group.status is not None and group.source and target and target not in self._timed:
+            self._root.set_times(target, self._style.mtime_ns(group.status))
+            self._timed.add(target)
+        self._root.describe(target, self._feed)
+        prefix = f"{target}/" if target else ""
+        for item in group.items:
+            self._copier.place(item, prefix + item.name)
+
+    def file(self, group: Group, item: Item) -> None:
+        target = self._placing.target(group)
+        self.make(target.rpartition("/")[0])
+        self._copier.place(item, target)
+
+
 class _Placing:
     """Which name in the root a group gets."""
 
     def __init__(self, operation: Copy, root: Root, taken: Sequence[_Taken]) -> None:
         self.directory = root.resolve(operation.dest)
         groups = [group for each in taken for group in each.groups]
-        count = sum(1 if group.is_directory else len(group.items) for group in groups)
+        # Several matches of one pattern without a slash at the end overwrite each other, as in BuildKit.
         self._into = (
             operation.dest.endswith(("/", "/."))
             or operation.parents
-            or count > 1
             or bool(root.directories(self.directory))
         )
         occupied = root.locate(self.directory) is not None and not root.directories(self.directory)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidInput
+from runtime.store.durable import remove_tree
 
 if TYPE_CHECKING:
     from builder.operations.feed import LayerFeed
@@ -192,6 +193,19 @@ class Root:
     def set_times(self, path: str, mtime_ns: int) -> None:
         """The time directory `path` of the upper shall have in the end."""
         self._touched[path] = (mtime_ns, mtime_ns)
+
+    def clear(self, path: str) -> str:
+        """Where to create the entry `path` in the upper, whose parent is there; what is under that name goes."""
+        place = f"{self.upper}/{path}"
+        if self.directories(path):
+            below = f"{path}/"
+            for known in (self._touched, self._directories):
+                for each in [name for name in known if name == path or name.startswith(below)]:
+                    del known[each]
+            self._directories[path] = ()
+        if os.path.lexists(place):
+            remove_tree(place)
+        return place
 
     def settle(self) -> None:
         """Give the directories that were written to their times; the last act of a step."""

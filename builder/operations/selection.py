@@ -46,11 +46,12 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What one matched path gives: the contents of a directory, or a single file."""
+    """What one matched path gives: the contents of a directory (whose own status it is), or a single file."""
 
     source: str  # relative to the tree
     is_directory: bool
     items: tuple[Item, ...]
+    status: os.stat_result | None = None
 
 
 def select(
@@ -89,7 +90,7 @@ def _group(tree: Tree, path: str, exclude: Ignoring | None) -> Group:
         items = tuple(walk(tree, followed, exclude=exclude))
         if not items and _hidden(tree, followed, is_directory=True):
             raise _missing(tree, path, ignored=True)
-        return Group(path, True, items)
+        return Group(path, True, items, status)
     if _hidden(tree, followed, is_directory=False) or _hidden(tree, path, is_directory=False):
         raise _missing(tree, path, ignored=True)
     name = os.path.basename(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.request import BuildRequest, OutputWanted
 from registry_client.oci.platform import Platform, parse_platform
-from runtime.errors import InvalidInput, NotFound, did_you_mean
+from runtime.errors import InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
     from runtime.containers.spec import Limits, Rlimit
@@ -22,6 +22,12 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
     """What the flags ask for."""
     from builder.build import parse_epoch
 
+    for name in ("cache_from", "cache_to"):
+        if flags[name]:
+            raise Unsupported(
+                f"--{name.replace('_', '-')} is not supported yet",
+                hint="the store keeps the cache; copy or share PIPE_ROOT",
+            )
     outputs = _outputs(flags)
     return BuildRequest(
         context=context,
