@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from typing import Protocol
 
 from runtime.linux import mounts, namespaces
 from runtime.linux import process as linux
@@ -26,55 +27,96 @@ from runtime.sandbox.launch import describe_failure
 from runtime.sandbox.paths import Root
 from runtime.sandbox.plan import Json, Plan, check_plan
 from runtime.sandbox.program import DEFAULT_PATH, identify
+from runtime.sandbox.shim import fork_shim
 from runtime.sandbox.spawner import Process, Spawner
 
 _HYBRID = "/sys/fs/cgroup/unified"
 _INIT = "/dev/init"  # its sixth letter tells the helper what it is
 
 
-class OciRuntime:
-    """`command` is a name or a path; bundles and the runtime's own state lie below `state`."""
+class Starter(Protocol):
+    """What we need of a `Spawner`, or of a shim's `Embedded`: processes are joined natively, whoever made the container."""
 
-    def __init__(self, spawner: Spawner, command: str, state: str) -> None:
-        self.spawner = spawner
+    def join(
+        self,
+        pid: int,
+        process: Json,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        *,
+        seccomp: str = "",
+    ) -> Process: ...
+
+
+class OciRuntime:
+    """Takes a spawner's place: the same `create` and `join`.
+
+    `command` is a name or a path; bundles and the runtime's own state lie below `state`. Without a real `Spawner` the
+    supervisor is forked from here: only for callers with one thread.
+    """
+
+    def __init__(self, starter: Starter, command: str, state: str) -> None:
+        self.starter = starter
         self.command = command
         self.state = state
 
     def create(
         self,
         plan: Plan,
-        name: str,
         stdin: int = -1,
         stdout: int = -1,
         stderr: int = -1,
         *,
         pause: bool = False,
+        name: str = "",
     ) -> Process:
         """Like `Spawner.create`; `name` is the container's id for the runtime."""
         path = shutil.which(self.command)
         if path is None:
             message = f"no OCI runtime {self.command!r} on this machine"
             raise SandboxError(message, kind="unsupported", hint="install it, or leave --runtime out")
-        ours, theirs = wire.packet_pair()
-        process = Process(ours)
         given = [descriptor for descriptor in (stdin, stdout, stderr) if descriptor >= 0]
-        # The line is the first descriptor; 0 says "none".
-        positions = [1 + given.index(fd) if fd >= 0 else 0 for fd in (stdin, stdout, stderr)]
         argument = {
             "plan": plan.to_json(),
-            "name": name,
+            "name": name or f"pipe-{os.urandom(8).hex()}",
             "runtime": path,
             "state": self.state,
-            "spawner": self.spawner.pid,
-            "stdio": positions,
+            # The line is the first descriptor; 0 says "none".
+            "stdio": [1 + given.index(fd) if fd >= 0 else 0 for fd in (stdin, stdout, stderr)],
             "pause": pause,
         }
-        try:
-            self.spawner.shim("runtime.sandbox.oci_runtime:supervise", argument, [theirs.fileno(), *given])
-        finally:
-            theirs.close()
+        process = self._supervised(argument, given)
         process.until_created() if pause else process.until_started()
         return process
+
+    def join(
+        self,
+        pid: int,
+        process: Json,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        *,
+        seccomp: str = "",
+    ) -> Process:
+        return self.starter.join(pid, process, stdin, stdout, stderr, seccomp=seccomp)
+
+    def _supervised(self, argument: Json, given: list[int]) -> Process:
+        ours, theirs = wire.packet_pair()
+        entry = "runtime.sandbox.oci_runtime:supervise"
+        try:
+            if isinstance(self.starter, Spawner):
+                fds = [theirs.fileno(), *given]
+                self.starter.shim(entry, {**argument, "parent": self.starter.pid}, fds)
+            else:
+                told, tell = wire.packet_pair()
+                fork_shim(entry, {**argument, "parent": os.getpid()}, [theirs.fileno(), *given], tell, -1)
+                tell.close()
+                told.close()
+        finally:
+            theirs.close()
+        return Process(ours)
 
 
 def supervise(argument: Json, fds: list[int]) -> int:
@@ -100,7 +142,7 @@ class _Supervisor:
         self.pause = bool(argument["pause"])
         self.owner = owner
         self.stdio = [fds[position] if position else subprocess.DEVNULL for position in argument["stdio"]]
-        self.parent = os.pidfd_open(argument["spawner"])
+        self.parent = os.pidfd_open(argument["parent"])
         self.bundle = os.path.join(argument["state"], "bundles", self.name)
         self.root = os.path.join(argument["state"], "runtime")
         self.pid = self.pidfd = self.master = -1

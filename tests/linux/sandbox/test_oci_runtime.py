@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import uuid
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def crun(box: Bench, tmp_path: Path) -> Iterator[OciRuntime]:
 
 def run(crun: OciRuntime, plan: Plan, directory: Path) -> tuple[ExitInfo, str]:
     with open(directory / "output", "w+b") as output:
-        process = crun.create(plan, f"pipe-{uuid.uuid4().hex[:12]}", -1, output.fileno(), output.fileno())
+        process = crun.create(plan, -1, output.fileno(), output.fileno())
         info = process.wait(60)
         assert info is not None
         output.seek(0)
@@ -93,7 +94,7 @@ def test_exit_codes_and_missing_programs_are_told_the_same_way(
 
 
 def test_it_can_be_paused_released_and_killed(box: Bench, crun: OciRuntime) -> None:
-    process = crun.create(box.plan("sleep", "600"), f"pipe-{uuid.uuid4().hex[:12]}", pause=True)
+    process = crun.create(box.plan("sleep", "600"), pause=True)
     assert os.readlink(f"/proc/{process.pid}/ns/net") != os.readlink("/proc/self/ns/net")
     process.release()
     process.kill(signal.SIGKILL)
@@ -104,7 +105,7 @@ def test_it_can_be_paused_released_and_killed(box: Bench, crun: OciRuntime) -> N
 def test_a_terminal_is_handed_over(box: Bench, crun: OciRuntime) -> None:
     config = defaults.config(["sh", "-c", "tty"])
     config["process"]["terminal"] = True
-    process = crun.create(box.plan(config=config), f"pipe-{uuid.uuid4().hex[:12]}")
+    process = crun.create(box.plan(config=config))
     assert b"/dev/pts/0" in os.read(process.terminal, 100)
     process.wait(60)
     os.close(process.terminal)
@@ -117,4 +118,33 @@ def test_init_works_there_too(box: Bench, crun: OciRuntime, tmp_path: Path) -> N
 
 def test_an_unknown_runtime_is_refused(box: Bench) -> None:
     with pytest.raises(SandboxError, match="no-such-runtime"):
-        OciRuntime(box.spawner, "no-such-runtime", "/nowhere").create(box.plan("true"), "x")
+        OciRuntime(box.spawner, "no-such-runtime", "/nowhere").create(box.plan("true"))
+
+
+SHIM = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from runtime.sandbox import defaults
+from runtime.sandbox.embedded import Embedded
+from runtime.sandbox.oci_runtime import OciRuntime
+from runtime.sandbox.plan import Plan, RootFs
+
+with Embedded() as embedded:
+    runtime = OciRuntime(embedded, "crun", sys.argv[3])
+    plan = Plan(defaults.config(["sh", "-c", "echo hello; sleep 600"]), RootFs([sys.argv[2]]))
+    process = runtime.create(plan, 0, 1, 2, pause=True)
+    process.release()
+    joined = runtime.join(process.pid, defaults.config(["sh", "-c", "exit 4"])["process"])
+    assert joined.wait(60).code == 4
+    process.kill(9)
+    sys.exit(process.wait(60).code)
+"""
+
+
+def test_a_process_with_one_thread_and_no_spawner_can_use_it(box: Bench, tmp_path: Path) -> None:
+    root = str(Path(__file__).resolve().parents[3])
+    command = [sys.executable, "-c", SHIM, root, str(box.lower), str(tmp_path / "state")]
+    result = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False, cwd=root
+    )
+    assert (result.stdout, result.returncode) == (b"hello\n", 137), result.stderr.decode()
