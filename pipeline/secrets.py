@@ -136,12 +136,13 @@ class SecretStore:
 
 @contextmanager
 def _memory_directory() -> Iterator[str]:
-    """A private directory in memory where the host has one (shm_overview(7)), removed afterwards."""
+    """A directory of mode 0700 in memory where the host has one (shm_overview(7)), removed afterwards.
+
+    The container's user reaches a file by its mount, not through the directory.
+    """
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
     _sweep(parent)
     path = tempfile.mkdtemp(prefix=f"{_PREFIX}{own_token()}-", dir=parent)
-    # The container's user must reach the files; their names are ours and the parent is listable by root only.
-    os.chmod(path, 0o711)
     try:
         yield path
     finally:

@@ -85,6 +85,7 @@ class Attempt:
     def __init__(self, job: StageJob, env: Mapping[str, str], cancel: Cancel) -> None:
         self.job, self.context, self.node, self.stage = job, job.context, job.node, job.stage
         self.images, self.slug, self.cancel, self._env = job.images, job.slug, cancel, env
+        self._directory = os.path.join(self.context.directory, "nodes", self.slug, os.urandom(4).hex())
         self.output = StageOutput(
             self.node.name, self.context.emit, self.context.secrets.masker, *self._commands()
         )
@@ -157,17 +158,21 @@ class Attempt:
         return commands(script), commands(stage.after)
 
     def _shared_directory(self) -> Mount:
-        """The directory at /run/pipe: the script, and the file the stage writes its outputs to."""
-        directory = os.path.join(self.context.directory, "nodes", self.slug)
-        os.makedirs(directory, exist_ok=True)
-        os.chmod(directory, 0o755)
+        """The directory at /run/pipe: the script, and the file the stage writes its outputs to.
+
+        A new one for every attempt: what was in a container before may have left links in it.
+        """
+        os.makedirs(os.path.dirname(self._directory), exist_ok=True)
+        os.mkdir(self._directory)
+        os.chmod(self._directory, 0o755)  # whatever our umask: the container's user reads it
         text = shell_text(*self._commands(), self.output.nonce)
         for name, content, mode in (("script", text, 0o644), ("output", "", 0o666)):
-            path = os.path.join(directory, name)
-            with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            with open(
+                os.path.join(self._directory, name), "x", encoding="utf-8", errors="surrogateescape"
+            ) as file:
                 file.write(content)
-            os.chmod(path, mode)
-        return Mount(type="bind", source=directory, target=INSIDE)
+                os.fchmod(file.fileno(), mode)
+        return Mount(type="bind", source=self._directory, target=INSIDE)
 
     def _container(
         self, env: Mapping[str, str], mounts: tuple[Mount, ...], services: StageServices
@@ -232,7 +237,7 @@ class Attempt:
         return status or ExitStatus(code=137)
 
     def _collect(self, container: str, *, green: bool) -> Collected:
-        path = os.path.join(self.context.directory, "nodes", self.slug, "output")
+        path = os.path.join(self._directory, "output")
         return collect_files(
             self.context.engine,
             self.context.artifacts,

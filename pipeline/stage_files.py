@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,12 +103,25 @@ def _tests(store: ArtifactStore, reports: tuple[Artifact, ...], warn: Warn) -> T
 
 
 def _outputs(path: str, warn: Warn) -> Pairs:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_OUTPUT_LIMIT + 1)
-    except FileNotFoundError:
-        return ()  # the stage removed it
+    data = _read_regular(path)
+    if data is None:
+        warn("$PIPE_OUTPUT is not the file it was; it is not read")
+        return ()
     if len(data) > _OUTPUT_LIMIT:
         warn(f"$PIPE_OUTPUT is larger than {_OUTPUT_LIMIT >> 10} KiB; it is not read")
         return ()
     return parse_outputs(data)
+
+
+def _read_regular(path: str) -> bytes | None:
+    """The stage may have replaced the file: by a link into the host, or a pipe nobody writes to."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        return os.read(descriptor, _OUTPUT_LIMIT + 1)  # a regular file gives all it has up to that
+    finally:
+        os.close(descriptor)

@@ -196,8 +196,9 @@ def _secrets(
         if use.env:
             variables.append(f"{use.env}={value.decode('utf-8', 'surrogateescape')}")
             continue
+        os.makedirs(os.path.join(base, "pipe-secrets"), mode=0o700, exist_ok=True)
         directory = os.path.join(base, "pipe-secrets", release.project, service.name)
-        os.makedirs(directory, mode=0o711, exist_ok=True)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
         path = os.path.join(directory, use.name)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -632,3 +633,58 @@ def test_a_cancel_while_a_container_starts_still_ends_it(run: Bench, tmp_path: P
     run.engine.behave = by_stage(a=Behaviour(gate=threading.Event()))
     result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
     assert run.outcomes(result)["stage/a"] == "cancelled"
+
+
+def leave(run: Bench, replace: Callable[[Path], None]) -> None:
+    """The container does something to its $PIPE_OUTPUT before it ends."""
+    real_start = run.engine.start
+
+    def start(container_id: str, output: object = None) -> None:
+        mount = next(m for m in run.engine.made[container_id].spec.mounts if m.target == "/run/pipe")
+        file = Path(mount.source) / "output"
+        file.unlink()
+        replace(file)
+        real_start(container_id, output)  # type: ignore[arg-type]
+
+    run.engine.start = start  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_a_stage_can_not_make_us_read_something_else_for_its_outputs(
+    run: Bench, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "host").write_text("secret=of the host\n")
+    leave(
+        run,
+        {
+            "link": lambda file: file.symlink_to(tmp_path / "host"),
+            "pipe": lambda file: os.mkfifo(file),
+            "directory": lambda file: file.mkdir(),
+        }[kind],
+    )
+    result = run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x}}"))
+    assert result.nodes["stage/a"].outputs == ()
+    assert any("not the file it was" in e.message for e in run.events if isinstance(e, Warned))
+
+
+def test_a_second_attempt_writes_nothing_where_the_first_left_a_link(run: Bench, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    run.engine.behave = attempts([1, 0])  # type: ignore[assignment]
+    leave(run, lambda file: (file.parent / "script").unlink() or (file.parent / "script").symlink_to(victim))  # type: ignore[func-returns-value]
+    run.run(loaded(tmp_path, HEAD + "stages: {a: {image: app, run: x, retry: 1}}"))
+    assert victim.read_text() == "untouched"
+
+
+def test_secrets_lie_where_nobody_else_of_the_host_can_reach_them(run: Bench, tmp_path: Path) -> None:
+    modes = []
+
+    def behave(spec: object) -> Behaviour:
+        mount = next(m for m in spec.mounts if m.target == "/run/secrets/token")  # type: ignore[attr-defined]
+        modes.append(Path(mount.source).parent.stat().st_mode & 0o777)
+        return Behaviour()
+
+    run.engine.behave = behave
+    text = HEAD + "secrets: {token: {env: T}}\nstages: {a: {image: app, run: x, secrets: [token]}}\n"
+    run.run(loaded(tmp_path, text, {"T": "hunter2secret"}))
+    assert modes == [0o700]
