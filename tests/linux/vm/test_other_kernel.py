@@ -1,4 +1,4 @@
-"""The sandbox and the networks on Debian's own kernel, in a virtual machine that has cgroup v2 only (see `tools/vm`)."""
+"""Sandbox, networks and containers on Debian's own kernel, in a virtual machine that has cgroup v2 only (see `tools/vm`)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support import REPOSITORY
 pytestmark = [pytest.mark.linux, pytest.mark.slow, pytest.mark.timeout(5400)]
 
 
-@pytest.mark.parametrize("part", ["tests/linux/sandbox", "tests/linux/networks"])
+@pytest.mark.parametrize("part", ["tests/linux/sandbox", "tests/linux/networks", "tests/linux/containers"])
 def test_all_passes_on_a_kernel_with_cgroup_v2_only(part: str) -> None:
     done = subprocess.run(
-        [REPOSITORY / "tools/vm", part],
+        [REPOSITORY / "tools/vm", "-m", "linux and not slow", part],
         capture_output=True,
         text=True,
         timeout=5000,
