@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from pipeline.cli.session import Session
 from runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from registry_client.oci.config import ContainerConfig
 
 
 @click.command()
@@ -85,14 +88,37 @@ def _opened(path: str | None) -> Any:
 @click.argument("source")
 @click.argument("name", required=False)
 @click.option("-m", "--message", default="", help="A comment for the history.")
+@click.option(
+    "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="A Dockerfile's CMD, ENV, USER …"
+)
 @click.pass_obj
-def import_(session: Session, source: str, name: str | None, message: str) -> None:
+def import_(session: Session, source: str, name: str | None, message: str, changes: tuple[str, ...]) -> None:
     """Make an image of a root file system's tar; `-` is stdin."""
     from datetime import UTC, datetime
 
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     with session.work(containers=False, progress="none") as services, _opened(source) as stream:
-        image = services.images.import_root(stream, comment=message, created=created)
+        config = changed_config(changes)
+        image = services.images.import_root(stream, config=config, comment=message, created=created)
         if name:
             services.images.tag(image.id, name)
     click.echo(image.id)
+
+
+def changed_config(changes: tuple[str, ...]) -> ContainerConfig:
+    """The config that the instructions of `--change` make (FEATURES C-8)."""
+    from registry_client.oci.config import ContainerConfig
+
+    if not changes:
+        return ContainerConfig()
+    from builder.dockerfile import parse_dockerfile
+    from builder.lower import LowerOptions, lower
+
+    text = "\n".join(("FROM scratch", *changes))
+    graph = lower(parse_dockerfile(text, "--change"), LowerOptions(), {})
+    if graph.root != graph.base:
+        raise InvalidInput(
+            "--change takes no instruction that changes files",
+            hint="use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL …",
+        )
+    return graph.config.config

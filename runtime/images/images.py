@@ -94,7 +94,7 @@ class Images:
         if local is not None:
             return local
         if pull == "never" or _is_id(name):
-            raise _no_image(name)
+            raise self._missing(name, wanted)
         return self.pull(_reference(name), wanted or host_platform(), cancel=cancel)
 
     def _local(self, name: str, wanted: Platform | None) -> Image | None:
@@ -102,6 +102,12 @@ class Images:
         if image is None or wanted is None or rank(wanted, image.config.platform) is not None:
             return image
         return None
+
+    def _missing(self, name: str, wanted: Platform | None) -> NotFound:
+        other = self.find(name)
+        if other is None:
+            return _no_image(name)
+        return NotFound(f"image {name} in the store is for {other.config.platform}, not for {wanted}")
 
     # --- adding ---------------------------------------------------------------------------------------------------
 

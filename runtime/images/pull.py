@@ -6,7 +6,6 @@ transfer goes on where it stopped, also in a later process. Nothing gets a name 
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from registry_client.oci import media_types
@@ -18,8 +17,9 @@ from registry_client.oci.platform import Platform
 from registry_client.reference import Reference
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, InvalidInput, NotFound, PipeError, Unsupported
-from runtime.events import Emit, Finished, Outcome, Progress, Started
+from runtime.events import Finished, Outcome, Started
 from runtime.images.image import Image
+from runtime.images.progress import Reporter
 from runtime.images.transport import Client, connected
 from runtime.store.locks import lock
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _LAYERS_AT_ONCE = 3
 _CONFIG_LIMIT = 8 << 20
-_PROGRESS_SECONDS = 0.05
 
 
 def pull(images: Images, reference: Reference, platform: Platform, cancel: Cancel | None) -> Image:
@@ -162,14 +161,14 @@ class _Pull:
         """Get a blob, unless it is here; another process that gets the same one is waited for."""
         cancel = cancel or self._cancel
         cancel.check()
-        report = _Reporter(self._images.emit, self._node, blob)
+        report = Reporter(self._images.emit, self._node, blob)
         if not self._is_here(blob.digest):
             with lock(self._store.root, f"blob {blob.digest}", cancel):
                 if not self._store.content.has(blob.digest):
                     self._transfer(blob, cancel, report)
         report.done()
 
-    def _transfer(self, blob: Descriptor, cancel: Cancel, report: _Reporter) -> None:
+    def _transfer(self, blob: Descriptor, cancel: Cancel, report: Reporter) -> None:
         with self._store.content.writer(blob.digest, blob.size, resume_key=blob.digest) as writer:
             resumed = writer.offset > 0
             self._receive(blob, writer, cancel, report)
@@ -183,7 +182,7 @@ class _Pull:
                 self._receive(blob, writer, cancel, report)
                 writer.commit()
 
-    def _receive(self, blob: Descriptor, writer: Writer, cancel: Cancel, report: _Reporter) -> None:
+    def _receive(self, blob: Descriptor, writer: Writer, cancel: Cancel, report: Reporter) -> None:
         # The writer hashes anyway; the client need not.
         with self._client.blob(
             self._reference.path,
@@ -210,24 +209,3 @@ class _Pull:
                 self._records.set_tag(str(name.with_tag(name.tag)), image_id)
         images.announce(image_id, "pull", name=name.familiar)
         return images.get(image_id)
-
-
-class _Reporter:
-    """Progress of one blob, not more often than anyone can see."""
-
-    def __init__(self, emit: Emit, node: str, blob: Descriptor) -> None:
-        self._emit, self._node, self._blob = emit, node, blob
-        self._next = 0.0
-
-    def at(self, current: int) -> None:
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _PROGRESS_SECONDS
-            self._send(current)
-
-    def done(self) -> None:
-        self._send(self._blob.size)
-
-    def _send(self, current: int) -> None:
-        item = self._blob.digest.partition(":")[2][:12]
-        self._emit(Progress(node=self._node, item=item, current=current, total=self._blob.size))

@@ -9,8 +9,9 @@ from registry_client.oci.manifest import Manifest
 from registry_client.reference import Reference, parse_reference
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, PipeError
-from runtime.events import Finished, Outcome, Progress, Started
+from runtime.events import Finished, Outcome, Started
 from runtime.images.image import Image
+from runtime.images.progress import Reporter
 from runtime.images.transport import Client, connected
 
 if TYPE_CHECKING:
@@ -71,16 +72,17 @@ class _Push:
             file.seek(offset)
             return file
 
-        def report(current: int) -> None:
+        report = Reporter(self._images.emit, self._node, blob)
+
+        def sent(current: int) -> None:
             cancel.check()
-            item = blob.digest.partition(":")[2][:12]
-            self._images.emit(Progress(node=self._node, item=item, current=current, total=blob.size))
+            report.at(current)
 
         cancel.check()
         self._client.push_blob(
-            self._reference.path, blob, open_at, mount_from=self._mount_from, progress=report
+            self._reference.path, blob, open_at, mount_from=self._mount_from, progress=sent
         )
-        report(blob.size)
+        report.done()
 
     def _repository_that_has_it(self) -> str:
         """Another repository of the same registry that the image came from or went to."""

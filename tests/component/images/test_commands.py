@@ -126,6 +126,14 @@ def test_a_root_file_system_is_imported_under_a_name(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "root.tar").write_bytes(LAYER_1)
-    image_id = said(capsys, "import", str(tmp_path / "root.tar"), "root:1", "-m", "from a tar").strip()
+    changes = ("-c", 'CMD ["sh", "-c", "true"]', "-c", "ENV A=1 B=$A", "-c", "USER 5:6")
+    image_id = said(
+        capsys, "import", str(tmp_path / "root.tar"), "root:1", "-m", "from a tar", *changes
+    ).strip()
     assert said(capsys, "images", "-q", "--no-trunc", "root").strip() == image_id
     assert "from a tar" in said(capsys, "history", "root:1")
+    form = "{{json .Config.Cmd}} {{json .Config.Env}} {{.Config.User}}"
+    assert '["sh", "-c", "true"]' in said(capsys, "image", "inspect", "-f", form, "root:1")
+    assert said(capsys, "image", "inspect", "-f", "{{.Config.User}}", "root:1") == "5:6\n"
+    wrong = said(capsys, "import", str(tmp_path / "root.tar"), "-c", "RUN true", code=2)
+    assert "changes files" in wrong

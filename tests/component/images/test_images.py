@@ -143,6 +143,8 @@ def test_what_is_here_is_not_pulled(images: Images) -> None:
     assert images.resolve("a:1", platform=str(host_platform()), pull="never").id == image.id
     with pytest.raises(NotFound, match="no image other:1"):
         images.resolve("other:1", pull="never")
+    with pytest.raises(NotFound, match=r"in the store is for .*, not for linux/riscv64"):
+        images.resolve("a:1", platform="linux/riscv64", pull="never")
 
 
 def test_without_a_way_to_a_registry_it_is_said_so(store: Store) -> None:
