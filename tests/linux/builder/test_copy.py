@@ -253,3 +253,30 @@ def test_a_copied_layer_holds_the_files_and_their_new_parents_only(root: Path, t
     context = write_files(tmp_path / "c", {"d/file": "1"})
     image = build_text(root, context, "FROM base:1\nCOPY d /etc/new\n")
     assert sorted(layers_of(root, image)[-1]) == ["etc", "etc/new", "etc/new/file"]
+
+
+def test_details_of_buildkit(root: Path, tmp_path: Path) -> None:
+    """Each was read from what BuildKit 0.25 makes of the same lines."""
+    context = write_files(
+        tmp_path / "c", {"a.txt": "a", "b.txt": "b", "d/f": "1", "t.tar": make_tar({"l/in": b"x"}, "w")}
+    )
+    (context / "d").chmod(0o750)
+    os.utime(context / "d", (1_500_000_000, 1_500_000_000))
+    dockerfile = """FROM base:1
+RUN mkdir /old /target && chmod 700 /old && ln -s /target /l
+COPY d /new
+COPY d /old
+COPY --chmod=710 --chown=3:4 a.txt /made/on/way/
+COPY *.txt /one
+ADD t.tar /
+"""
+    found = members(root, context, dockerfile)
+    # The target of a directory has the time of the source, and neither its mode nor its owner.
+    assert (found["new"].mode, found["new"].mtime) == (0o755, 1_500_000_000)
+    assert (found["old"].mode, found["old"].mtime) == (0o700, 1_500_000_000)
+    # --chmod and --chown count for the directories that are made.
+    assert (found["made"].mode, found["made/on"].uid, found["made/on/way"].gid) == (0o710, 3, 4)
+    # Several matches for one name overwrite each other.
+    assert found["one"].isfile()
+    # An archive's file goes where a link leads.
+    assert "target/in" in found
