@@ -8,6 +8,7 @@ engine's start or a reboot changes it, and then what is missing is put back.
 from __future__ import annotations
 
 import errno
+import re
 import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -25,8 +26,8 @@ _NETLINK_NETFILTER, _GETGEN = 12, 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_
 class Backend(Protocol):
     """One way to filter packets."""
 
-    def complete(self) -> bool:
-        """Whether our rules, and the accepts in other people's chains, are there."""
+    def complete(self, uplinks: Iterable[str]) -> bool:
+        """Whether our rules are there and know the uplinks, and the accepts in other people's chains."""
 
     def install(self, networks: Iterable[Network], ports: Iterable[Port], uplinks: Iterable[str]) -> None: ...
     def remove(self) -> None: ...
@@ -42,12 +43,14 @@ class Nft:
     def __init__(self, table: str) -> None:
         self.table = table
 
-    def complete(self) -> bool:
+    def complete(self, uplinks: Iterable[str]) -> bool:
         try:
             forward = nft.run(f"list chain ip {self.table} forward")
+            known = nft.run(f"list set ip {self.table} uplinks")
         except nft.NftError:
             return False
-        return "jump from_us" in forward and self._open_chain() is None
+        current = {f'"{name}"' for name in uplinks} == set(re.findall(r'"[^"]+"', known))
+        return current and "jump from_us" in forward and self._open_chain() is None
 
     def install(self, networks: Iterable[Network], ports: Iterable[Port], uplinks: Iterable[str]) -> None:
         nft.run(rules.whole(self.table, networks, ports, uplinks))
@@ -154,11 +157,11 @@ class Firewall:
         with host.lock():
             for _ in range(5):
                 mark = generation()  # before the look: a change during it is then noticed the next time
-                if self.backend.complete():
-                    self._records.set_mark(host.identity(), f"{self.table} {mark}")
-                    return
                 with Netlink() as netlink:
                     uplinks = host.bridge_uplinks(netlink)
+                if self.backend.complete(uplinks):
+                    self._records.set_mark(host.identity(), f"{self.table} {mark}")
+                    return
                 self.backend.install(self._records.all(), ports(), uplinks)
         raise HostFault(
             "the packet filter rules of pipe's networks disappear as soon as they are made",

@@ -32,7 +32,7 @@ class Iptables:
             raise HostFault("neither nftables nor iptables is installed", hint="install the package nftables")
         self._program = program
 
-    def complete(self) -> bool:
+    def complete(self, uplinks: Iterable[str]) -> bool:
         return all(self._has(rule) for rule in self._jumps()) and all(
             self._has(rule) for rule in self._fixed()
         )

@@ -8,6 +8,7 @@ import pytest
 
 from runtime.containers.spec import NetworkAttachment
 from runtime.errors import Conflict, InvalidInput
+from runtime.linux.netlink import Netlink
 from runtime.networks import Networks
 from tests.support.networks import HOST_ADDRESS, OUTSIDE_ADDRESS, World
 
@@ -118,6 +119,24 @@ def test_nobody_outside_gets_to_an_unpublished_port(world: World, networks: Netw
     world.outside.run("ip", "route", "add", str(endpoint.network.subnet), "via", HOST_ADDRESS)
     assert world.host.fetch(endpoint.address, 80).startswith("one")
     assert not world.outside.reaches(endpoint.address, 80)
+
+
+def test_egress_works_where_the_hosts_uplink_is_a_bridge(world: World, networks: Networks) -> None:
+    with Netlink() as netlink:
+        netlink.add_bridge("br0").commit()
+        bridge, uplink = netlink.link("br0"), netlink.link("eth0")
+        assert bridge and uplink
+        netlink.set_link(uplink.index, master=bridge.index).commit()
+        world.host.run("ip", "addr", "flush", "dev", "eth0")
+        netlink.add_address(bridge.index, f"{HOST_ADDRESS}/24").add_route(
+            bridge.index, OUTSIDE_ADDRESS
+        ).commit()
+    world.other_engine()
+    container = world.container("one")
+    container.join(networks, "bridge")
+    port = world.outside.serve("hello")
+    assert container.fetch(OUTSIDE_ADDRESS, port) == f"hello to {HOST_ADDRESS}"
+    assert not container.reaches("172.17.0.2", 80)
 
 
 def test_an_internal_network_leads_nowhere(world: World, networks: Networks) -> None:
