@@ -1,7 +1,7 @@
 """Git hooks that run the pipeline on exactly what is about to be committed or pushed.
 
 A hook never touches the work tree: staged content is checked out beside it (`git checkout-index`), a pushed commit is
-exported (`git archive`). Hooks of others are kept, and run first.
+checked out by an index of its own. Hooks of others are kept, and run first.
 """
 
 from __future__ import annotations
@@ -120,13 +120,11 @@ def staged_tree(directory: str) -> Iterator[str]:
 @contextmanager
 def commit_tree(directory: str, commit: str) -> Iterator[str]:
     """A directory with what a commit contains."""
-    import tarfile
-
     with open_repository(directory) as repository, _temporary() as target:
-        archive = os.path.join(os.path.dirname(target), "tree.tar")
-        repository.git.execute(["git", "archive", "--format=tar", f"--output={archive}", commit])
-        with tarfile.open(archive) as tar:
-            tar.extractall(target, filter="tar")
+        # An index of its own: neither the work tree nor what is staged is touched.
+        index = {"GIT_INDEX_FILE": os.path.join(os.path.dirname(target), "index")}
+        repository.git.execute(["git", "read-tree", commit], env=index)
+        repository.git.execute(["git", "checkout-index", "--all", f"--prefix={target}/"], env=index)
         yield target
 
 

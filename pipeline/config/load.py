@@ -22,6 +22,10 @@ from runtime.errors import InvalidInput, NotFound, did_you_mean
 from runtime.spans import Source, Span
 
 _USED = re.compile(r"\$\{((?:images|stages|matrix)\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)")
+_TOLD = {
+    "branch": ("CI_COMMIT_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME"),
+    "tag": ("CI_COMMIT_TAG",),
+}
 FILE_NAMES = ("pipe.yaml", "pipe.yml")
 
 
@@ -45,7 +49,7 @@ class Surroundings:
             case "git":
                 if rest not in NAMES:
                     raise unknown_context(rest, NAMES)
-                return self.git.get(rest)
+                return self.git.get(rest) or self._told(rest)
             case "matrix" if "." not in rest:
                 return None
             case "images":
@@ -55,6 +59,11 @@ class Surroundings:
             case _:
                 raise unknown_context(context)
         return None
+
+    def _told(self, fact: str) -> str | None:
+        """What a CI service says of a checkout without a branch (a detached HEAD)."""
+        found = (self.variables.get(name) for name in _TOLD.get(fact, ()))
+        return next(filter(None, found), None)
 
 
 def _check(rest: str, words: tuple[str, ...], length: int) -> None:
