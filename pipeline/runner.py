@@ -25,7 +25,16 @@ from pipeline.spec import EnvironmentSpec, ImageSpec
 from pipeline.stage import lookup_result, run_stage
 from pipeline.stage_attempt import StageContext
 from runtime.cancel import Cancel
-from runtime.errors import Cancelled, Denied, NotFound, PipeError, StepFailed, TimedOut
+from runtime.errors import (
+    Cancelled,
+    Denied,
+    InvalidInput,
+    NotFound,
+    PipeError,
+    StepFailed,
+    TimedOut,
+    Unsupported,
+)
 from runtime.events import Emit, Outcome
 
 
@@ -90,6 +99,8 @@ class Run:
         try:
             return _masked(self._execute_kind(node, results, cancel), self.secrets.masker)
         except PipeError as error:
+            if isinstance(error, InvalidInput | NotFound | Unsupported) and error.span is None:
+                error.span = node.subject.span  # nothing closer is known
             raise mask_error(error, self.secrets.masker) from error.__cause__
 
     def _execute_kind(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:

@@ -33,8 +33,9 @@ def lint(session: Session, file: str, as_json: bool, strict: bool) -> int:
     warnings: list[PipeError] = []
     try:
         loaded = load(environment(), file=file)
-        problems += _dockerfile_problems(loaded)
         warnings += [InvalidInput(message, span) for message, span in warnings_of(loaded.spec)]
+        wrong, doubtful = _look_at_dockerfiles(loaded)
+        problems, warnings = problems + wrong, warnings + doubtful
         plan_run(loaded.spec, Goal(kind=KINDS["test"]), loaded.facts)
         loaded.surroundings.git.close()
     except InvalidPipeline as error:
@@ -51,39 +52,52 @@ def lint(session: Session, file: str, as_json: bool, strict: bool) -> int:
     return 0
 
 
-def _dockerfile_problems(loaded: Loaded) -> list[PipeError]:
-    found: dict[str, PipeError] = {}
+def _look_at_dockerfiles(loaded: Loaded) -> tuple[list[PipeError], list[PipeError]]:
+    """Mistakes and warnings; two images of one Dockerfile are wrong once."""
+    problems: dict[str, PipeError] = {}
+    warnings: dict[str, PipeError] = {}
     for image in loaded.spec.images:
         try:
-            _check_dockerfile(image, loaded.spec.root)
+            for warning in _check_dockerfile(image, loaded.spec.root):
+                warnings.setdefault(str(warning), warning)
         except PipeError as error:
-            found.setdefault(str(error), error)
-    return list(found.values())
+            problems.setdefault(str(error), error)
+    return list(problems.values()), list(warnings.values())
 
 
-def _check_dockerfile(image: ImageSpec, root: str) -> None:
+def _check_dockerfile(image: ImageSpec, root: str) -> list[PipeError]:
+    """Raise the mistake; what the build checks say are warnings."""
+    from builder.checks import check_source
     from builder.dockerfile import parse_dockerfile
+    from builder.lower import LowerOptions
     from pipeline.config.interpolate import has_placeholder
 
     if has_placeholder(image.context) or "://" in image.context:
-        return
+        return []
+    text, name = _read_dockerfile(image, root)
+    ast = parse_dockerfile(text, name)
+    _check_target(image, [stage.name or "" for stage in ast.stages])
+    arguments = {key: value for key, value in image.args if value is not None}
+    result = check_source(text, name, LowerOptions(target=image.target, build_args=arguments))
+    return [
+        InvalidInput(f"{finding.rule.name}: {finding.message}", finding.span) for finding in result.findings
+    ]
+
+
+def _read_dockerfile(image: ImageSpec, root: str) -> tuple[bytes, str]:
     if image.dockerfile_inline:
-        parse_dockerfile(image.dockerfile_inline, f"{image.name} (dockerfile_inline)")
-        return
-    context = os.path.join(root, image.context)
-    if not os.path.isdir(context):
+        return image.dockerfile_inline.encode(), f"{image.name} (dockerfile_inline)"
+    if not os.path.isdir(os.path.join(root, image.context)):
         raise InvalidInput(f"image `{image.name}`: no directory {image.context}", image.span)
     name = os.path.normpath(os.path.join(image.context, image.dockerfile or "Dockerfile"))
     try:
         with open(os.path.join(root, name), "rb") as file:
-            text = file.read()
+            return file.read(), name
     except OSError as error:
         hint = "`dockerfile:` names another one" if not image.dockerfile else ""
         raise InvalidInput(
             f"image `{image.name}`: cannot read {name}: {error.strerror}", image.span, hint=hint
         ) from error
-    ast = parse_dockerfile(text, name)
-    _check_target(image, [stage.name or "" for stage in ast.stages])
 
 
 def _check_target(image: ImageSpec, stages: list[str]) -> None:
