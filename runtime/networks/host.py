@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from runtime.errors import HostFault
+from runtime.errors import Denied, HostFault
 from runtime.linux.netlink import Netlink
 from runtime.networks.addresses import Range, number
 from runtime.store.owners import boot_id, own_token
@@ -32,6 +32,19 @@ def token_of(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         started = "0"  # it is gone: the token of nobody
     return f"{boot}.{namespace}.{pid}.{started}"
+
+
+@contextmanager
+def faults(what: str) -> Iterator[None]:
+    """Say of what the kernel refuses within the block that `what` cannot be done."""
+    try:
+        yield
+    except PermissionError as error:
+        raise Denied(
+            f"{what}: not permitted", hint="run as root; inside a container, one that is privileged"
+        ) from error
+    except OSError as error:
+        raise HostFault(f"{what}: {error.strerror}") from error
 
 
 _depth = threading.local()

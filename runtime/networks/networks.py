@@ -98,13 +98,17 @@ class Networks:
                 )
                 network = replace(placed, device=self._device(name))
                 self.records.add(network)
-            self._raise(netlink, network)
+            try:
+                self._raise(netlink, network)
+            except BaseException:
+                self.records.remove(network)
+                raise
         self._tell("network", network.id, "create", network)
         return network
 
     def _raise(self, netlink: Netlink, network: Network) -> Link:
         """Rules first, the bridge last: once it is up, all that belongs to it is there."""
-        with host.lock():
+        with host.lock(), host.faults(f"cannot set up network {network.name}"):
             self._ensure_rules()
             self.firewall.include(network, self._publisher.rules)
             return bridges.make_bridge(netlink, network, self.root)
@@ -236,14 +240,16 @@ class Networks:
     def attach_running(self, endpoint: Endpoint, pid: int) -> None:
         """`attach` to a container that is running already, and configure the interface inside."""
         entry = self.attach(endpoint, pid)
-        netns.inside_of(pid, lambda: configure_interface(**entry))  # type: ignore[arg-type]
+        with host.faults(f"cannot configure {endpoint.interface} of {endpoint.container_name}"):
+            netns.inside_of(pid, lambda: configure_interface(**entry))  # type: ignore[arg-type]
 
     def attach_namespace(self, endpoint: Endpoint, namespace: int) -> None:
         """A configured interface in a namespace that a descriptor holds; the endpoint stays this process's."""
         with Netlink() as netlink:
             bridges.plug(netlink, self._ready(netlink, endpoint.network), endpoint, namespace=namespace)
         entry = endpoint.entry()
-        netns.inside(namespace, lambda: configure_interface(**entry))  # type: ignore[arg-type]
+        with host.faults(f"cannot configure {endpoint.interface} of {endpoint.container_name}"):
+            netns.inside(namespace, lambda: configure_interface(**entry))  # type: ignore[arg-type]
 
     def _ready(self, netlink: Netlink, network: Network) -> Link:
         """The network's bridge, after a look that it and the rules are still there (a reboot, a firewall's reload)."""

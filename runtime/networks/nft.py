@@ -87,7 +87,6 @@ def _run_program(text: str, json: bool, handles: bool) -> str:
 
 
 def _failure(text: str, error: str) -> NftError:
-    reason = error.strip().splitlines()
-    return NftError(
-        f"nft refused `{text.strip().splitlines()[0]}`: {reason[0] if reason else 'no reason given'}"
-    )
+    reason = (error.strip().splitlines() or ["no reason given"])[0]
+    hint = "run as root; inside a container, one that is privileged" if "not permitted" in error else ""
+    return NftError(f"nft refused `{text.strip().splitlines()[0]}`: {reason}", hint=hint)

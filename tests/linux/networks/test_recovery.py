@@ -327,3 +327,30 @@ def test_a_network_gives_way_to_a_route_that_came_while_it_was_down(world: World
     assert "172.30." not in world.host.run("nft", "list", "ruleset")
     with pytest.raises(Conflict, match=r"range 10\.77\.0\.0/24 of network fixed is in use"):
         container.join(networks, "fixed")
+
+
+UNPRIVILEGED = """
+import ctypes, os, sys
+from runtime.errors import PipeError
+from runtime.networks import Networks
+from runtime.store.store import Store
+with Store.open(sys.argv[1]) as store:
+    networks = Networks(store)
+    os.setgroups([])
+    os.setresuid(65534, 65534, 65534)
+    try:
+        networks.create("web")
+    except PipeError as error:
+        print(type(error).__name__, error.message, error.hint, sep="|")
+    print(networks.records.all())
+"""
+
+
+def test_without_root_it_is_said_and_nothing_is_kept(world: World, tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    Store.open(str(root)).close()
+    for path in (tmp_path, root, *root.glob("pipe.db*")):
+        os.chmod(path, 0o777 if path.is_dir() else 0o666)
+    said, rows = finish(python(UNPRIVILEGED, str(root))).splitlines()
+    assert "run as root" in said
+    assert rows == "[]"
