@@ -7,7 +7,6 @@ from threads. Importing this module imports httpx: do it where a registry is rea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,7 @@ from typing import TypeVar
 import httpx
 
 from registry_client.auth import repository_scope
-from registry_client.connection import MANIFEST_LIMIT, Connection, Patience, Request
+from registry_client.connection import MANIFEST_LIMIT, Connection
 from registry_client.credentials import Credentials, NoCredentials
 from registry_client.endpoint import Endpoint, Tls, endpoint_for
 from registry_client.errors import (
@@ -29,13 +28,16 @@ from registry_client.errors import (
     Unauthorized,
     Unreachable,
 )
+from registry_client.exchange import Request
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
-from registry_client.oci.digest import Digest, digest_of, parse_digest, split_digest
+from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.manifest import parse_manifest
 from registry_client.paging import next_page
+from registry_client.patience import Patience
+from registry_client.received import checked_digest, media_type_of, verified_digest
 from registry_client.referrers import Referrers
-from registry_client.transfers import BlobReader
+from registry_client.transfers import BlobReader, StartedBlob
 from registry_client.uploads import OpenAt, Progress, Pushed, Upload, has_blob
 
 _PAGE = 1000
@@ -120,7 +122,7 @@ class RegistryClient:
             )
             response, raw = connection.call(request)
             told = response.headers.get("docker-content-digest", "")
-            return raw, _media_type(response, raw), _verified(raw, selector, told, what)
+            return raw, media_type_of(response, raw), verified_digest(raw, selector, told, what)
 
         return self._first_of(read)
 
@@ -140,7 +142,7 @@ class RegistryClient:
             length = response.headers.get("content-length", "")
             if not digest or not length.isdigit():
                 return None  # an old registry: only the manifest itself tells
-            return Descriptor(_media_type(response, b""), _parsed(digest, what), int(length))
+            return Descriptor(media_type_of(response, b""), checked_digest(digest, what), int(length))
 
         found = self._first_of(read)
         if found is not None:
@@ -207,16 +209,16 @@ class RegistryClient:
         size: int | None,
         urls: tuple[str, ...],
         verify: bool,
-    ) -> _ClosableIterator:
+    ) -> StartedBlob:
         what = f"pull blob {digest[:19]} of {repository} from {self.host}"
 
-        def read(connection: Connection, query: str) -> _ClosableIterator:
+        def read(connection: Connection, query: str) -> StartedBlob:
             request = Request("GET", f"{repository}/blobs/{digest}{query}", what, _pull(repository))
             return started(connection, request)
 
-        def started(connection: Connection, request: Request) -> _ClosableIterator:
+        def started(connection: Connection, request: Request) -> StartedBlob:
             reader = BlobReader(connection, request, digest, offset=offset, size=size, verify=verify)
-            return _ClosableIterator(iter(reader))
+            return StartedBlob(iter(reader))
 
         try:
             return self._first_of(read)
@@ -282,7 +284,7 @@ class RegistryClient:
                 yield from (str(name) for name in record.get(key) or ())
             except (ValueError, AttributeError, TypeError) as error:
                 raise Invalid(f"cannot {what}: the answer is no list") from error
-            url = next_page(response)
+            url = next_page(response, what)
 
     # ── mirrors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -294,28 +296,6 @@ class RegistryClient:
             except (NotFound, Unreachable, Unauthorized, Denied, RateLimited):
                 continue
         return read(self._registry, "")
-
-
-class _ClosableIterator:
-    """The first chunk is fetched at once, so that a missing blob shows before anything is consumed."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._first: bytes | None = next(chunks, None)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
-        return next(self._chunks)
-
-    def close(self) -> None:
-        close = getattr(self._chunks, "close", None)
-        if close is not None:
-            close()
 
 
 def _pull(repository: str) -> tuple[str, ...]:
@@ -332,40 +312,6 @@ def _delete(repository: str) -> tuple[str, ...]:
 
 def _named(repository: str, selector: str) -> str:
     return f"{repository}{'@' if ':' in selector else ':'}{selector}"
-
-
-def _media_type(response: httpx.Response, raw: bytes) -> str:
-    sent = str(response.headers.get("content-type", "")).partition(";")[0].strip()
-    if raw and sent not in media_types.INDEXES | media_types.MANIFESTS:
-        # Static file servers and some proxies say text/plain; the manifest may say itself what it is.
-        try:
-            return parse_manifest(raw, sent).media_type
-        except ValueError:
-            return sent
-    return sent
-
-
-def _parsed(text: str, what: str) -> Digest:
-    try:
-        return parse_digest(text)
-    except ValueError as error:
-        raise Invalid(f"cannot {what}: {error}") from error
-
-
-def _verified(raw: bytes, selector: str, told: str, what: str) -> Digest:
-    """The manifest's digest, after a check against the one asked for, or else the one the registry told."""
-    expected = selector if ":" in selector else told
-    if not expected:
-        return digest_of(raw)
-    digest = _parsed(expected, what)
-    algorithm, encoded = split_digest(digest)
-    actual = hashlib.new(algorithm, raw).hexdigest()
-    if actual != encoded:
-        raise Invalid(
-            f"cannot {what}: its content is {algorithm}:{actual}, not {digest}",
-            hint="the registry or something on the way changed it",
-        )
-    return digest
 
 
 __all__ = ["Pushed", "RegistryClient", "RegistryError"]

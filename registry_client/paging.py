@@ -6,14 +6,16 @@ import re
 
 import httpx
 
+from registry_client.faults import join
+
 _NEXT = re.compile(r'<([^>]*)>[^,]*?rel="?next"?')
 
 
-def next_page(response: httpx.Response) -> str:
+def next_page(response: httpx.Response, what: str) -> str:
     """The absolute URL of the next page, "" on the last one. A page at another host is not followed."""
     for text in response.headers.get_list("link"):
         for match in _NEXT.finditer(text):
-            target = response.url.join(match[1])
+            target = join(response.url, match[1], what)
             if target.netloc == response.url.netloc:
                 return str(target)
     return ""

@@ -12,8 +12,9 @@ from dataclasses import replace
 import httpx
 
 from registry_client.auth import repository_scope
-from registry_client.connection import Connection, Request
+from registry_client.connection import Connection
 from registry_client.errors import Invalid, NotFound
+from registry_client.exchange import Request
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, split_digest
@@ -72,7 +73,7 @@ class Referrers:
             request = Request("GET", url, what, scopes, {"Accept": media_types.OCI_INDEX})
             response, raw = self._connection.call(request)
             found.extend(_entries(raw, what))
-            url = next_page(response)
+            url = next_page(response, what)
         return found
 
     def _fallback(self, repository: str, digest: Digest) -> tuple[Descriptor, ...]:

@@ -14,8 +14,10 @@ from contextlib import closing
 
 import httpx
 
-from registry_client.connection import BrokenOff, Connection, Request
+from registry_client.connection import Connection
 from registry_client.errors import Invalid, RateLimited, Unreachable
+from registry_client.exchange import Request
+from registry_client.faults import BrokenOff, broken_off
 from registry_client.oci.digest import Digest, split_digest
 
 
@@ -102,8 +104,7 @@ class BlobReader:
         try:
             yield from response.iter_raw()
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
-            raise BrokenOff(f"cannot {self._request.what}: the connection broke off: {reason}") from error
+            raise broken_off(self._request.what, error) from error
 
     def _take(self, data: bytes) -> None:
         self._offset += len(data)
@@ -129,3 +130,25 @@ class BlobReader:
                 f"cannot {self._request.what}: its content is {self._hash.name}:{self._hash.hexdigest()}",
                 hint="the registry or something on the way changed it; try again",
             )
+
+
+class StartedBlob:
+    """An iterator over a blob whose first chunk was fetched already, so that a missing one shows at once."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._first: bytes | None = next(chunks, None)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._chunks)
+
+    def close(self) -> None:
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import httpx
 
 from registry_client.auth import repository_scope
-from registry_client.connection import Connection, Request
+from registry_client.connection import Connection
 from registry_client.errors import (
     Denied,
     Invalid,
@@ -27,6 +27,8 @@ from registry_client.errors import (
     Unauthorized,
     Unreachable,
 )
+from registry_client.exchange import Request
+from registry_client.faults import join
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 
@@ -197,7 +199,7 @@ class Upload:
     def _next_location(self, response: httpx.Response) -> None:
         location = response.headers.get("location", "")
         if location:
-            self._location = str(response.url.join(location))
+            self._location = str(join(response.url, location, self._what))
         elif not self._location:
             raise Invalid(f"cannot {self._what}: the registry named no upload location")
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from registry_client.client import RegistryClient
-from registry_client.connection import Patience
 from registry_client.errors import Invalid, Rejected, Unreachable
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import digest_of
+from registry_client.patience import Patience
 from registry_client.uploads import Pushed
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled
@@ -326,7 +326,17 @@ def test_content_that_is_shorter_than_announced_is_our_own_fault(
         client.push_blob("a/b", BLOB, opener(DATA[:1000]))
 
 
-def test_a_registry_without_a_location_is_reported(fake: FakeRegistry, client: RegistryClient) -> None:
-    fake.answer = lambda asked: Answer(404) if asked.method == "HEAD" else Answer(202)
-    with pytest.raises(Invalid, match="no upload location"):
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "no upload location"),
+        ({"Location": "http://["}, "is no URL"),
+        ({"Location": "file:///etc"}, "sends us to"),
+    ],
+)
+def test_a_registry_without_a_usable_location_is_reported(
+    fake: FakeRegistry, client: RegistryClient, headers: dict[str, str], reason: str
+) -> None:
+    fake.answer = lambda asked: Answer(404) if asked.method == "HEAD" else Answer(202, headers)
+    with pytest.raises(Invalid, match=reason):
         client.push_blob("a/b", BLOB, opener(DATA))

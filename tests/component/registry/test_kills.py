@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from registry_client.client import RegistryClient
-from registry_client.connection import Patience
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import digest_of
+from registry_client.patience import Patience
 from registry_client.uploads import Pushed
 from runtime.errors import HostFault
 from runtime.images.images import Images

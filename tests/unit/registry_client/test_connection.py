@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from registry_client.client import RegistryClient
-from registry_client.connection import Patience
 from registry_client.credentials import Credential, FixedCredentials
 from registry_client.endpoint import parse_mirror
 from registry_client.errors import Denied, Invalid, NotFound, RateLimited, Rejected, Unauthorized, Unreachable
@@ -20,6 +19,7 @@ from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.manifest import make_index, make_manifest
+from registry_client.patience import Patience
 
 HOST = "registry.example.com"
 CONFIG = Descriptor(media_types.OCI_CONFIG, digest_of(b"{}"), 2)
@@ -299,9 +299,10 @@ def test_redirects_come_to_an_end() -> None:
         client(Script(*around)).manifest("a/b", "1")
 
 
-def test_a_redirect_to_a_file_is_refused() -> None:
-    with pytest.raises(Invalid, match="redirects to 'file:"):
-        client(Script(httpx.Response(302, headers={"Location": "file:///etc/passwd"}))).manifest("a/b", "1")
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://x/"])
+def test_a_redirect_to_something_else_is_refused(target: str) -> None:
+    with pytest.raises(Invalid, match="sends us to"):
+        client(Script(httpx.Response(302, headers={"Location": target}))).manifest("a/b", "1")
 
 
 # ── blobs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
