@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime.containers.frames import STDERR, STDOUT
+from runtime.containers.shim.life import has_ended
 from runtime.containers.shim.loop import READ, Loop
 from runtime.containers.shim.streams import Sink, Source, make_pipe
 from runtime.sandbox.embedded import Embedded
@@ -70,6 +71,8 @@ class Exec:
         self._loop.watch(self._pidfd, READ, lambda events: self._ended())
 
     def _ended(self) -> None:
+        if self._pidfd >= 0 and not has_ended(self._pidfd):
+            return  # see Life._ended
         if self._pidfd >= 0:
             self._loop.forget(self._pidfd)
             os.close(self._pidfd)

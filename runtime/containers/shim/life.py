@@ -9,6 +9,7 @@ those who wait hear of it. Whoever hears of an end can read everything about it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -145,6 +146,10 @@ class Life:
     # --- end ----------------------------------------------------------------------------------------------------------
 
     def _ended(self) -> None:
+        """The process has ended. (Not called for nothing: a handler that took over a descriptor's number in the same
+        round of poll(2) may see the event of its predecessor.)"""
+        if self._pidfd >= 0 and not has_ended(self._pidfd):
+            return
         if self._pidfd >= 0:
             self.loop.forget(self._pidfd)
             os.close(self._pidfd)
@@ -226,7 +231,8 @@ class Life:
 
     def stop(self, number: int, timeout: float, why: str = "hand") -> None:
         """Ask it to end, and make it end after `timeout` seconds; a negative timeout waits for ever."""
-        self._ending = why
+        if self._ending != "hand":  # a stop by hand is not to be undone by poor health on the way out
+            self._ending = why
         if self.state.status == RESTARTING:
             self.state.status, self.state.by_hand = EXITED, True
             self._over()
@@ -255,6 +261,10 @@ class Life:
         detect().cgroup(self.argument["cgroup"]).freeze(frozen)
         self.state.status = PAUSED if frozen else RUNNING
         write_state(self.directory, self.state)
+
+
+def has_ended(pidfd: int) -> bool:
+    return bool(select.select([pidfd], [], [], 0)[0])
 
 
 def _open_log(log: dict[str, Any]) -> LogWriter | None:
