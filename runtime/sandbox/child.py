@@ -8,19 +8,17 @@ up go "terminal", "ready" and failures, down come "cgroup" (its groups exist and
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from runtime.linux import mounts as mount_calls
 from runtime.linux import namespaces as spaces
-from runtime.linux import process as linux
-from runtime.sandbox import credentials, devices, masks, network, rootfs, terminal, wire
-from runtime.sandbox.errors import ExecFailed, SandboxError
+from runtime.sandbox import credentials, devices, masks, network, rootfs, wire
+from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.mounts import Bind, CgroupV1, FileSystem, Operation, Options, parse_mount
 from runtime.sandbox.paths import Root
 from runtime.sandbox.plan import Json, Plan
-from runtime.sandbox.program import Host, identify, run_program
+from runtime.sandbox.program import Host, Newborn, identify, run_program
 
 FLAGS = {
     "mount": spaces.CLONE_NEWNS,
@@ -34,78 +32,41 @@ FLAGS = {
 }
 
 
-class Child:
+class Child(Newborn):
     def __init__(
         self, plan: Plan, host: Host, channel: socket.socket, stdio: tuple[int, int, int], seccomp: bytes
     ) -> None:
-        self.plan, self.host, self.channel, self.stdio = plan, host, channel, stdio
-        config = plan.config
-        self.config: Json = config
-        self.process: Json = config["process"]
-        self.linux: Json = config.get("linux") or {}
-        self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
-        self.doing = "start"
-        self.slave = -1
+        super().__init__(host, plan.config["process"], channel, stdio, seccomp)
+        self.plan = plan
         self.init = plan.init
-        self.seccomp = seccomp
+        self.config: Json = plan.config
+        self.linux: Json = plan.config.get("linux") or {}
+        self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
         self.notes: list[str] = []
         self.early: list[Operation] = []
         self.late: list[Operation] = []
 
-    def main(self) -> NoReturn:
-        """Everything, and what went wrong on the way told to the spawner."""
-        try:
-            self._run()
-        except SandboxError as error:
-            self._fail(error.operation or self.doing, error.message, error.kind, error.hint)
-        except ExecFailed as error:
-            wire.send_packet(self.channel, {"event": "exec", "code": error.code, "error": error.message})
-            os._exit(error.code)
-        except OSError as error:
-            path = f" {error.filename}" if error.filename else ""
-            self._fail(self.doing, f"{error.strerror or error}{path}", "host", "")
-        except BaseException as error:  # noqa: BLE001  (a bug must not run the spawner's loop a second time)
-            self._fail(self.doing, f"{type(error).__name__}: {error}", "bug", "")
-        finally:
-            os._exit(125)
-
-    def _fail(self, operation: str, message: str, kind: str, hint: str) -> NoReturn:
-        report = {
-            "event": "failed",
-            "operation": operation[:4000],
-            "error": message[:4000],
-            "kind": kind,
-            "hint": hint,
-        }
-        wire.send_packet(self.channel, report)
-        os._exit(125)
-
-    def _run(self) -> None:
-        self._begin()
+    def run(self) -> None:
+        self.begin()
+        self._leave_host()
         self._plan_mounts()
         self._enter_root()
         self._mount(self.early)
         self._own_time()
-        self._await("cgroup")
+        self.wait_for("cgroup")
         self._own_cgroup_namespace()
         self._mount(self.late)
         self._finish_root()
         self._names()
         self.notes += credentials.set_labels(self.process)
         wire.send_packet(self.channel, {"event": "ready", "made": self.root.made, "notes": self.notes})
-        self._await("release")
-        self._network()
+        released = self.wait_for("release")
+        self._network([*self.plan.interfaces, *(released.get("interfaces") or ())])
         self._become()
 
     # -- before the root changes
 
-    def _begin(self) -> None:
-        self.doing = "start"
-        os.umask(0)
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        os.setsid()
+    def _leave_host(self) -> None:
         self.doing = "join namespaces"
         self._join_namespaces()
         self.doing = "make the host's mounts slaves"
@@ -163,16 +124,6 @@ class Child:
         self.doing = "link /dev/fd and the like"
         devices.make_links(self.root)
 
-    def _await(self, event: str) -> None:
-        """The spawner's word to go on; when it is gone, so are we."""
-        while True:
-            packet = wire.receive_packet(self.channel)
-            if packet is None:
-                os._exit(125)
-            if packet[0]["event"] == event:
-                self.received: Any = packet[0]
-                return
-
     def _own_cgroup_namespace(self) -> None:
         """Made only now, because its root is the group the process is in (cgroup_namespaces(7))."""
         if self.spaces.get("cgroup") == "":
@@ -194,7 +145,7 @@ class Child:
 
     def _finish_root(self) -> None:
         if self.process.get("terminal"):
-            self._open_terminal()
+            self.open_terminal(self.root, console=True)
         self.doing = "set sysctls"
         for name, value in (self.linux.get("sysctl") or {}).items():
             self._sysctl(name, value)
@@ -215,14 +166,6 @@ class Child:
         if propagation := self.linux.get("rootfsPropagation"):
             self.doing = "set the root's propagation"
             rootfs.propagate(propagation)
-
-    def _open_terminal(self) -> None:
-        self.doing = "open a terminal"
-        size = self.process.get("consoleSize") or {}
-        master, self.slave = terminal.open_terminal(self.root, size.get("height", 0), size.get("width", 0))
-        terminal.bind_console(self.root, self.slave)
-        wire.send_packet(self.channel, {"event": "terminal"}, [master])
-        os.close(master)
 
     def _sysctl(self, name: str, value: str) -> None:
         """Only what belongs to one of our own namespaces: anything else would be the host's."""
@@ -246,9 +189,8 @@ class Child:
         if name := self.config.get("domainname"):
             spaces.setdomainname(name)
 
-    def _network(self) -> None:
+    def _network(self, interfaces: list[Json]) -> None:
         self.doing = "configure the network"
-        interfaces = [*self.plan.interfaces, *(self.received.get("interfaces") or ())]
         if self.spaces.get("network") == "" or interfaces:
             network.configure_interfaces(interfaces)
 

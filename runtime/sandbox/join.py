@@ -7,18 +7,14 @@ first process does too (`program`).
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from typing import NoReturn
 
 from runtime.linux import namespaces as spaces
-from runtime.linux import process as linux
-from runtime.sandbox import credentials, terminal, wire
+from runtime.sandbox import credentials
 from runtime.sandbox.cgroup import Cgroup, Hierarchies
-from runtime.sandbox.errors import ExecFailed, SandboxError
 from runtime.sandbox.paths import Root
 from runtime.sandbox.plan import Json
-from runtime.sandbox.program import Host, identify, run_program
+from runtime.sandbox.program import Host, Newborn, identify, run_program
 
 _KINDS = (
     ("mnt", spaces.CLONE_NEWNS),
@@ -51,7 +47,7 @@ class JoinedCgroup(Cgroup):
         self.directories = directories
 
 
-class Joiner:
+class Joiner(Newborn):
     """Runs in a fresh clone whose pid is already in the container's pid namespace; ends in exec or `os._exit`."""
 
     def __init__(
@@ -63,56 +59,19 @@ class Joiner:
         seccomp: bytes,
         pidfd: int,
     ) -> None:
-        self.process: Json = request["process"]
-        self.host, self.channel, self.stdio, self.pidfd = host, channel, stdio, pidfd
+        super().__init__(host, request["process"], channel, stdio, seccomp)
         self.target = int(request["pid"])
-        self.doing = "join"
-        self.slave = -1
-        self.init = False
-        self.seccomp = seccomp
+        self.pidfd = pidfd
 
-    def main(self) -> NoReturn:
-        try:
-            self._run()
-        except SandboxError as error:
-            self._fail(error.operation or self.doing, error.message, error.kind, error.hint)
-        except ExecFailed as error:
-            wire.send_packet(self.channel, {"event": "exec", "code": error.code, "error": error.message})
-            os._exit(error.code)
-        except OSError as error:
-            path = f" {error.filename}" if error.filename else ""
-            self._fail(self.doing, f"{error.strerror or error}{path}", "host", "")
-        except BaseException as error:  # noqa: BLE001  (a bug must not run the spawner's loop a second time)
-            self._fail(self.doing, f"{type(error).__name__}: {error}", "bug", "")
-        finally:
-            os._exit(125)
-
-    def _fail(self, operation: str, message: str, kind: str, hint: str) -> NoReturn:
-        report = {
-            "event": "failed",
-            "operation": operation[:4000],
-            "error": message[:4000],
-            "kind": kind,
-            "hint": hint,
-        }
-        wire.send_packet(self.channel, report)
-        os._exit(125)
-
-    def _run(self) -> None:
-        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
-        # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        os.setsid()
-        os.umask(0)
+    def run(self) -> None:
+        self.begin()
         self.doing = "enter the container's control groups"
-        packet = wire.receive_packet(self.channel)
-        if packet is None:
-            os._exit(125)
+        self.wait_for("release")
         self.doing = "enter the container's namespaces"
         self._enter()
         root = Root(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         if self.process.get("terminal"):
-            self._open_terminal(root)
+            self.open_terminal(root, console=False)
         self.doing = "find the user"
         user = self.process.get("user") or {}
         identity = identify(user, self.process.get("env") or [], root.read)
@@ -137,10 +96,3 @@ class Joiner:
             os.setresgid(0, 0, 0)
             os.setresuid(0, 0, 0)
         os.chdir("/")
-
-    def _open_terminal(self, root: Root) -> None:
-        self.doing = "open a terminal"
-        size = self.process.get("consoleSize") or {}
-        master, self.slave = terminal.open_terminal(root, size.get("height", 0), size.get("width", 0))
-        wire.send_packet(self.channel, {"event": "terminal"}, [master])
-        os.close(master)

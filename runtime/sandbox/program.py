@@ -11,17 +11,20 @@ import os
 import signal
 import socket
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from runtime.linux import process as linux
-from runtime.sandbox import credentials, helper, terminal
+from runtime.sandbox import credentials, helper, terminal, wire
 from runtime.sandbox.errors import ExecFailed, SandboxError
+from runtime.sandbox.paths import Root
 from runtime.sandbox.plan import Json
 from runtime.sandbox.user import Identity, resolve_user
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST, _LAST = 3, 0xFFFFFFFF
+FAILED = 125
 
 
 class Host:
@@ -36,17 +39,68 @@ class Host:
         self.last_capability = last_capability
 
 
-class Prepared(Protocol):
-    """What is known when the surroundings are ready."""
+class Newborn(ABC):
+    """A fresh clone on its way to a program: what it knows, and how it tells the spawner what went wrong."""
 
-    host: Host
-    doing: str
-    process: Json
-    seccomp: bytes
-    slave: int
-    init: bool
-    stdio: tuple[int, int, int]
-    channel: socket.socket
+    def __init__(
+        self, host: Host, process: Json, channel: socket.socket, stdio: tuple[int, int, int], seccomp: bytes
+    ) -> None:
+        self.host, self.process, self.channel, self.stdio = host, process, channel, stdio
+        self.seccomp = seccomp
+        self.slave = -1  # its terminal
+        self.init = False
+        self.doing = "start"  # the step at hand, named before it is done
+
+    @abstractmethod
+    def run(self) -> None:
+        """All steps; does not return."""
+
+    def main(self) -> NoReturn:
+        try:
+            self.run()
+        except SandboxError as error:
+            self._fail(error.operation or self.doing, error.message, error.kind, error.hint)
+        except ExecFailed as error:
+            wire.send_packet(self.channel, {"event": "exec", "code": error.code, "error": error.message})
+            os._exit(error.code)
+        except OSError as error:
+            path = f" {error.filename}" if error.filename else ""
+            self._fail(self.doing, f"{error.strerror or error}{path}", "host", "")
+        except BaseException as error:  # noqa: BLE001  (a bug must not run the spawner's loop a second time)
+            self._fail(self.doing, f"{type(error).__name__}: {error}", "bug", "")
+        finally:
+            os._exit(FAILED)
+
+    def _fail(self, operation: str, message: str, kind: str, hint: str) -> NoReturn:
+        report = {"event": "failed", "operation": operation[:4000], "error": message[:4000]}
+        wire.send_packet(self.channel, {**report, "kind": kind, "hint": hint})
+        os._exit(FAILED)
+
+    def begin(self) -> None:
+        """What every one of them does first."""
+        os.umask(0)
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        # Until exec, nobody in the container may look at our memory, descriptors or executable (ptrace(2), dumpable).
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        os.setsid()
+
+    def wait_for(self, event: str) -> Json:
+        """The spawner's word to go on; when it is gone, so are we."""
+        while True:
+            packet = wire.receive_packet(self.channel)
+            if packet is None:
+                os._exit(FAILED)
+            if packet[0]["event"] == event:
+                return packet[0]
+
+    def open_terminal(self, root: Root, *, console: bool) -> None:
+        self.doing = "open a terminal"
+        size = self.process.get("consoleSize") or {}
+        master, self.slave = terminal.open_terminal(root, size.get("height", 0), size.get("width", 0))
+        if console:
+            terminal.bind_console(root, self.slave)
+        wire.send_packet(self.channel, {"event": "terminal"}, [master])
+        os.close(master)
 
 
 def identify(user: Json, env: list[str], read: Callable[[str, int], bytes]) -> Identity:
@@ -61,7 +115,7 @@ def identify(user: Json, env: list[str], read: Callable[[str, int], bytes]) -> I
 
 
 def run_program(
-    this: Prepared, identity: Identity, sets: credentials.Capabilities, umask: int | None
+    this: Newborn, identity: Identity, sets: credentials.Capabilities, umask: int | None
 ) -> NoReturn:
     """The order is the point; see `credentials`."""
     process = this.process
@@ -91,7 +145,7 @@ def run_program(
     _execute(this, identity)
 
 
-def _connect_stdio(this: Prepared, uid: int) -> None:
+def _connect_stdio(this: Newborn, uid: int) -> None:
     """Onto 0, 1, 2; everything else closes at exec. Pipes and terminals must be openable again through /dev/stdout."""
     if this.slave >= 0:
         terminal.take_terminal(this.slave)
@@ -170,14 +224,14 @@ def _owner_is_there(channel: socket.socket) -> bool:
         return False
 
 
-def _execute(this: Prepared, identity: Identity) -> NoReturn:
+def _execute(this: Newborn, identity: Identity) -> NoReturn:
     argv = [os.fsencode(word) for word in this.process["args"]]
     env = _environment(this.process.get("env") or [], identity)
     this.doing = f"execute {this.process['args'][0]}"
     path = find_program(this.process["args"][0], env)
     _reset_signals()
     if not _owner_is_there(this.channel):
-        os._exit(125)
+        os._exit(FAILED)
     if this.host.helper >= 0:
         _through_helper(this, path, argv, env)
     if this.init:
@@ -188,7 +242,7 @@ def _execute(this: Prepared, identity: Identity) -> NoReturn:
         raise exec_failed(this.process["args"][0], error.errno or 0) from error
 
 
-def _through_helper(this: Prepared, path: str, argv: list[bytes], env: dict[str, str]) -> None:
+def _through_helper(this: Newborn, path: str, argv: list[bytes], env: dict[str, str]) -> None:
     """Execute our helper, which executes the program; see `helper` for why. Its line to the spawner is descriptor 3."""
     os.dup2(this.channel.fileno(), helper.LINE, inheritable=True)
     words = [b"pipe-init" if this.init else b"pipe-exec", os.fsencode(path), *argv]
