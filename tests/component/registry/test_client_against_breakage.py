@@ -330,7 +330,7 @@ def test_content_that_is_shorter_than_announced_is_our_own_fault(
     ("headers", "reason"),
     [
         ({}, "no upload location"),
-        ({"Location": "http://["}, "is no URL"),
+        ({"Location": "//host:port/"}, "is no URL"),
         ({"Location": "file:///etc"}, "sends us to"),
     ],
 )
