@@ -9,7 +9,8 @@ from pipeline.config.container import ServiceSpec
 from pipeline.config.container_keys import SERVICES
 from pipeline.config.document import Mapping, kind_of, parse_document
 from pipeline.config.environments import NETWORKS, VOLUMES
-from pipeline.config.shapes import Convert, Key, Name, Reader, Record, Text
+from pipeline.config.scalars import Name, Text
+from pipeline.config.shapes import Convert, Key, Reader, Record
 from pipeline.spec import NetworkSpec, VolumeSpec
 from runtime.errors import InvalidInput
 

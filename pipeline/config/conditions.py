@@ -7,17 +7,8 @@ from typing import Any
 from pipeline.conditions import ALWAYS, Clause, Condition, Expression, parse_expression
 from pipeline.config.container import NOWHERE
 from pipeline.config.document import Mapping, Node, Sequence
-from pipeline.config.shapes import (
-    Flag,
-    Json,
-    Key,
-    ListOf,
-    Reader,
-    Record,
-    Shape,
-    Text,
-    scalar,
-)
+from pipeline.config.scalars import Flag, Text, scalar
+from pipeline.config.shapes import Json, Key, ListOf, Reader, Record, Shape
 from pipeline.config.words import Environment
 from pipeline.spec import (
     Need,

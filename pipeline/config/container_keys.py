@@ -11,24 +11,8 @@ from typing import Any
 from pipeline.config import container as values
 from pipeline.config.document import Mapping, Node, Sequence, kind_of
 from pipeline.config.mounts import PORTS, VOLUMES, as_pairs, parse_tmpfs
-from pipeline.config.shapes import (
-    Choice,
-    Convert,
-    Duration,
-    Flag,
-    Integer,
-    Json,
-    Key,
-    ListOf,
-    MapOf,
-    Name,
-    Number,
-    Reader,
-    Record,
-    Shape,
-    Size,
-    Text,
-)
+from pipeline.config.scalars import Choice, Duration, Flag, Integer, Name, Number, Size, Text
+from pipeline.config.shapes import Convert, Json, Key, ListOf, MapOf, Reader, Record, Shape
 from pipeline.config.uses import HEALTHCHECK, DependsOn, NetworkUses, SecretUses
 from pipeline.config.words import Command, Environment, Pairs
 from registry_client.oci.config import Healthcheck

@@ -8,21 +8,8 @@ from pipeline.config.conditions import CONDITION, Needs, with_condition
 from pipeline.config.container import NOWHERE
 from pipeline.config.container_keys import SERVICES
 from pipeline.config.document import Mapping, Node
-from pipeline.config.shapes import (
-    Choice,
-    Duration,
-    Flag,
-    Integer,
-    Json,
-    Key,
-    ListOf,
-    MapOf,
-    Name,
-    Reader,
-    Record,
-    Shape,
-    Text,
-)
+from pipeline.config.scalars import Choice, Duration, Flag, Integer, Name, Text
+from pipeline.config.shapes import Json, Key, ListOf, MapOf, Reader, Record, Shape
 from pipeline.config.words import Command, Environment, Pairs
 from pipeline.spec import (
     EnvironmentSpec,

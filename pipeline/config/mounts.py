@@ -7,20 +7,8 @@ from typing import Any
 
 from pipeline.config.document import Node
 from pipeline.config.ports import bindings, parse_port
-from pipeline.config.shapes import (
-    Choice,
-    Convert,
-    Either,
-    Flag,
-    Json,
-    Key,
-    ListOf,
-    Reader,
-    Record,
-    Shape,
-    Size,
-    Text,
-)
+from pipeline.config.scalars import Choice, Flag, Size, Text
+from pipeline.config.shapes import Convert, Either, Json, Key, ListOf, Reader, Record, Shape
 from pipeline.config.units import parse_size
 from runtime.containers.spec import Mount, PortBinding
 from runtime.errors import InvalidInput

@@ -8,22 +8,8 @@ from pipeline.config.conditions import CONDITION, with_condition
 from pipeline.config.container import NOWHERE, SecretSpec
 from pipeline.config.container_keys import parse_hosts
 from pipeline.config.environments import environment_shape
-from pipeline.config.shapes import (
-    Choice,
-    Convert,
-    Duration,
-    Flag,
-    Integer,
-    Json,
-    Key,
-    ListOf,
-    MapOf,
-    Name,
-    Record,
-    Shape,
-    Size,
-    Text,
-)
+from pipeline.config.scalars import Choice, Duration, Flag, Integer, Name, Size, Text
+from pipeline.config.shapes import Convert, Json, Key, ListOf, MapOf, Record, Shape
 from pipeline.config.stages import stage_shape
 from pipeline.config.uses import SecretUses, secret_source
 from pipeline.config.words import Environment, Pairs

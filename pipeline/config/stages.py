@@ -10,22 +10,8 @@ from pipeline.config.container import ContainerKeys
 from pipeline.config.container_keys import CONTAINER, STAGE_SERVICES
 from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
 from pipeline.config.interpolate import script_variables
-from pipeline.config.shapes import (
-    Choice,
-    Convert,
-    Duration,
-    Either,
-    Flag,
-    Integer,
-    Json,
-    Key,
-    ListOf,
-    Reader,
-    Record,
-    Shape,
-    Text,
-    scalar,
-)
+from pipeline.config.scalars import Choice, Duration, Flag, Integer, Text, scalar
+from pipeline.config.shapes import Convert, Either, Json, Key, ListOf, Reader, Record, Shape
 from pipeline.config.uses import SecretUses
 from pipeline.config.words import Command, Environment, Pairs
 from pipeline.spec import (

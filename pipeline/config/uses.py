@@ -6,21 +6,8 @@ from typing import Any
 
 from pipeline.config import container as values
 from pipeline.config.document import Mapping, Node, Sequence, kind_of
-from pipeline.config.shapes import (
-    Choice,
-    Convert,
-    Duration,
-    Flag,
-    Integer,
-    Json,
-    Key,
-    ListOf,
-    Name,
-    Reader,
-    Record,
-    Shape,
-    Text,
-)
+from pipeline.config.scalars import Choice, Duration, Flag, Integer, Name, Text
+from pipeline.config.shapes import Convert, Json, Key, ListOf, Reader, Record, Shape
 from pipeline.config.words import Command
 from registry_client.oci.config import Healthcheck
 from runtime.errors import InvalidInput

@@ -6,7 +6,8 @@ import re
 import shlex
 
 from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
-from pipeline.config.shapes import Json, ListOf, Reader, Shape, Text, scalar
+from pipeline.config.scalars import Text, scalar
+from pipeline.config.shapes import Json, ListOf, Reader, Shape
 from runtime.errors import InvalidInput
 from runtime.spans import Span
 

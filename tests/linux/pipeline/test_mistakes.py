@@ -57,3 +57,17 @@ def test_a_missing_pipe_yaml_says_so(tmp_path: Path) -> None:
     project = Project(tmp_path / "work", tmp_path / "never")
     done = project.pipe("test", code=2)
     assert "no pipe.yaml in" in done.err
+
+
+def test_lint_tells_what_the_build_checks_say(tmp_path: Path) -> None:
+    project = Project(tmp_path / "work", tmp_path / "never")
+    project.write('stages: {a: {image: box, run: "true"}}\n')
+    (project.directory / "Dockerfile").write_text("FROM scratch AS Box\nCOPY busybox /b\nFROM Box as box\n")
+    assert "warning: Dockerfile:1:1: StageNameCasing" in project.pipe("lint").out
+    assert '"severity": "warning"' in project.pipe("lint", "--json", "--strict", code=2).out
+
+
+def test_a_missing_context_points_into_pipe_yaml(project: Project) -> None:
+    project.write('  gone: {context: nowhere}\nstages: {a: {image: gone, run: "true"}}\n')
+    done = project.pipe("test", code=2)
+    assert "pipe.yaml:4:3: image gone: build context" in done.err
