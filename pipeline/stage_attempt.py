@@ -33,7 +33,7 @@ from pipeline.stage_services import StageServices
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, Mount
 from runtime.errors import PipeError, StepFailed, TimedOut
-from runtime.events import Emit, Outcome, Output, Warned
+from runtime.events import Emit, Finished, Outcome, Output, Started, Warned
 
 INSIDE = "/run/pipe"
 _TERM_SECONDS = 10.0
@@ -130,7 +130,7 @@ class Attempt:
             self._place(),
             self._labels(),
             self.context.secrets,
-            self._emit_of,
+            self._show_log,
         )
 
     def _place(self) -> Place:
@@ -146,9 +146,12 @@ class Attempt:
             "pipe.stage": self.node.title,
         }
 
-    def _emit_of(self, service: str) -> Callable[[str, bytes], None]:
-        name = f"{self.node.name}/{service}"
-        return lambda stream, data: self.context.emit(Output(node=name, stream=stream, data=data))
+    def _show_log(self, service: str, data: bytes) -> None:
+        """A service's last lines, as a node of their own."""
+        node, emit = f"{self.node.name}/{service}", self.context.emit
+        emit(Started(node=node, name=f"log of service {service}", parent=self.node.name))
+        emit(Output(node=node, stream="stdout", data=data))
+        emit(Finished(node=node, outcome=Outcome.DONE))
 
     def _commands(self) -> tuple[tuple[Command, ...], tuple[Command, ...]]:
         """Those that decide, and those of `after`."""

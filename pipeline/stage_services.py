@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.config.container import ServiceSpec
 from pipeline.containers import Place, container_spec, merge_variables, read_env_files
-from pipeline.engines import ContainerState, Engine, OnOutput
+from pipeline.engines import ContainerState, Engine
 from pipeline.plan import service_order
 from pipeline.secrets import SecretStore
 from pipeline.spec import StageSpec
@@ -39,10 +39,10 @@ class StageServices:
         place: Place,
         labels: Mapping[str, str],
         secrets: SecretStore,
-        output_of: Callable[[str], OnOutput],
+        show_log: Callable[[str, bytes], None],
     ) -> None:
         self._engine, self._stage, self._slug, self._images = engine, stage, slug, images
-        self._place, self._labels, self._secrets, self._output_of = place, labels, secrets, output_of
+        self._place, self._labels, self._secrets, self._show_log = place, labels, secrets, show_log
         self._network = ""
         self._started: dict[str, str] = {}
         self._stack = ExitStack()
@@ -171,7 +171,7 @@ class StageServices:
     def _show(self, name: str) -> str:
         data = self._engine.logs(self._started[name], _LOG_LINES)
         if data:
-            self._output_of(name)("stdout", data)
+            self._show_log(name, data)
         return data.decode("utf-8", "replace")
 
     def _make_volumes(self) -> None:
