@@ -17,13 +17,14 @@ _LONGEST = 255  # IFALIASZ, without its NUL
 
 def alias_of(network: Network, root: str) -> str:
     """What `ip -d link` shows of whose bridge this is: the network, and the store it belongs to."""
-    return f"pipe network {network.id[:12]} of {root}"[:_LONGEST]
+    text = f"pipe network {network.id[:12]} of {root}"
+    return text.encode()[:_LONGEST].decode(errors="ignore")
 
 
 def root_of(alias: str) -> str:
     """The store of a bridge of ours; "" when it cannot be told."""
     found = _ALIAS.fullmatch(alias)
-    return found[1] if found and len(alias.encode()) < _LONGEST else ""
+    return found[1] if found and len(alias.encode()) < _LONGEST - 3 else ""
 
 
 def find_bridge(netlink: Netlink, network: Network, root: str) -> Link | None:
