@@ -41,7 +41,6 @@ class Collected:
 def collect(store: Store, *, partial_seconds: float = _PARTIAL_SECONDS) -> Collected:
     """Remove what nothing needs and nobody holds."""
     store.leases.sweep()
-    store.settle()
     drafts, freed = _sweep_half_made(store, partial_seconds)
     with store.db.transaction(durable=True) as connection:
         _forget_lost_images(connection)

@@ -64,11 +64,12 @@ class Leases:
     def passing(self) -> Iterator[None]:
         """What this thread keeps within the block is kept for the block only: one request of a long-lived server."""
         passing = [f"{self.owner}.{os.urandom(4).hex()}"]
+        outer = getattr(self._local, "passing", None)
         self._local.passing = passing
         try:
             yield
         finally:
-            self._local.passing = None
+            self._local.passing = outer
             if len(passing) > 1:
                 with self._database.transaction() as connection:
                     connection.execute("DELETE FROM leases WHERE owner = ?", (passing[0],))

@@ -2,8 +2,8 @@
 
 `snapshots/<id>/fs` is one layer: whiteouts are char devices 0/0, `trusted.overlay.opaque` hides what is below. It is
 made in a draft (`drafts/<id>.<owner>/`), renamed into place, and then gets its row; it never changes again. Data need
-not be on the disk for that, because a kill does not lose it: the row remembers the boot, and after a power loss a
-snapshot that nobody had `settle`d is treated as absent.
+not be on the disk for that, because a kill does not lose it: the row remembers the boot, and in a later boot a
+snapshot that nobody had settled is absent until `recovery` found it whole.
 """
 
 from __future__ import annotations

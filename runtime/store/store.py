@@ -12,6 +12,7 @@ from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, replace_file, sync_filesystem
 from runtime.store.leases import Leases
 from runtime.store.owners import boot_id
+from runtime.store.recovery import needs_recovery, recover
 from runtime.store.snapshots import Snapshots
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ class Store:
         with faults_of_the_host(f"cannot open the store {root}"):
             if not os.path.exists(os.path.join(root, "oci-layout")):
                 _make(root)
-            return cls(root)
+            store = cls(root)
+        if needs_recovery(store):
+            recover(store)
+        return store
 
     def collect(self) -> Collected:
         """Remove what nothing needs and nobody holds (see `runtime.store.collect`)."""

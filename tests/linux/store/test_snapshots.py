@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from registry_client.oci.digest import Digest, chain_ids
-from runtime.errors import NotFound
 from runtime.store import Store
 from runtime.store.layers import EMPTY_LAYER, hash_layer
 from runtime.store.snapshots import Snapshot
@@ -103,22 +102,6 @@ def test_the_first_of_two_snapshots_of_a_chain_stays(store: Store) -> None:
     assert first.id != second.id
     found = store.snapshots.by_chain(Digest("sha256:" + "a" * 64))
     assert found is not None and found.id == first.id
-
-
-def test_after_a_power_loss_only_what_was_settled_counts(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settled = make(store, None, "a", diff_id=Digest("sha256:" + "a" * 64))
-    store.settle()
-    lost = make(store, None, "b", diff_id=Digest("sha256:" + "b" * 64))
-    monkeypatch.setattr("runtime.store.snapshots.boot_id", lambda: "another-boot")
-    assert store.snapshots.get(settled.id).id == settled.id
-    with pytest.raises(NotFound):
-        store.snapshots.get(lost.id)
-    assert store.snapshots.by_chain(Digest("sha256:" + "b" * 64)) is None
-    again = make(store, None, "b", diff_id=Digest("sha256:" + "b" * 64))
-    found = store.snapshots.by_chain(Digest("sha256:" + "b" * 64))
-    assert found is not None and found.id == again.id
 
 
 def test_a_snapshot_whose_files_are_gone_is_not_handed_out(store: Store) -> None:
