@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -310,12 +311,20 @@ def test_two_requests_cannot_write_one_upload_at_once(http: httpx.Client, served
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: http.patch(location, content=slowly()).status_code)
         assert sent.wait(60)
-        while (second := http.patch(location, content=b"").status_code) == 202:
-            pass  # the first request has not reached its handler yet
+        wait_for_bytes(served, len(b"first"))
+        second = http.patch(location, content=b"")
         go_on.set()
-        assert second == 409
+        assert second.status_code == 409
         assert first.result(60) == 202
     assert http.get(location).headers["range"] == "0-10"
+
+
+def wait_for_bytes(served: Served, count: int) -> None:
+    """Until the one upload that is under way has so many."""
+    deadline = time.monotonic() + 60
+    while sum(entry.stat().st_size for entry in os.scandir(served.store.content.ingest)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_an_upload_goes_on_after_a_restart(tmp_path: Path) -> None:
