@@ -12,7 +12,7 @@ from runtime.errors import InvalidInput
 from runtime.networks import conntrack, ports
 from runtime.networks.firewall import Firewall
 from runtime.networks.records import NetworkRecords
-from runtime.networks.rules import Port
+from runtime.networks.rules import ANYWHERE, Port
 from runtime.networks.values import Endpoint, Network
 
 
@@ -79,9 +79,9 @@ class Publisher:
         return tuple(chosen)
 
     def _default_ip(self, network: Network, binding: PortBinding) -> PortBinding:
-        return (
-            replace(binding, host_ip=network.host_ip) if network.host_ip and not binding.host_ip else binding
-        )
+        """The network's `host-binding` for a port that names no address; 0.0.0.0 is what the command line makes of none."""
+        unnamed = binding.host_ip in ("", ANYWHERE)
+        return replace(binding, host_ip=network.host_ip) if network.host_ip and unnamed else binding
 
     def held(self, container_id: str) -> tuple[int, ...]:
         """The sockets that keep a container's published ports from others: descriptors to hand to who outlives us."""

@@ -84,6 +84,17 @@ def test_one_published_on_an_address_is_reached_there_only(
     assert not world.outside.reaches(HOST_ADDRESS, port)
 
 
+def test_a_network_may_say_where_its_ports_are_published(world: World, networks: Networks) -> None:
+    networks.create("private", options={"host-binding": "127.0.0.1"})
+    container = world.container("one")
+    endpoint = container.join(networks, "private")
+    container.serve("one", 80)
+    (port,) = networks.publish(container.id, endpoint, [PortBinding(container_port=80)])
+    assert port.host_ip == "127.0.0.1"
+    assert world.host.fetch("127.0.0.1", port.host_port).startswith("one")
+    assert not world.outside.reaches(HOST_ADDRESS, port.host_port)
+
+
 def test_containers_do_not_reach_what_listens_on_the_hosts_localhost(
     world: World, networks: Networks, web: tuple[Container, Endpoint]
 ) -> None:
