@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -28,7 +28,7 @@ from builder.workshop import Facilities, Workshop
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform
 from runtime.cancel import Cancel
-from runtime.errors import Cancelled, InvalidInput, StepFailed
+from runtime.errors import Cancelled, InvalidInput, PipeError, StepFailed
 from runtime.events import Emit, Finished, Outcome, Started, Warned, ignore
 from runtime.store.store import Store
 
@@ -79,6 +79,34 @@ class Builder:
         cancel = Cancel()
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
             return _Build(self, request, cancel, stack).result()
+
+    def look_up(self, request: BuildRequest) -> BuildResult | None:
+        """The result if nothing has to be done but to look; None when `build` must be called.
+
+        It needs no thread, no process and no mount, so a command can ask before it makes any.
+        """
+        from builder.tidy import somebody_died
+        from builder.trees import NotYet
+
+        if not _is_plain(request) or somebody_died(self.store):
+            return None
+        with ExitStack() as stack:
+            try:
+                return _Build(self, request, self._cancel, stack).result_by_looking()
+            except (NotYet, PipeError):
+                return None  # `build` will come upon the same mistake, and tell it
+
+
+def _is_plain(request: BuildRequest) -> bool:
+    """Only a directory, only what is here, only an image: all else takes more than a look."""
+    return (
+        os.path.isdir(request.context)
+        and request.dockerfile != "-"
+        and not request.no_cache
+        and request.pull in ("auto", "missing", "never")
+        and len(request.platforms) <= 1
+        and all(wanted.type in ("image", "cacheonly") for wanted in request.outputs)
+    )
 
 
 class _Build:
@@ -140,6 +168,28 @@ class _Build:
         made: list[tuple[Image, bool]] = []
         for platform in self._request.platforms or (None,):
             made.append(self._build_platform(context, setting, platform, pool, hashing))
+        return self._ended(made, setting)
+
+    def result_by_looking(self) -> BuildResult:
+        """The result of a build whose every step is known; NotYet when one is not."""
+        setting = self._setting()
+        context = self._open_context(setting)
+        platform = next(iter(self._request.platforms), None)
+        graph, sources = self._lowered(context, setting, platform, None)
+        executor, node_of = self._executor(graph, context, sources, setting, None)
+        teller = _Teller(self._emit, self._request.node, node_of)
+        states: dict[Digest, State] = {}
+        try:
+            for vertex in reachable([graph.root]):
+                state = executor.find(vertex, [states[each.digest] for each in vertex.inputs])
+                states[vertex.digest] = state
+                teller.started(vertex)
+                teller.finished(vertex, state)
+        finally:
+            sources.save()  # what was read need not be read again by `build`
+        return self._ended([self._finish(graph, states, setting)], setting)
+
+    def _ended(self, made: list[tuple[Image, bool]], setting: Setting) -> BuildResult:
         self._cache.note_use()
         from builder.export import export
 
@@ -171,21 +221,28 @@ class _Build:
     def _build_platform(
         self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
     ) -> tuple[Image, bool]:
+        graph, sources = self._lowered(context, setting, platform, pool)
+        states = self._solve(graph, context, sources, setting, pool, hashing)
+        sources.save()
+        return self._finish(graph, states, setting)
+
+    def _lowered(
+        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool | None
+    ) -> tuple[StageGraph, BuildSources]:
+        """The graph, its base images resolved: in `pool`, or only if they are here."""
         from builder.dockerfile import parse_dockerfile
         from builder.lower import lower, unused_arguments
 
         options = self._options(platform, setting)
         dockerfile = parse_dockerfile(context.text, context.name)
         sources = BuildSources(
-            self._store, self._images, self._workshop, setting, context, self._local_contexts()
+            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
         )
         configs = self._resolve_bases(dockerfile, options, sources, pool)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
-        states = self._solve(graph, context, sources, setting, pool, hashing)
-        sources.save()
-        return self._finish(graph, states, setting)
+        return graph, sources
 
     def _options(self, platform: Platform | None, setting: Setting) -> LowerOptions:
         from builder.lower import LowerOptions
@@ -206,28 +263,29 @@ class _Build:
             multi_platform=len(request.platforms) > 1,
         )
 
-    def _local_contexts(self) -> Mapping[str, str]:
-        return self._request.build_contexts
-
     def _resolve_bases(
-        self, dockerfile: Dockerfile, options: LowerOptions, sources: BuildSources, pool: Pool
+        self, dockerfile: Dockerfile, options: LowerOptions, sources: BuildSources, pool: Pool | None
     ) -> Mapping[BaseWanted, ResolvedBase]:
         """Resolve the images the target needs, and those that ONBUILD triggers of these bring in."""
         from builder.lower import ResolvedBase, bases
 
         known: dict[BaseWanted, ResolvedBase] = {}
         while missing := [each for each in bases(dockerfile, options, known) if each not in known]:
-            tasks = [(wanted, pool.submit(self._resolve, wanted, options)) for wanted in missing]
-            for wanted, task in tasks:
-                image = task.result()
+            for wanted, image in self._resolve_all(missing, options, pool):
                 digest = image.manifest_digest or image.id
                 known[wanted] = ResolvedBase(digest, image.config)
                 sources.know_base(wanted.reference, str(wanted.platform), image)
         return known
 
-    def _resolve(self, wanted: BaseWanted, options: LowerOptions) -> Image:
-        from runtime.errors import PipeError
+    def _resolve_all(
+        self, missing: Sequence[BaseWanted], options: LowerOptions, pool: Pool | None
+    ) -> list[tuple[BaseWanted, Image]]:
+        if pool is None:
+            return [(wanted, self._resolve(wanted, options, only_here=True)) for wanted in missing]
+        tasks = [(wanted, pool.submit(self._resolve, wanted, options)) for wanted in missing]
+        return [(wanted, task.result()) for wanted, task in tasks]
 
+    def _resolve(self, wanted: BaseWanted, options: LowerOptions, *, only_here: bool = False) -> Image:
         reference = wanted.reference
         try:
             if reference.startswith("oci-layout://"):
@@ -239,7 +297,7 @@ class _Build:
                 reference,
                 # Nobody asked: an image that is here may be of any platform, and then decides (A-95).
                 platform=wanted.platform if asked else None,
-                pull=_POLICY[self._request.pull],
+                pull="never" if only_here else _POLICY[self._request.pull],
                 cancel=self._cancel,
             )
         except PipeError as error:
@@ -256,22 +314,7 @@ class _Build:
         pool: Pool,
         hashing: Pool,
     ) -> Mapping[Digest, State]:
-        order = reachable([graph.root])
-        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
-
-        def node_of(vertex: Vertex) -> str:
-            return f"{self._request.node}/{numbers[vertex.digest]}"
-
-        executor = Executor(
-            self._store,
-            self._cache,
-            sources,
-            self._workshop,
-            setting,
-            hashing,
-            node_of,
-            place=f"{context.tree.path}:{context.name}",
-        )
+        executor, node_of = self._executor(graph, context, sources, setting, hashing)
         watcher = _Teller(self._emit, self._request.node, node_of)
         solver: Solver[State] = Solver(executor.run, pool, self._cancel, watcher)
         try:
@@ -281,6 +324,33 @@ class _Build:
                 if isinstance(state, RootState):
                     state.wait()
         return solver.states
+
+    def _executor(
+        self,
+        graph: StageGraph,
+        context: Context,
+        sources: BuildSources,
+        setting: Setting,
+        hashing: Pool | None,
+    ) -> tuple[Executor, Callable[[Vertex], str]]:
+        """The executor, and what each vertex is called in the event stream. Without `hashing` it only looks."""
+        numbers = {vertex.digest: number for number, vertex in enumerate(reachable([graph.root]), 1)}
+
+        def node_of(vertex: Vertex) -> str:
+            return f"{self._request.node}/{numbers[vertex.digest]}"
+
+        place = f"{context.tree.path}:{context.name}"
+        executor = Executor(
+            self._store,
+            self._cache,
+            sources,
+            self._workshop,
+            setting,
+            hashing,
+            node_of,
+            place=place,
+        )
+        return executor, node_of
 
     def _finish(
         self, graph: StageGraph, states: Mapping[Digest, State], setting: Setting

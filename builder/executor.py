@@ -17,6 +17,8 @@ from builder.graph import (
     SOURCES,
     Copy,
     Exec,
+    GitSource,
+    HttpSource,
     ImageSource,
     MakeDirectory,
     Scratch,
@@ -29,7 +31,7 @@ from builder.operations.directory import DirectoryStep
 from builder.operations.step import Outcome, Setting, Step
 from builder.pools import Pool
 from builder.state import FilesState, Made, RootState, State
-from builder.trees import Trees
+from builder.trees import NotYet, Trees
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest, chain_ids
 from runtime.errors import PipeError
@@ -58,14 +60,14 @@ class Executor:
         sources: Sources,
         workshop: Workshop,
         setting: Setting,
-        hashing: Pool,
+        hashing: Pool | None,
         node_of: Callable[[Vertex], str],
         *,
         place: str = "",
     ) -> None:
         self._store, self._cache, self._sources = store, cache, sources
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
-        self._trees = Trees(store)
+        self._trees = Trees(store, may_mount=hashing is not None)
         self._place = place
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -76,6 +78,12 @@ class Executor:
             if error.span is None:
                 error.span = vertex.span
             raise
+
+    def find(self, vertex: Vertex, inputs: Sequence[State]) -> State:
+        """The state after `vertex` if looking is enough, else NotYet: nothing is run, mounted or fetched."""
+        if isinstance(vertex.operation, (HttpSource, GitSource)):
+            raise NotYet
+        return self._run(vertex, inputs)
 
     def _run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
         operation = vertex.operation
@@ -127,6 +135,8 @@ class _Run:
     def result(self) -> RootState:
         if (found := self._find()) is not None:
             return found
+        if self._owner._hashing is None:
+            raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)
         try:
@@ -206,6 +216,7 @@ class _Run:
                 snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
                 later = ExitStack()
                 later.callback(lock.release)
+        assert self._owner._hashing is not None
         task = self._owner._hashing.submit(
             self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def tidy_up(store: Store, networks: Callable[[], Networks] | None) -> bool:
     """Remove what builds that were killed left; True when there was something. Two cheap looks when there is not."""
-    if not _somebody_died(store):
+    if not somebody_died(store):
         return False
     store.collect()
     _remove_free_locks(os.path.join(store.root, "locks"))
@@ -29,7 +29,7 @@ def tidy_up(store: Store, networks: Callable[[], Networks] | None) -> bool:
     return True
 
 
-def _somebody_died(store: Store) -> bool:
+def somebody_died(store: Store) -> bool:
     """A process that ends in order takes its drafts and leases with it."""
     drafts = os.listdir(os.path.join(store.root, "drafts"))
     owners = {name.partition(".")[2] for name in drafts}

@@ -11,11 +11,15 @@ from builder.state import FilesState, RootState, State
 from runtime.store.store import Store
 
 
-class Trees:
-    """The trees of one build."""
+class NotYet(Exception):
+    """Looking is not enough: something would have to be mounted, fetched or run."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+
+class Trees:
+    """The trees of one build. Without `may_mount` only what lies open is given, for a build that only looks."""
+
+    def __init__(self, store: Store, *, may_mount: bool = True) -> None:
+        self._store, self._may_mount = store, may_mount
 
     @contextmanager
     def opened(self, state: State) -> Iterator[Tree]:
@@ -23,6 +27,8 @@ class Trees:
         if isinstance(state, FilesState):
             yield state.tree
             return
+        if not self._may_mount:
+            raise NotYet
         snapshot = state.snapshot()
         if snapshot is None:
             import os

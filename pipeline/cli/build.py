@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
+    from runtime.events import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PIPE_FILES = ("pipe.yaml", "pipe.yml")
@@ -110,8 +111,10 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         return call(session, context, flags)
     request = build_request(context, flags, environment(), session.settings.epoch)
     progress = "none" if flags["quiet"] else flags["progress"]
-    with session.work(containers=True, private_mounts=True, progress=progress) as services:
-        result = _build(services, request)
+    result = _look_up(session, request, progress)
+    if result is None:
+        with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
     if flags["quiet"] and not any(output.dest == "-" for output in request.outputs):
@@ -119,21 +122,53 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     return 0
 
 
+def _look_up(session: Session, request: BuildRequest, progress: str | None) -> BuildResult | None:
+    """The result if every step is cached: then no process, thread or mount namespace has to be made for it."""
+    from builder.build import Builder
+    from pipeline.services import Services
+
+    told: list[Event] = []
+    services = Services(session.settings, session.cancel, told.append)
+    try:
+        builder = Builder(services.store, services.images, None, None, services.publish, session.cancel)
+        result = builder.look_up(request)
+    finally:
+        services.close()
+    if result is not None and progress != "none":
+        with session.work(containers=False, progress=progress) as shown:
+            shown.publish(_begin(request))
+            for event in told:
+                shown.publish(event)
+            shown.publish(_end(request, result))
+    return result
+
+
+def _begin(request: BuildRequest) -> Event:
+    from runtime.events import Started
+
+    return Started(node=request.node, name=f"build {request.context}")
+
+
+def _end(request: BuildRequest, result: BuildResult) -> Event:
+    from runtime.events import Finished, Outcome
+
+    outcome = Outcome.CACHED if result.cached else Outcome.DONE
+    names = ", ".join(_familiar(tag) for tag in result.tags)
+    return Finished(node=request.node, outcome=outcome, detail=f"{result.image_id}  {names}".rstrip())
+
+
 def _build(services: Any, request: BuildRequest) -> BuildResult:
     from runtime.errors import Cancelled, PipeError
-    from runtime.events import Finished, Outcome, Started
+    from runtime.events import Finished, Outcome
 
-    node, name = request.node, f"build {request.context}"
-    services.publish(Started(node=node, name=name))
+    services.publish(_begin(request))
     try:
         result: BuildResult = services.builder.build(request)
     except PipeError as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
-        services.publish(Finished(node=node, outcome=outcome, error=error.message))
+        services.publish(Finished(node=request.node, outcome=outcome, error=error.message))
         raise
-    outcome = Outcome.CACHED if result.cached else Outcome.DONE
-    names = ", ".join(_familiar(tag) for tag in result.tags)
-    services.publish(Finished(node=node, outcome=outcome, detail=f"{result.image_id}  {names}".rstrip()))
+    services.publish(_end(request, result))
     return result
 
 
