@@ -151,6 +151,11 @@ def stop(root: str) -> ServiceState | None:
     state = status(root)
     if state is None:
         return None
+    if state.owner.split(".")[:2] != own_token().split(".")[:2]:
+        raise Conflict(
+            f"the registry at {state.address} runs in another pid namespace",
+            hint="stop it in the container that started it",
+        )
     try:
         process = os.pidfd_open(state.pid)
     except ProcessLookupError:

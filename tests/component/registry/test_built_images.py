@@ -14,6 +14,9 @@ from registry_client.oci.config import ImageConfig, dump_config
 from registry_client.oci.digest import Digest
 from registry_client.oci.manifest import Manifest, parse_manifest
 from runtime.images.image import Image
+from runtime.images.images import Images
+from runtime.images.transport import RegistryTransport
+from runtime.store import Store
 from runtime.store.layers import hash_layer
 from tests.support.embedded_registry import Served, embedded_registry
 
@@ -113,3 +116,19 @@ def test_a_layer_that_was_deleted_comes_back_with_an_image_that_has_it(served: S
     assert not served.client.has_blob("shop/app", manifest.layers[0].digest)
     build(served, b"built\n", "shop/app:2")
     assert pulled(served, "shop/app", "2").layers == manifest.layers
+
+
+def test_another_store_pulls_it_and_pushes_its_own(served: Served, tmp_path: Path) -> None:
+    image = build(served, b"built\n", "shop/app:1")
+    transport = RegistryTransport()
+    with Store.open(str(tmp_path / "elsewhere")) as store:
+        images = Images(store, transport)
+        got = images.pull(f"{served.host}/shop/app:1")
+        assert got.id == image.id
+        snapshot = images.snapshot(got)
+        assert snapshot is not None
+        assert (Path(store.root) / "snapshots" / snapshot / "fs" / "file").read_bytes() == b"built\n"
+        images.tag(got.id, f"{served.host}/back/again:2")
+        assert images.push(f"{served.host}/back/again:2").digest == got.manifest_digest
+    transport.close()
+    assert served.images.get("back/again:2").id == image.id

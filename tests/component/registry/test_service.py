@@ -25,6 +25,7 @@ from runtime.registry import process
 from runtime.registry.access import Access
 from runtime.registry.service import ServiceOptions, parse_address
 from runtime.store import Store
+from runtime.store.owners import own_token
 from tests.support.certificates import make_certificates
 from tests.support.registry_images import opener, small_image
 
@@ -183,6 +184,24 @@ def test_a_password_file_without_bcrypt_is_refused_by_line(root: str, tmp_path: 
 )
 def test_addresses_are_read_as_people_write_them(text: str, expected: tuple[str, int]) -> None:
     assert parse_address(text) == expected
+
+
+def test_a_pid_of_another_namespace_is_nobody_we_may_end(root: str) -> None:
+    boot, namespace, pid, start = own_token().split(".")
+    state = {
+        "owner": f"{boot}.{int(namespace) + 1}.{pid}.{start}",
+        "pid": os.getpid(),
+        "address": "x:1",
+        "tls": False,
+    }
+    os.makedirs(f"{root}/registry")
+    with open(f"{root}/registry/state.json", "w") as file:
+        json.dump(state, file)
+    try:
+        with pytest.raises(Conflict, match="another pid namespace"):
+            process.stop(root)
+    finally:
+        os.unlink(f"{root}/registry/state.json")
 
 
 # ── the command line ────────────────────────────────────────────────────────────────────────────────────────────────
