@@ -7,12 +7,23 @@ take the empty stubs out of its layer again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from runtime.linux.files import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 
 _CONFINED = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS
+
+_LINKS = 40  # as many as the kernel follows (path_resolution(7))
+
+
+def _beyond(above: int, parent: str, name: str, links: int) -> str:
+    """Where the dangling link `name` points. It is looked up in the root again, so it leads nowhere else."""
+    if links <= 0:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), f"{parent}/{name}")
+    target = os.readlink(name, dir_fd=above)
+    return target if target.startswith("/") else f"{parent}/{target}"
 
 
 class Root:
@@ -27,49 +38,51 @@ class Root:
         """A descriptor of what is at `path`; the caller closes."""
         return openat2(self.descriptor, path.lstrip("/") or ".", flags, resolve=_CONFINED)
 
-    def directory(self, path: str, mode: int = 0o755) -> int:
-        """Like `find`, but makes missing directories on the way."""
+    def directory(self, path: str, mode: int = 0o755, links: int = _LINKS) -> int:
+        """Like `find`, but makes missing directories on the way, also where a dangling link points."""
         try:
             return self.find(path, os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            return self._make(path, mode)
-
-    def _make(self, path: str, mode: int) -> int:
+            pass
         parts = [part for part in path.split("/") if part not in ("", ".")]
         for end in range(1, len(parts) + 1):
-            self._make_one("/".join(parts[: end - 1]), parts[end - 1], "/".join(parts[:end]), mode)
+            self._make("/".join(parts[: end - 1]), parts[end - 1], mode, links)
         return self.find(path, os.O_PATH | os.O_DIRECTORY)
 
-    def _make_one(self, parent: str, name: str, path: str, mode: int) -> None:
+    def _make(self, parent: str, name: str, mode: int, links: int) -> None:
         try:
-            os.close(self.find(path))
+            os.close(self.find(f"{parent}/{name}"))
+            return
         except FileNotFoundError:
             above = self.find(parent, os.O_PATH | os.O_DIRECTORY)
-            try:
-                # A dangling link makes this fail with EEXIST: nothing is created through it.
-                os.mkdir(name, mode, dir_fd=above)
-                self._remember(above, path)
-            finally:
-                os.close(above)
+        try:
+            os.mkdir(name, mode, dir_fd=above)
+            self._remember(above, f"{parent}/{name}")
+        except FileExistsError:
+            beyond = _beyond(above, parent, name, links)
+            os.close(self.directory(beyond, mode, links - 1))
+        finally:
+            os.close(above)
 
     def _remember(self, above: int, path: str) -> None:
         """Only what the root itself keeps: places inside other mounts go with those."""
         if os.fstat(above).st_dev == self.device:
             self.made.append("/" + path.strip("/"))
 
-    def file(self, path: str) -> int:
+    def file(self, path: str, links: int = _LINKS) -> int:
         """Like `find`, but makes a missing file (and its directories), empty, to be mounted over."""
         try:
             return self.find(path)
         except FileNotFoundError:
-            pass
-        parent, _, name = path.rstrip("/").rpartition("/")
+            parent, _, name = path.rstrip("/").rpartition("/")
         above = self.directory(parent)
         try:
-            os.close(
-                os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644, dir_fd=above)
-            )
+            flags = os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(name, flags, 0o644, dir_fd=above))
             self._remember(above, path)
+        except FileExistsError:
+            # Many an image has /etc/resolv.conf -> ../run/systemd/resolve/stub-resolv.conf.
+            return self.file(_beyond(above, parent, name, links), links - 1)
         finally:
             os.close(above)
         return self.find(path)
