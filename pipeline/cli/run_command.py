@@ -6,10 +6,11 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.session import Session
 from runtime.errors import Conflict, InvalidInput, PipeError, StepFailed
+from runtime.events import ignore
 
 if TYPE_CHECKING:
     from pipeline.cli.run_spec import RunRequest
@@ -32,6 +33,7 @@ def run(session: Session, arguments: tuple[str, ...]) -> int:
         services.spawner.warm(SHIM_MODULE)
         containers = services.containers
         containers.sweep()
+        _fetch(session, services, request)
         container = _create(services, request, start_follows=True)
         if request.detach:
             containers.start(container.id)
@@ -97,7 +99,25 @@ def create(session: Session, arguments: tuple[str, ...]) -> None:
     request = _request("create", "Create a container from an image without starting it.", arguments)
     if request is not None:
         with session.work(containers=False, progress="none") as services:
+            _fetch(session, services, request)
             print(_create(services, request).id)
+
+
+def _fetch(session: Session, services: Services, request: RunRequest) -> None:
+    """Pull the image if it has to be, and show that; a container's start itself shows nothing."""
+    spec = request.spec
+    if request.pull == "never" or (
+        request.pull == "missing" and services.images.find(spec.image) is not None
+    ):
+        return
+    from pipeline.ui.stream import open_stream
+
+    with open_stream("quiet" if request.quiet else session.settings.progress) as emit:
+        services.emit = emit
+        platform = spec.platform or session.settings.platform or None
+        pull: Literal["always", "missing"] = "always" if request.pull == "always" else "missing"
+        services.images.resolve(spec.image, platform=platform, pull=pull, cancel=services.cancel)
+    services.emit = ignore
 
 
 def _request(command: str, summary: str, arguments: tuple[str, ...]) -> RunRequest | None:
@@ -126,7 +146,7 @@ def _request(command: str, summary: str, arguments: tuple[str, ...]) -> RunReque
 
 def _create(services: Services, request: RunRequest, *, start_follows: bool = False) -> Container:
     container = services.containers.create(
-        request.spec, pull=request.pull, cancel=services.cancel, start_follows=start_follows
+        request.spec, pull="never", cancel=services.cancel, start_follows=start_follows
     )
     if request.cidfile:
         with open(request.cidfile, "x", encoding="ascii") as file:

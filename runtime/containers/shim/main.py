@@ -16,6 +16,7 @@ Events: `created` {pid}, `running` {pid}, `exited` {final, code, oom_killed, err
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -316,6 +317,7 @@ def _unlink(directory: str) -> None:
 
 def main(argument: dict[str, Any], fds: list[int]) -> int:
     """`fds[0]` is the connection to the starter."""
+    gc.freeze()  # what all shims share stays shared: the collector would write to it
     starter = socket.socket(fileno=fds[0])
     with Embedded() as spawner:
         shim = Shim(argument, starter, spawner)
