@@ -126,6 +126,7 @@ def _check_engines(plan: Plan) -> None:
 def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunResult:
     from pipeline.artifacts import ArtifactStore
     from pipeline.conclusion import left_nothing
+    from pipeline.deploy.deploy import WAITING
     from pipeline.gitfacts import commit_and_branch
     from pipeline.journal import Journal
     from pipeline.results import Results
@@ -171,7 +172,8 @@ def _run(services: Services, asked: Asked, loaded: Loaded, plan: Plan) -> RunRes
                 revision=revision,
             )
             result = run.run()
-        outcome = str(result.outcome)
+        waits = any(node.detail == WAITING for node in result.nodes.values())
+        outcome = "waiting" if waits and result.outcome is Outcome.DONE else str(result.outcome)
         if asked.artifacts:
             _export(artifacts, result.nodes, asked.artifacts)
         if left_nothing(result) and not asked.resume:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 
-from pipeline.conditions import Facts
+from pipeline.conditions import Condition, Facts
 from pipeline.config.container import Pairs, ServiceSpec
 from pipeline.matrix import combination_name, combinations
 from pipeline.spec import EnvironmentSpec, ImageSpec, PipelineSpec, StageSpec
@@ -170,9 +170,7 @@ def _stage(stage: StageSpec, spec: PipelineSpec, facts: Facts) -> list[Node]:
         def lookup(path: str, values: dict[str, str] = values) -> str | None:
             return values[path] if path in values else facts.lookup(path)
 
-        later = stage.when.runtime_paths
-        verdict = replace(stage.when, expression=None) if later else stage.when
-        decided = verdict.decide(replace(facts, lookup=lookup))
+        decided = _planned(stage.when).decide(replace(facts, lookup=lookup))
         nodes.append(
             Node(
                 name=f"stage/{combination_name(stage.name, combination)}",
@@ -185,6 +183,11 @@ def _stage(stage: StageSpec, spec: PipelineSpec, facts: Facts) -> list[Node]:
             )
         )
     return nodes
+
+
+def _planned(condition: Condition) -> Condition:
+    """What of a condition can be decided now: an `if:` about the run is left to the run."""
+    return replace(condition, expression=None) if condition.runtime_paths else condition
 
 
 def _stage_needs(stage: StageSpec, spec: PipelineSpec, combination: Pairs) -> tuple[Edge, ...]:
@@ -233,7 +236,7 @@ def _referenced(owner: str, spec: PipelineSpec, values: dict[str, str]) -> list[
 
 
 def _deploy(environment: EnvironmentSpec, spec: PipelineSpec, facts: Facts) -> Node:
-    verdict = environment.when.decide(facts)
+    verdict = _planned(environment.when).decide(facts)
     needs: list[Edge] = []
     for name in deployed_images(environment, spec):
         needs += [Edge(image_node(name)), Edge(f"push/{name}")]

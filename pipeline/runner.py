@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.artifacts import ArtifactStore
+from pipeline.conditions import Facts
 from pipeline.config.load import Surroundings
 from pipeline.deploy.deploy import DeployContext, run_deploy
 from pipeline.engines import Engine
@@ -192,6 +193,10 @@ class Run:
 
     def _deploy(self, node: Node, results: Mapping[str, NodeResult], cancel: Cancel) -> NodeResult:
         assert isinstance(node.subject, EnvironmentSpec)
+        if node.subject.when.runtime_paths:
+            verdict = node.subject.when.decide(Facts(lambda path: self._lookup(results, path)))
+            if not verdict.holds:
+                return _left_out(node, verdict.reason)
         for name, result in results.items():
             if name.startswith("image/") and any(edge.node == name for edge in node.needs):
                 needed = [edge.node for edge in stage_edges(node.subject, self.plan.spec)]
@@ -235,6 +240,20 @@ class Run:
             if name.startswith("stage/") and _passed(result)
         ]
         self.results.verify(self.plan.spec.name, self.id, images, stages)
+
+
+def _left_out(node: Node, reason: str) -> NodeResult:
+    now = time.time()
+    outcome = Outcome.SKIPPED
+    return NodeResult(
+        node=node.name,
+        kind=node.kind,
+        outcome=outcome,
+        error=reason,
+        detail="condition",
+        started=now,
+        finished=now,
+    )
 
 
 def _masked(result: NodeResult, masker: Secrets) -> NodeResult:

@@ -86,10 +86,12 @@ def _failed_stages(session: Session, file: str) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("run", required=False, default="")
+@click.option("--approve", is_flag=True, help="Yes to what waits for approval.")
 @click.option("--progress", default=None, help="auto, tty, plain, jsonl, quiet or none.")
 @click.pass_obj
-def resume(session: Session, run: str, progress: str | None) -> int:
+def resume(session: Session, run: str, approve: bool, progress: str | None) -> int:
     """Go on with a run that was stopped, or failed: what was green is not repeated."""
     from pipeline.commands import resume_pipeline
 
-    return resume_pipeline(session, run, progress=progress)
+    answer = (lambda environment, summary: True) if approve else None
+    return resume_pipeline(session, run, progress=progress, approve=answer)

@@ -333,3 +333,14 @@ def test_what_an_interrupted_deploy_put_aside_comes_back_first(run: Bench, tmp_p
     deploy(run, tmp_path)
     assert running(run) == before
     assert len(run.engine.made) == 2
+
+
+def test_a_condition_on_an_output_is_decided_when_the_deploy_comes(run: Bench, tmp_path: Path) -> None:
+    text = TEXT.replace("  live:\n", "  live:\n    if: 'stages.a.outputs.go == \"yes\"'\n") % "1"
+    text += "stages: {a: {image: app, run: x}}\n"
+    for answer, outcome in ((b"go=no\n", "skipped"), (b"go=yes\n", "done")):
+        run.engine.behave = lambda spec, answer=answer: (  # type: ignore[misc]
+            Behaviour(writes=answer) if "pipe.stage" in spec.labels else Behaviour(runs_on=True)
+        )
+        result = run.run(loaded(tmp_path, text), Kind.DEPLOY, "live", cache=False)
+        assert run.outcomes(result)["deploy/live"] == outcome

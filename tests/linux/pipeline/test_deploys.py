@@ -103,7 +103,8 @@ def test_a_deploy_that_wants_approval_exits_5_and_has_not_begun(project: Project
     done = project.pipe("deploy", "live", code=5)
     assert "waits for approval" in done.out
     assert project.containers() == []
-    project.pipe("deploy", "live", "--approve")
+    assert "waiting" in project.pipe("runs", "-n", "1").out
+    project.pipe("resume", "--approve")
     assert page(port) == "one"
     project.pipe("env", "live", "--down")
 
