@@ -43,9 +43,10 @@ class Server:
 
     def turn(self, seconds: float | None = None) -> None:
         """Wait for something, at most so long, and do what is ready then."""
-        # Higher numbers were opened later; the order within a round does not matter (`Launched.ended` drains).
-        for descriptor, _ in self.poll.poll(seconds):
-            if handler := self.handlers.get(descriptor):
+        # A number may be closed and given to something new within a round: the event was the old one's.
+        ready = [(descriptor, self.handlers.get(descriptor)) for descriptor, _ in self.poll.poll(seconds)]
+        for descriptor, handler in ready:
+            if handler is not None and self.handlers.get(descriptor) is handler:
                 handler()
 
     def _watch(self, descriptor: int, handler: Callable[[], Any]) -> None:
