@@ -21,6 +21,7 @@ from runtime.linux import mounts, namespaces
 from runtime.linux import process as linux
 from runtime.sandbox import helper, network, rootfs, wire
 from runtime.sandbox.cgroup import detect
+from runtime.sandbox.embedded import Embedded
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.isolate import private_mounts
 from runtime.sandbox.launch import describe_failure
@@ -117,6 +118,19 @@ class OciRuntime:
         finally:
             theirs.close()
         return Process(ours)
+
+
+class EmbeddedRuntime(Embedded):
+    """A shim's way to it: everything as `Embedded`, but the container itself is another runtime's."""
+
+    def __init__(self, command: str, state: str) -> None:
+        super().__init__()
+        self._runtime = OciRuntime(self, command, state)
+
+    def create(
+        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
+    ) -> Process:
+        return self._runtime.create(plan, stdin, stdout, stderr, pause=pause)
 
 
 def supervise(argument: Json, fds: list[int]) -> int:

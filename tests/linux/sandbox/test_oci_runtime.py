@@ -125,12 +125,10 @@ SHIM = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from runtime.sandbox import defaults
-from runtime.sandbox.embedded import Embedded
-from runtime.sandbox.oci_runtime import OciRuntime
+from runtime.sandbox.oci_runtime import EmbeddedRuntime
 from runtime.sandbox.plan import Plan, RootFs
 
-with Embedded() as embedded:
-    runtime = OciRuntime(embedded, "crun", sys.argv[3])
+with EmbeddedRuntime("crun", sys.argv[3]) as runtime:
     plan = Plan(defaults.config(["sh", "-c", "echo hello; sleep 600"]), RootFs([sys.argv[2]]))
     process = runtime.create(plan, 0, 1, 2, pause=True)
     process.release()
