@@ -8,9 +8,10 @@ from builder.dockerfile.nodes import Heredoc
 from builder.dockerfile.words import Lexer, WordError
 
 _HEREDOC = re.compile(r"(\d*)<<(-?)\s*([^<]*)")
-# As written: what is set is none of our business, and quotes and escapes tell whether the body is expanded.
-_RAW = Lexer(raw_quotes=True, raw_escapes=True, keep_unset=True)
+# As written: what is set is none of our business. `cat << EOF` announces one too, blanks and all.
+_LINE = Lexer(raw_quotes=True, raw_escapes=True, keep_unset=True, joins_heredocs=True)
 _PLAIN = Lexer(keep_unset=True)
+_QUOTED = Lexer(raw_quotes=True, keep_unset=True)
 
 
 def parse_heredoc(word: str) -> Heredoc | None:
@@ -20,12 +21,13 @@ def parse_heredoc(word: str) -> Heredoc | None:
         return None
     descriptor, chomp, name = match.groups()
     try:
-        plain, raw = _PLAIN.words(name), _RAW.words(name)
+        plain, quoted = _PLAIN.words(name), _QUOTED.words(name)
     except WordError:
         return None
     if len(plain) != 1:
         return None
-    return Heredoc(plain[0], expand=plain == raw, chomp=bool(chomp), descriptor=int(descriptor or 0))
+    # Any quote in the delimiter means "not expanded"; a backslash does not.
+    return Heredoc(plain[0], expand=plain == quoted, chomp=bool(chomp), descriptor=int(descriptor or 0))
 
 
 def heredocs_of_line(line: str) -> list[Heredoc]:
@@ -33,7 +35,7 @@ def heredocs_of_line(line: str) -> list[Heredoc]:
     if "<<" not in line:
         return []
     try:
-        words = _RAW.words(line)
+        words = _LINE.words(line)
     except WordError:
         return []
     return [heredoc for word in words if (heredoc := parse_heredoc(word))]

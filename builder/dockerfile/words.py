@@ -49,6 +49,7 @@ class Lexer(NamedTuple):
     raw_escapes: bool = False
     quotes_are_text: bool = False  # heredoc bodies
     keep_unset: bool = False  # leave variables that are not set as they are written
+    joins_heredocs: bool = False  # blanks behind `<<` do not split
 
     def expand(self, word: str, variables: Mapping[str, str] = _NO_VARIABLES) -> str:
         """The word with everything expanded."""
@@ -71,13 +72,18 @@ class Lexer(NamedTuple):
             if piece.whole:
                 current += text
                 continue
-            for part in re.findall(f"[{WHITE}]+|[^{WHITE}]+", text):
+            for part in re.findall(self._part, text):
                 if part[0] not in WHITE:
                     current += part
                 elif current:
                     words.append(current)
                     current = ""
         return [*words, current] if current else words
+
+    @property
+    def _part(self) -> str:
+        blanks_or_text = f"[{WHITE}]+|[^{WHITE}]+"
+        return f"<<[{WHITE}]*|[{WHITE}]+|(?:(?!<<)[^{WHITE}])+" if self.joins_heredocs else blanks_or_text
 
     def _reading(self, piece: Piece) -> str:
         return piece.raw if self.raw_escapes else piece.cooked

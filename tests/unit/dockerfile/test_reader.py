@@ -118,7 +118,7 @@ def test_several_heredocs_follow_each_other() -> None:
 
 def test_what_only_looks_like_a_heredoc_is_none() -> None:
     for line in (
-        "RUN a << b",
+        "RUN a <<- b",
         "RUN a<<EOF",
         'RUN ["a", "<<EOF"]',
         "RUN a <<<word",
@@ -126,6 +126,23 @@ def test_what_only_looks_like_a_heredoc_is_none() -> None:
         "CMD <<EOF",
     ):
         assert node_of(line).heredocs == ()
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "name", "expand"),
+    [
+        ("E", "E", True),
+        ("  E", "E", True),
+        ("'E'", "E", False),
+        (' "E F"', "E F", False),
+        ("\\E", "E", True),
+        ("E'F'", "EF", False),
+        ("$E", "$E", True),
+    ],
+)
+def test_a_delimiter_may_be_quoted_or_stand_apart(delimiter: str, name: str, expand: bool) -> None:
+    (heredoc,) = node_of(f"RUN cat <<{delimiter}\nx\n{name}\n").heredocs
+    assert (heredoc.name, heredoc.expand, heredoc.content) == (name, expand, "x\n")
 
 
 def test_an_onbuild_can_have_heredocs() -> None:
