@@ -61,17 +61,10 @@ def parse_mount(node: Node, text: str) -> Mount:
 
 def _fields(node: Node, text: str) -> list[str]:
     """One CSV record (RFC 4180 quotes)."""
-    fields = re.findall(r'(?:\A|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^",]*)(?=,|\Z))', text)
-    joined = [quoted.replace('""', '"') or plain for quoted, plain in fields]
-    if not text or sum(len(quoted) + len(plain) for quoted, plain in fields) + len(fields) - 1 > len(text):
-        raise node.error(f"invalid mount {text!r}", text)
-    consumed = sum(
-        len(match.group())
-        for match in re.finditer(r'(?:\A|,)(?:"(?:[^"]|"")*"(?=,|\Z)|[^",]*(?=,|\Z))', text)
-    )
-    if consumed != len(text):
+    matches = list(re.finditer(r'(?:\A|,)(?:"((?:[^"]|"")*)"|([^",]*))(?=,|\Z)', text))
+    if sum(len(match.group()) for match in matches) != len(text):
         raise node.error(f"invalid quotes in mount {text!r}", text, hint='quote a whole field: "target=/a,b"')
-    return joined
+    return [match[2] if match[1] is None else match[1].replace('""', '"') for match in matches]
 
 
 def _option(node: Node, field: str) -> MountOption:

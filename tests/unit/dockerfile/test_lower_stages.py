@@ -313,6 +313,14 @@ def test_cache_mounts_have_a_namespace_of_their_own_if_asked() -> None:
     assert found.mounts[0].id == "ns//c"
 
 
+def test_fields_of_a_mount_are_csv() -> None:
+    found = run_of('RUN --mount=\'type=cache,"target=/a,""b""",ID=x,Sharing=LOCKED,ro=false\' x')
+    (mount,) = found.mounts
+    assert (mount.target, mount.id, mount.sharing, mount.readonly) == ('/a,"b"', "x", "locked", False)
+    with pytest.raises(DockerfileError, match="invalid quotes in mount"):
+        run_of("RUN --mount='type=cache,\"target=/a' x")
+
+
 def test_a_mount_on_the_root_is_refused() -> None:
     with pytest.raises(DockerfileError, match="invalid mount target"):
         run_of("RUN --mount=type=tmpfs,target=/ x")
