@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,10 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def build(served: Served, content: bytes, name: str) -> Image:
     """What the builder leaves behind: a snapshot and a config, no blobs."""
     with served.store.snapshots.prepare(None) as draft:
-        (Path(draft.upper) / "file").write_bytes(content)
+        file = Path(draft.upper) / "file"
+        file.write_bytes(content)
+        for path in (file, file.parent):
+            os.utime(path, (1_000_000_000, 1_000_000_000))  # the same content is the same layer
         diff_id = hash_layer(draft.upper).diff_id
         snapshot = draft.commit(diff_id=diff_id)
     image = served.images.add_built(dump_config(ImageConfig(diff_ids=(diff_id,))), [(diff_id, snapshot.id)])
