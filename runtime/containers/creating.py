@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
@@ -74,10 +75,9 @@ def _check(draft: Container) -> bytes:
     log_settings(draft)
     if draft.spec.auto_remove and draft.spec.restart.name != "no":
         raise InvalidInput("a container that is removed at its end cannot have a restart policy")
-    if draft.spec.runtime:
-        raise Unsupported(
-            f"runtime {draft.spec.runtime!r} is not supported for containers", hint="leave --runtime out"
-        )
+    if draft.spec.runtime and shutil.which(draft.spec.runtime) is None:
+        message = f"no OCI runtime {draft.spec.runtime!r} on this machine"
+        raise Unsupported(message, hint="install it, or leave --runtime out")
     return json.dumps(config).encode()
 
 

@@ -174,6 +174,7 @@ class Starting:
             "root": self._store.root,
             "directory": container.directory,
             "plan": plan.to_json(),
+            "runtime": spec.runtime,
             "pause": bool(self._endpoints),
             "own_network": container.networked,
             "tty": spec.tty,

@@ -46,7 +46,7 @@ class Machine:
         if path and not program:
             with open(path, "rb") as file:
                 program = file.read()
-            if path.endswith(".bpf"):
+            if not path.startswith("/proc/"):
                 self._programs[path] = program
         return program
 

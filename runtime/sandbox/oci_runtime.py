@@ -168,9 +168,11 @@ class _Supervisor:
         os.makedirs(f"{self.bundle}/rootfs", mode=0o700)
         try:
             self._prepare()
-            self._live()
+            report = self._live()
         finally:
             shutil.rmtree(self.bundle, ignore_errors=True)
+        # Last: who hears of the end may remove the directory we work in.
+        wire.send_packet(self.owner, report)
 
     # -- the bundle
 
@@ -189,6 +191,7 @@ class _Supervisor:
     def _config(self, place: str) -> Json:
         """The plan's configuration with what is ours put into OCI's words."""
         config: Json = {**self.plan.config, "root": {**(self.plan.config.get("root") or {}), "path": place}}
+        config["ociVersion"] = "1.0.2"  # Debian 12's crun takes no later one, though it knows what we use.
         config["mounts"] = [*config.get("mounts", []), *(_file_mount(file) for file in self.plan.files)]
         root = Root(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         process = dict(config["process"])
@@ -208,7 +211,9 @@ class _Supervisor:
         """A compiled program is of no use to a runtime; its source lies beside it."""
         if not self.plan.seccomp:
             return {}
-        with open(self.plan.seccomp.removesuffix(".bpf") + ".json", encoding="utf-8") as file:
+        with open(
+            os.path.realpath(self.plan.seccomp).removesuffix(".bpf") + ".json", encoding="utf-8"
+        ) as file:
             return {"seccomp": json.load(file)}
 
     def _add_init(self, config: Json, process: Json, root: Root) -> None:
@@ -229,16 +234,16 @@ class _Supervisor:
             message = result.stderr.strip() or f"{os.path.basename(self.runtime)} {words[0]} failed"
             raise _RuntimeFailed(message)
 
-    def _live(self) -> None:
+    def _live(self) -> Json:
+        """From create to delete; the last report."""
         try:
             self._create()
         except _RuntimeFailed as error:
-            self._refused(str(error))
-            return
+            return self._refused(str(error))
         try:
             if self._released():
                 self._start()
-            self._wait()
+            return self._wait()
         finally:
             self._delete()
 
@@ -266,17 +271,16 @@ class _Supervisor:
             self.pid = int(file.read())
         self.pidfd = os.pidfd_open(self.pid)
 
-    def _refused(self, message: str) -> None:
+    def _refused(self, message: str) -> Json:
         """A missing program is the container's result, everything else a fault of setting up."""
         lower = message.lower()
         missing = "not found" in lower or "no such file" in lower
         if "exec" in lower and (missing or "permission denied" in lower or "format error" in lower):
-            code = 127 if missing else 126
-            wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": False, "error": message})
-        else:
-            operation = f"create a container with {os.path.basename(self.runtime)}"
-            failure = SandboxError(message, operation=operation)
-            wire.send_packet(self.owner, describe_failure(failure))
+            # There never was a process: we stand in for it.
+            wire.send_packet(self.owner, {"event": "started", "pid": os.getpid()})
+            return {"event": "exit", "code": 127 if missing else 126, "oom": False, "error": message}
+        operation = f"create a container with {os.path.basename(self.runtime)}"
+        return describe_failure(SandboxError(message, operation=operation))
 
     def _released(self) -> bool:
         if not self.pause:
@@ -306,14 +310,14 @@ class _Supervisor:
         if status:
             raise SandboxError("the interfaces cannot be configured", operation="configure the network")
 
-    def _wait(self) -> None:
+    def _wait(self) -> Json:
         self._attend(until_release=False)
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         assert result is not None
         code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
         cgroup = detect().cgroup((self.plan.config["linux"]).get("cgroupsPath") or self.name)
         oom = bool(code and cgroup.oom_kills())
-        wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": oom, "error": ""})
+        return {"event": "exit", "code": code, "oom": oom, "error": ""}
 
     def _attend(self, *, until_release: bool) -> bool:
         """Serve the owner until the release, or until the container ends; True when released."""

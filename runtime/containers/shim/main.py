@@ -315,11 +315,20 @@ def _unlink(directory: str) -> None:
         pass
 
 
+def _spawner(argument: dict[str, Any]) -> Embedded:
+    """The native sandbox, or what `--runtime` names; its bundle lies in the container's directory."""
+    if not argument.get("runtime"):
+        return Embedded()
+    from runtime.sandbox.oci_runtime import EmbeddedRuntime
+
+    return EmbeddedRuntime(argument["runtime"], os.path.join(argument["directory"], "runtime"))
+
+
 def main(argument: dict[str, Any], fds: list[int]) -> int:
     """`fds[0]` is the connection to the starter."""
     gc.freeze()  # what all shims share stays shared: the collector would write to it
     starter = socket.socket(fileno=fds[0])
-    with Embedded() as spawner:
+    with _spawner(argument) as spawner:
         shim = Shim(argument, starter, spawner)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop_signal, timeout = argument["stop_signal"], argument["stop_timeout"]
