@@ -10,7 +10,7 @@ from registry_client.oci import media_types
 from registry_client.oci.config import parse_config
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, chain_ids, digest_of
-from runtime.errors import InvalidInput
+from runtime.errors import InvalidInput, NotFound
 from runtime.images.image import Image, Layer
 from runtime.store.database import Database
 from runtime.store.owners import boot_id
@@ -78,7 +78,10 @@ class ImageRecords:
         with self._database.transaction() as connection:
             before = connection.execute("SELECT image FROM tags WHERE name = ?", (reference,)).fetchone()
             row = (reference, image_id, time.time())
-            connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", row)
+            try:
+                connection.execute("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", row)
+            except sqlite3.IntegrityError as error:
+                raise NotFound(f"image {image_id} was removed meanwhile") from error
         return before["image"] if before else None
 
     def remove_tag(self, reference: str) -> bool:

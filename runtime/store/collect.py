@@ -26,6 +26,7 @@ _OF_IMAGES = """SELECT (SELECT c.snapshot FROM chains c JOIN snapshots s ON s.id
                 FROM (SELECT DISTINCT chain_id FROM image_layers) l"""
 # A partial download is worth keeping for a while: its owner may have been killed to be started again.
 _PARTIAL_SECONDS = 24 * 3600.0
+_LOCK_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,11 @@ def _sweep_half_made(store: Store, partial_seconds: float) -> tuple[int, int]:
         freed += remove_tree(path)
     for name in _names(store.content.ingest):
         if "." not in name:
-            freed += _remove_old_partial(os.path.join(store.content.ingest, name), partial_seconds)
+            freed += _remove_unlocked(os.path.join(store.content.ingest, name), partial_seconds)
+    # Nothing's safety rests on these locks, so one that goes between an open and a flock does no harm.
+    locks = os.path.join(store.root, "locks")
+    for name in _names(locks):
+        _remove_unlocked(os.path.join(locks, name), _LOCK_SECONDS)
     return drafts, freed
 
 
@@ -154,8 +159,8 @@ def _detach(path: str) -> None:
         os.rmdir(path)
 
 
-def _remove_old_partial(path: str, seconds: float) -> int:
-    """Remove a partial blob nobody writes and nobody touched for a while."""
+def _remove_unlocked(path: str, seconds: float) -> int:
+    """Remove a partial blob or a lock that nobody holds and nobody touched for a while."""
     import fcntl
 
     try:

@@ -102,6 +102,13 @@ def test_a_name_that_cannot_be_is_refused(images: Images, name: str) -> None:
         images.tag(image.id, name)
 
 
+def test_an_image_that_was_removed_meanwhile_gets_no_name(images: Images) -> None:
+    image = load(images, make_image(LAYER_1), "a:1")
+    images.remove("a:1")
+    with pytest.raises(NotFound, match="was removed meanwhile"):
+        images.records.set_tag("docker.io/library/b:1", image.id)
+
+
 def test_removing_takes_the_name_and_with_the_last_one_the_image(images: Images) -> None:
     image = load(images, make_image(LAYER_1), "a:1", "b:2")
     with pytest.raises(Conflict, match="2 names"):

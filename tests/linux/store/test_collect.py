@@ -18,6 +18,7 @@ from runtime.images import Images
 from runtime.store import Store
 from runtime.store.collect import collect
 from runtime.store.layers import hash_layer
+from runtime.store.locks import lock
 from runtime.store.owners import own_token
 from runtime.store.snapshots import Snapshot
 
@@ -140,6 +141,18 @@ def test_a_partial_download_is_worth_keeping_for_a_day(store: Store) -> None:
         writer.write(b"more")
     collect(store, partial_seconds=-1)
     assert os.listdir(store.content.ingest) == []
+
+
+def test_locks_nobody_holds_any_more_go_after_a_while(store: Store) -> None:
+    with lock(store.root, "held"):
+        with lock(store.root, "let go"):
+            pass
+        for name in os.listdir(os.path.join(store.root, "locks")):
+            os.utime(os.path.join(store.root, "locks", name), (1, 1))
+        store.collect()
+        store.collect()
+        # The held one, and the collector's own for index.json, which is new.
+        assert len(os.listdir(os.path.join(store.root, "locks"))) == 2
 
 
 def test_mounts_a_killed_process_left_are_detached(store: Store) -> None:
