@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.index import update_index
+from runtime.store.locks import is_ours
 from runtime.store.owners import boot_id, is_alive
 from runtime.store.store import Store
 
@@ -135,10 +136,11 @@ def _sweep_half_made(store: Store, partial_seconds: float) -> tuple[int, int]:
     for name in _names(store.content.ingest):
         if "." not in name:
             freed += _remove_unlocked(os.path.join(store.content.ingest, name), partial_seconds)
-    # Nothing's safety rests on these locks, so one that goes between an open and a flock does no harm.
+    # Nothing's safety rests on the locks of `locks.lock`, so one that goes between an open and a flock does no harm.
     locks = os.path.join(store.root, "locks")
     for name in _names(locks):
-        _remove_unlocked(os.path.join(locks, name), _LOCK_SECONDS)
+        if is_ours(name):
+            _remove_unlocked(os.path.join(locks, name), _LOCK_SECONDS)
     return drafts, freed
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from runtime.cancel import Cancel
 
 _PAUSE = 0.02
+_NAME = 32  # hex digits; other rooms keep locks of other names beside ours
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def lock(root: str, name: str, cancel: Cancel | None = None) -> Iterator[None]:
     """Hold the store-wide lock `name`; waits, unless cancelled. The kernel frees it when the holder dies."""
     import fcntl
 
-    path = os.path.join(root, "locks", hashlib.sha256(name.encode()).hexdigest()[:32])
+    path = os.path.join(root, "locks", hashlib.sha256(name.encode()).hexdigest()[:_NAME])
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
@@ -30,6 +31,10 @@ def lock(root: str, name: str, cancel: Cancel | None = None) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_ours(file_name: str) -> bool:
+    return len(file_name) == _NAME and not file_name.strip("0123456789abcdef")
 
 
 def _pause(cancel: Cancel | None) -> None:
