@@ -129,6 +129,7 @@ def test_a_secret_is_a_file_in_memory_and_never_shown(project: Project) -> None:
               - cat /run/secrets/token; echo; echo "$TOKEN" | base64
               - grep ' /run/secrets/token ' /proc/self/mountinfo | grep -q tmpfs
               - if echo x > /run/secrets/token; then exit 9; fi
+              - tr '\\0' '\\n' < /proc/1/environ | grep -q '^PIPE=' && if grep -q s3cret /proc/1/environ; then exit 8; fi
         """)
     done = project.pipe("test")
     assert "***" in done.err
