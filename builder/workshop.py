@@ -73,6 +73,11 @@ class Workshop:
             raise Unsupported("this build has RUN steps, but was given no sandbox to run them in")
         return self._spawner
 
+    @property
+    def helper(self) -> Spawner | None:
+        """Who can fork a helper for a COPY, if anybody."""
+        return self._spawner
+
     @cached_property
     def scratch(self) -> str:
         """A directory of this build, gone with it."""
