@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from builder.cache import Cache
@@ -35,6 +36,7 @@ from runtime.store.store import Store
 if TYPE_CHECKING:
     from builder.dockerfile import Dockerfile
     from builder.lower import BaseWanted, LowerOptions, ResolvedBase
+    from builder.sharing.exports import Gathered
     from runtime.images.image import Image
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -106,6 +108,7 @@ def _is_plain(request: BuildRequest) -> bool:
         and request.pull in ("auto", "missing", "never")
         and len(request.platforms) <= 1
         and all(wanted.type in ("image", "cacheonly") for wanted in request.outputs)
+        and not request.cache_to
     )
 
 
@@ -117,6 +120,7 @@ class _Build:
         self._store, self._images, self._emit = owner.store, owner.images, owner._emit
         self._cache = Cache(owner.store)
         self._warnings: list[BuildWarning] = []
+        self._gathered: Gathered | None = None
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
         )
@@ -160,6 +164,12 @@ class _Build:
     def result(self) -> BuildResult:
         setting = self._setting()
         context = self._open_context(setting)
+        if self._request.cache_from:
+            from builder.sharing.imports import Imports
+
+            self._cache.imports = Imports(
+                self._images, self._request.cache_from, self._emit, self._cancel, self._request.node
+            )
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
         if self._request.no_cache and b"RUN" in context.text.upper():
@@ -167,7 +177,7 @@ class _Build:
             pool.submit(self._workshop.warm_up)
         made: list[tuple[Image, bool]] = []
         for platform in self._request.platforms or (None,):
-            made.append(self._build_platform(context, setting, platform, pool, hashing))
+            made.append(self._build_platform_with_imports(context, setting, platform, pool, hashing))
         return self._ended(made, setting)
 
     def result_by_looking(self) -> BuildResult:
@@ -200,7 +210,15 @@ class _Build:
             cached=all(cached for _, cached in made),
             images=tuple(image.id for image in images),
         )
-        return export(self._store, self._images, self._request, images, result, setting, self._emit)
+        result = export(self._store, self._images, self._request, images, result, setting, self._emit)
+        if self._gathered is not None:
+            from builder.sharing.exports import export_cache
+
+            request = self._request
+            export_cache(
+                self._images, self._cache.imports, request.cache_to, self._gathered, self._emit, setting.cancel, request.node
+            )  # fmt: skip
+        return result
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:
@@ -218,13 +236,49 @@ class _Build:
 
     # --- one platform ---------------------------------------------------------------------------------------------
 
+    def _build_platform_with_imports(
+        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
+    ) -> tuple[Image, bool]:
+        """Build; again, without what was found elsewhere and then could not be had."""
+        if self._cache.imports is None:
+            return self._build_platform(context, setting, platform, pool, hashing)
+        from builder.sharing.imports import ImportFailed
+
+        while True:
+            with self._attempt(setting) as attempt:
+                try:
+                    return self._build_platform(context, attempt, platform, pool, hashing)
+                except ImportFailed:
+                    self._cancel.check()
+
+    @contextmanager
+    def _attempt(self, setting: Setting) -> Iterator[Setting]:
+        """The failure of one step cancels the others: each attempt has a token of its own."""
+        cancel = Cancel()
+        with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)):
+            yield replace(setting, cancel=cancel)
+
     def _build_platform(
         self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
     ) -> tuple[Image, bool]:
         graph, sources = self._lowered(context, setting, platform, pool)
-        states = self._solve(graph, context, sources, setting, pool, hashing)
-        sources.save()
-        return self._finish(graph, states, setting)
+        executor, node_of = self._executor(graph, context, sources, setting, hashing)
+        try:
+            states = self._solve(graph, executor, node_of, setting, pool)
+            sources.save()
+            return self._finish(graph, states, setting, self._gather(graph, executor))
+        finally:
+            executor.keep_borrowed()
+
+    def _gather(self, graph: StageGraph, executor: Executor) -> Gathered | None:
+        """What a shared cache will hold of this graph."""
+        if not self._request.cache_to:
+            return None
+        from builder.sharing.exports import gather
+
+        found = gather(self._store, self._cache, self._cache.imports, graph.root, executor.keys)
+        self._gathered = found if self._gathered is None else self._gathered.joined(found)
+        return found
 
     def _lowered(
         self, context: Context, setting: Setting, platform: Platform | None, pool: Pool | None
@@ -308,15 +362,13 @@ class _Build:
     def _solve(
         self,
         graph: StageGraph,
-        context: Context,
-        sources: BuildSources,
+        executor: Executor,
+        node_of: Callable[[Vertex], str],
         setting: Setting,
         pool: Pool,
-        hashing: Pool,
     ) -> Mapping[Digest, State]:
-        executor, node_of = self._executor(graph, context, sources, setting, hashing)
         watcher = _Teller(self._emit, self._request.node, node_of)
-        solver: Solver[State] = Solver(executor.run, pool, self._cancel, watcher)
+        solver: Solver[State] = Solver(executor.run, pool, setting.cancel, watcher)
         try:
             solver.solve([graph.root])
         finally:
@@ -353,11 +405,19 @@ class _Build:
         return executor, node_of
 
     def _finish(
-        self, graph: StageGraph, states: Mapping[Digest, State], setting: Setting
+        self,
+        graph: StageGraph,
+        states: Mapping[Digest, State],
+        setting: Setting,
+        gathered: Gathered | None = None,
     ) -> tuple[Image, bool]:
         root = states[graph.root.digest]
         assert isinstance(root, RootState)
         config = image_config(graph, states, setting.epoch)
+        if gathered is not None and any(wanted.type == "inline" for wanted in self._request.cache_to):
+            from builder.sharing.exports import with_inline_cache
+
+            config = with_inline_cache(config, gathered)
         image = self._images.records.get(digest_of(config))
         if image is None or not self._is_whole(root):
             image = self._images.add_built(config, self._layers(root))
@@ -367,7 +427,9 @@ class _Build:
     def _is_whole(self, root: RootState) -> bool:
         """The image is known, and what it is made of is here (and leased to us now)."""
         layers = root.layers()
-        return not layers or self._store.snapshots.find(layers[-1].snapshot) is not None
+        return not layers or (
+            layers[-1].snapshot != "" and self._store.snapshots.find(layers[-1].snapshot) is not None
+        )
 
     def _layers(self, root: RootState) -> list[tuple[Digest, str]]:
         """Every layer with the snapshot it led to, the base's included."""
@@ -375,18 +437,22 @@ class _Build:
         if root.image is not None and root.image.config.diff_ids:
             self._images.snapshot(root.image, self._cancel)
             found.extend(self._base_layers(root.image.config.diff_ids))
-        found.extend((layer.diff_id, layer.snapshot) for layer in root.layers())
+        root.snapshot()  # what was found elsewhere is fetched
+        found.extend(
+            (layer.diff_id, layer.snapshot or self._unpacked(layer.chain_id)) for layer in root.layers()
+        )
         return found
+
+    def _unpacked(self, chain: Digest) -> str:
+        snapshot = self._store.snapshots.by_chain(chain)
+        assert snapshot is not None, "an unpacked root has a snapshot for each of its layers"
+        return snapshot.id
 
     def _base_layers(self, diff_ids: tuple[Digest, ...]) -> list[tuple[Digest, str]]:
         from registry_client.oci.digest import chain_ids
 
-        layers = []
-        for diff_id, chain in zip(diff_ids, chain_ids(diff_ids), strict=True):
-            snapshot = self._store.snapshots.by_chain(chain)
-            assert snapshot is not None, "an unpacked image has a snapshot for each of its layers"
-            layers.append((diff_id, snapshot.id))
-        return layers
+        chain = chain_ids(diff_ids)
+        return [(diff_id, self._unpacked(each)) for diff_id, each in zip(diff_ids, chain, strict=True)]
 
     def _warn(self, message: str) -> None:
         self._warnings.append(BuildWarning(message))

@@ -10,11 +10,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.keys import Content, Shape
 from registry_client.oci.digest import Digest
 from runtime.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.sharing.imports import Imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,10 @@ class Cache:
     def __init__(self, store: Store) -> None:
         self._store, self._database = store, store.db
         self._used: list[str] = []
+        self.imports: Imports | None = None  # where to look for what is not known here
+        self.contents: dict[
+            tuple[str, str], str
+        ] = {}  # content digests this build used, by chain and selector
 
     def may_hit(self, shape: Shape) -> bool:
         """False when no record has this shape, so that no key of it can be found."""
@@ -107,9 +114,15 @@ class Cache:
         row = self._database.one(
             "SELECT digest FROM content_digests WHERE chain_id = ? AND selector = ?", (chain, selector)
         )
-        return None if row is None else str(row["digest"])
+        digest = None if row is None else str(row["digest"])
+        if digest is None and self.imports is not None:
+            digest = self.imports.content_digest(chain, selector)
+        if digest is not None:
+            self.contents[(chain, selector)] = digest
+        return digest
 
     def remember_content(self, chain: str, selector: str, digest: str) -> None:
+        self.contents[(chain, selector)] = digest
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", (chain, selector, digest)

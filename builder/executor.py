@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from builder.cache import Cache, Record
@@ -39,6 +40,8 @@ from runtime.store.durable import faults_of_the_host
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.keys import Shape
+    from builder.sharing.form import SharedRecord
     from runtime.store.snapshots import Snapshot
 
 
@@ -50,8 +53,21 @@ class Sources(Protocol):
     def files(self, vertex: Vertex) -> FilesState: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Borrowed:
+    """A step that was found elsewhere: what a record of ours needs besides its snapshot."""
+
+    record: SharedRecord
+    chain_id: Digest  # where it stands here: a COPY --link may stand on another root
+    shape: Shape
+    content: Content
+    place: str
+    root: str
+    notes: dict[str, str]
+
+
 class Executor:
-    """Runs vertices of one build; called by the solver from many threads."""
+    """Runs vertices of one build; called by the solver from many threads. `keys` are those of the steps that are done."""
 
     def __init__(
         self,
@@ -69,6 +85,8 @@ class Executor:
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
         self._trees = Trees(store, may_mount=hashing is not None)
         self._place = place
+        self.keys: dict[Digest, str] = {}
+        self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
         """The state after `vertex`. Errors carry the place in the Dockerfile."""
@@ -84,6 +102,23 @@ class Executor:
         if isinstance(vertex.operation, (HttpSource, GitSource)):
             raise NotYet
         return self._run(vertex, inputs)
+
+    def keep_borrowed(self) -> None:
+        """Record the steps found elsewhere whose files are here now: the next build finds them without asking."""
+        for each in self._borrowed:
+            snapshot = ""
+            if each.record.diff_id:
+                found = self._store.snapshots.by_chain(each.chain_id)
+                if found is None:
+                    continue
+                snapshot = found.id
+            shared = each.record
+            record = Record(
+                shared.key, shared.label, snapshot, shared.diff_id, each.chain_id, shared.made, shared.size
+            )
+            self._cache.put(
+                record, each.shape, each.content, place=each.place, root=each.root, notes=each.notes
+            )
 
     def _run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
         operation = vertex.operation
@@ -162,12 +197,22 @@ class _Run:
     # --- finding --------------------------------------------------------------------------------------------------
 
     def _find(self) -> RootState | None:
-        if self._vertex.no_cache or not self._cache.may_hit(self._step.shape):
+        if self._vertex.no_cache:
             return None
-        key = self._key(self._step.content())
-        record = self._cache.find(key)
-        if record is None:
+        if self._cache.may_hit(self._step.shape):
+            content = self._step.content()
+            record = self._cache.find(self._key(content))
+            if record is not None:
+                self._owner.keys[self._vertex.digest] = record.key
+                return self._found_here(record)
+        imports = self._cache.imports
+        if imports is None or not imports.may_hit(self._step.shape.digest):
             return None
+        content = self._step.content()
+        shared = imports.find(self._key(content))
+        return None if shared is None else self._found_elsewhere(shared, content)
+
+    def _found_here(self, record: Record) -> RootState:
         if not record.diff_id:  # the step was unneeded
             return self._state(None, None, True)
         chain = self._parent.chain()
@@ -176,6 +221,30 @@ class _Run:
             return self._rebase(record, expected)
         made = Made(record.snapshot, record.diff_id, record.chain_id, record.made, record.size)
         return self._state(record.snapshot, made, True)
+
+    def _found_elsewhere(self, shared: SharedRecord, content: Content) -> RootState:
+        """The state without files: they come at first use (`builder.sharing.imports`)."""
+        chain, imports = self._parent.chain(), self._cache.imports
+        assert imports is not None
+        made = None
+        chain_id = Digest(chain)
+        if shared.diff_id:
+            chain_id = chain_ids((Digest(chain), shared.diff_id))[-1] if chain else shared.diff_id
+            made = Made("", shared.diff_id, chain_id, shared.made, shared.size)
+        self._owner.keys[self._vertex.digest] = shared.key
+        self._owner._borrowed.append(
+            _Borrowed(shared, chain_id, self._step.shape, content, self._place(), chain, self._notes())
+        )
+        if made is None:
+            return self._state(None, None, True)
+        diff_ids = (*self._parent.diff_ids(), shared.diff_id)
+        return RootState(
+            parent=self._parent,
+            unpack=lambda: imports.snapshot(diff_ids, self._cancel),
+            made=made,
+            cached=True,
+            definition=self._definition,
+        )
 
     def _key(self, content: Content) -> str:
         root = "" if self._step.independent else self._parent.chain()
@@ -264,10 +333,22 @@ class _Run:
     def _record(self, made: Made, outcome: Outcome) -> None:
         key, label = self._key(outcome.content), self._vertex.label
         record = Record(key, label, made.snapshot, made.diff_id, made.chain_id, made.made, made.size)
-        # `[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`.
-        place = f"{self._owner._place}:{label.partition(']')[0]}"
-        image = self._parent.image
-        base = {"base": image.manifest_digest or image.id} if image is not None else {}
         self._cache.put(
-            record, self._step.shape, outcome.content, place=place, root=self._parent.chain(), notes=base
+            record,
+            self._step.shape,
+            outcome.content,
+            place=self._place(),
+            root=self._parent.chain(),
+            notes=self._notes(),
         )
+        for state, selector, digest in outcome.taken:
+            self._cache.remember_content(state.chain(), selector, digest)
+        self._owner.keys[self._vertex.digest] = key
+
+    def _place(self) -> str:
+        """`[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`."""
+        return f"{self._owner._place}:{self._vertex.label.partition(']')[0]}"
+
+    def _notes(self) -> dict[str, str]:
+        image = self._parent.image
+        return {"base": image.manifest_digest or image.id} if image is not None else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from builder.sharing.wanted import CacheFrom, CacheTo
     from registry_client.oci.digest import Digest
     from registry_client.oci.platform import Platform
     from runtime.containers.spec import Limits, Rlimit
@@ -53,6 +54,8 @@ class BuildRequest:
     rlimits: tuple[Rlimit, ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
+    cache_from: tuple[CacheFrom, ...] = ()
+    cache_to: tuple[CacheTo, ...] = ()
     node: str = "build"  # the name of this build in the event stream
 
 

@@ -24,7 +24,7 @@ from builder.operations.owners import ROOT, resolve_owner
 from builder.operations.roots import Root
 from builder.operations.selection import Group, Item, Tree, select
 from builder.operations.step import Outcome, Setting
-from builder.state import FilesState, State
+from builder.state import FilesState, RootState, State
 from builder.trees import Trees
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
@@ -118,6 +118,7 @@ class CopyStep:
                 # Into an empty tree: links of the root are not followed, directories come out new.
                 root = Root(draft.upper)
             parts: list[Content] = []
+            stages: list[tuple[RootState, str, str]] = []
             placing = _Placing(operation, root, taken)
             feed = LayerFeed()
             if not _comes_in_order(taken):
@@ -130,12 +131,15 @@ class CopyStep:
                     directory_ns=self._setting.directory_ns(),
                 )
                 part = self._copy(root, each, style, placing, feed)
-                parts.append(part if isinstance(each.state, FilesState) else Content(part.digest))
+                if isinstance(each.state, RootState):
+                    stages.append((each.state, self._selector(each.source), part.digest))
+                    part = Content(part.digest)
+                parts.append(part)
             root.settle()
         info = feed.finish()
         if info is None:
-            return Outcome(_combined(parts), empty=not os.listdir(draft.upper))
-        return Outcome(_combined(parts), diff_id=info.diff_id, size=info.size)
+            return Outcome(_combined(parts), empty=not os.listdir(draft.upper), taken=tuple(stages))
+        return Outcome(_combined(parts), diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
     def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
         memory = self._trees.memory(taken.state)

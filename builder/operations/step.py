@@ -14,6 +14,7 @@ from runtime.cancel import Cancel
 from runtime.events import Emit, ignore
 
 if TYPE_CHECKING:
+    from builder.state import RootState
     from registry_client.oci.digest import Digest
     from runtime.store.snapshots import Draft
 
@@ -27,6 +28,9 @@ class Outcome:
     unneeded: bool = False
     diff_id: Digest | None = None  # when the layer was hashed on the way
     size: int = 0
+    taken: tuple[
+        tuple[RootState, str, str], ...
+    ] = ()  # of finished roots: a selection, and its content digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

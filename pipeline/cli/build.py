@@ -39,8 +39,11 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @_many("--annotation", help="Add an annotation to the manifest.")
 @_many("--build-arg", help="Set a build argument: NAME=VALUE, or NAME from the environment.")
 @_many("--build-context", help="A further context: NAME=PATH, URL, docker-image://REF or oci-layout://DIR.")
-@_many("--cache-from", help="Take cache records from elsewhere.")
-@_many("--cache-to", help="Give cache records to elsewhere.")
+@_many("--cache-from", help="Look for steps in type=registry,ref=REF or type=local,src=DIR.")
+@_many(
+    "--cache-to",
+    help="Write the cache: type=registry,ref=REF[,mode=max], type=local,dest=DIR or type=inline.",
+)
 @click.option(
     "--call", help="check, outline or targets: say something about the Dockerfile instead of building."
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.request import BuildRequest, OutputWanted
 from registry_client.oci.platform import Platform, parse_platform
-from runtime.errors import InvalidInput, NotFound, Unsupported, did_you_mean
+from runtime.errors import InvalidInput, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     from runtime.containers.spec import Limits, Rlimit
@@ -22,12 +22,6 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
     """What the flags ask for."""
     from builder.build import parse_epoch
 
-    for name in ("cache_from", "cache_to"):
-        if flags[name]:
-            raise Unsupported(
-                f"--{name.replace('_', '-')} is not supported yet",
-                hint="the store keeps the cache; copy or share PIPE_ROOT",
-            )
     outputs = _outputs(flags)
     return BuildRequest(
         context=context,
@@ -53,7 +47,19 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
         cgroup_parent=flags["cgroup_parent"] or "",
         allow=frozenset(flags["allow"]),
+        **_shared_caches(flags),
     )
+
+
+def _shared_caches(flags: Mapping[str, Any]) -> dict[str, Any]:
+    if not flags["cache_from"] and not flags["cache_to"]:
+        return {}
+    from builder.sharing.wanted import parse_cache_from, parse_cache_to
+
+    return {
+        "cache_from": tuple(parse_cache_from(text) for text in flags["cache_from"]),
+        "cache_to": tuple(parse_cache_to(text) for text in flags["cache_to"]),
+    }
 
 
 def _comma_words(texts: Iterable[str]) -> frozenset[str]:

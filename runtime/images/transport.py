@@ -40,6 +40,8 @@ class Client(Protocol):
         verify: bool = True,
     ) -> AbstractContextManager[Iterator[bytes]]: ...
 
+    def has_blob(self, repository: str, digest: Digest) -> bool: ...
+
     def push_blob(
         self,
         repository: str,
