@@ -25,6 +25,7 @@ from builder.result import image_config
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
 from builder.state import RootState, State
+from builder.trees import ImportFailed
 from builder.workshop import Facilities, Workshop
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform
@@ -242,8 +243,6 @@ class _Build:
         """Build; again, without what was found elsewhere and then could not be had."""
         if self._cache.imports is None:
             return self._build_platform(context, setting, platform, pool, hashing)
-        from builder.sharing.imports import ImportFailed
-
         while True:
             with self._attempt(setting) as attempt:
                 try:
@@ -487,7 +486,7 @@ class _Teller:
         outcome = Outcome.ERROR
         if isinstance(error, StepFailed):
             outcome = Outcome.FAILED
-        elif isinstance(error, Cancelled):
+        elif isinstance(error, (Cancelled, ImportFailed)):
             outcome = Outcome.CANCELLED
         self._emit(Finished(node=self._node_of(vertex), outcome=outcome, error=str(error)))
 

@@ -15,6 +15,10 @@ class NotYet(Exception):
     """Looking is not enough: something would have to be mounted, fetched or run."""
 
 
+class ImportFailed(Exception):
+    """A root that was found elsewhere cannot be had. What failed is not offered again; build once more."""
+
+
 class Trees:
     """The trees of one build. Without `may_mount` only what lies open is given, for a build that only looks."""
 

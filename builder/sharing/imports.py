@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from builder.sharing.form import CONFIG_LIMIT, SharedCache, SharedRecord, parse_cache
 from builder.sharing.places import DirectoryPlace, Place, opened_registry, read_blob
 from builder.sharing.wanted import CacheFrom
+from builder.trees import ImportFailed
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.oci.media_types import compression_of
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from runtime.images.images import Images
 
 _LAYERS_AT_ONCE = 3
-
-
-class ImportFailed(Exception):
-    """A root that was found elsewhere cannot be had. What failed is not offered again; build once more."""
 
 
 @contextmanager

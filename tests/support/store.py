@@ -237,6 +237,9 @@ class FakeRegistry:
             self.on_chunk(digest, at)
             yield data[at : at + self._chunk]
 
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        return digest in self.blobs
+
     def push_blob(
         self,
         repository: str,
