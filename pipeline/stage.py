@@ -16,6 +16,7 @@ from pipeline.stage_attempt import INSIDE, Attempt, StageContext, StageJob
 from pipeline.stage_key import stage_key, tree_digest
 from runtime.cancel import Cancel
 from runtime.events import Outcome, Output, Warned
+from runtime.store.durable import faults_of_the_host
 
 
 def run_stage(
@@ -107,7 +108,10 @@ class _StageRun:
             for need in self.stage.needs
             if need.artifacts
         }
-        checkout = tree_digest(self.context.spec.root) if self.stage.checkout else ""
+        checkout = ""
+        if self.stage.checkout:
+            with faults_of_the_host(f"cannot read the work tree {self.context.spec.root}"):
+                checkout = tree_digest(self.context.spec.root)
         return stage_key(
             self.stage,
             images=images,
