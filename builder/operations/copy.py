@@ -10,7 +10,6 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
@@ -26,6 +25,7 @@ from builder.operations.selection import Group, Item, Tree, select
 from builder.operations.step import Outcome, Setting
 from builder.state import FilesState, State
 from builder.trees import Trees
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HELPED_FROM = 128  # files: below that a second process does not pay
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Taken:
     """One source with its tree open and its files selected."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
+from registry_client.values import replace
 from runtime.containers.after import remove_container
 from runtime.containers.config import Surroundings, oci_config
 from runtime.containers.container import Container, PlacedMount, cgroup_path
