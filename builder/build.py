@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from builder.cache import Cache
@@ -29,6 +28,7 @@ from builder.trees import ImportFailed
 from builder.workshop import Facilities, Workshop
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, InvalidInput, PipeError, StepFailed
 from runtime.events import Emit, Finished, Outcome, Started, Warned, ignore

@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.keys import Content, Shape
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
     from builder.sharing.imports import Imports
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """One step that was done."""
 

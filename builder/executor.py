@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from builder.cache import Cache, Record
@@ -35,6 +34,7 @@ from builder.state import FilesState, Made, RootState, State
 from builder.trees import NotYet, Trees
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest, chain_ids
+from registry_client.values import frozen
 from runtime.errors import PipeError
 from runtime.store.durable import faults_of_the_host
 from runtime.store.store import Store
@@ -53,7 +53,7 @@ class Sources(Protocol):
     def files(self, vertex: Vertex) -> FilesState: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Borrowed:
     """A step that was found elsewhere: what a record of ours needs besides its snapshot."""
 
