@@ -81,7 +81,11 @@ class Builder:
         tidy_up(self.store, self._networks)
         cancel = Cancel()
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
-            return _Build(self, request, cancel, stack).result()
+            result = _Build(self, request, cancel, stack).result()
+        from builder.gc import collect_if_due
+
+        collect_if_due(self.store, self._emit, request.node)
+        return result
 
     def look_up(self, request: BuildRequest) -> BuildResult | None:
         """The result if nothing has to be done but to look; None when `build` must be called.

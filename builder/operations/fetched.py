@@ -20,10 +20,13 @@ def keep(
     store: Store, shape: Shape, version: str, fill: Callable[[str], None], notes: Mapping[str, str]
 ) -> Record:
     """A snapshot filled by `fill`, recorded under the shape and the version of what it holds."""
+    from runtime.store.usage import size_of
+
     with store.snapshots.prepare(None) as draft:
         fill(draft.upper)
+        size = size_of(draft.upper)
         snapshot = draft.commit()
-    record = Record(_key(shape, version), shape.kind, snapshot.id, _NONE, _NONE, time.time_ns(), 0)
+    record = Record(_key(shape, version), shape.kind, snapshot.id, _NONE, _NONE, time.time_ns(), size)
     Cache(store).put(record, shape, EMPTY_CONTENT, notes=notes)
     return record
 

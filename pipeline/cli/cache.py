@@ -1,10 +1,11 @@
-"""`pipe cache du|ls|prune` and `pipe why`: the build cache as a person sees it."""
+"""`pipe cache du|ls|prune|gc` and `pipe why`: the build cache as a person sees it."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,10 +13,18 @@ from pipeline.cli.session import Session
 from runtime.errors import InvalidInput, NotFound, did_you_mean
 
 if TYPE_CHECKING:
-    from builder.prune import Entry, Policy
+    from builder.prune import Entry, Policy, Pruned
     from builder.why import Explanation
 
 _FILTERS = ("until", "id", "type", "unused-for")
+# BuildKit's words for what we call otherwise.
+_KINDS = {
+    "regular": ("exec", "copy", "directory"),
+    "exec.cachemount": ("cache mount",),
+    "cachemount": ("cache mount",),
+    "source.git.checkout": ("git",),
+    "source.http": ("http",),
+}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -74,28 +83,52 @@ def du(session: Session) -> None:
 @cache.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also what images share.")
 @click.option("--filter", "filters", multiple=True, help="until=24h, id=ID or type=KIND.")
-@click.option("--keep-storage", help="Keep the last used up to this size.")
+@click.option("--max-used-space", help="Keep the last used up to this size: bytes, 10GB or 10%.")
+@click.option("--reserved-space", "--keep-storage", help="Never get below this size.")
+@click.option("--min-free-space", help="Go on until this much of the disk is free.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def prune(
-    session: Session, everything: bool, filters: tuple[str, ...], keep_storage: str | None, force: bool
-) -> None:
+def prune(session: Session, /, force: bool, dry_run: bool, **wanted: Any) -> None:
     """Remove what no image needs."""
+    from builder.prune import disk_of
     from builder.prune import prune as run_prune
 
-    policy = _policy(everything, filters, keep_storage)
-    if not force:
+    if not force and not dry_run:
         click.confirm("Remove the build cache that is not in use?", abort=True)
     with session.work(containers=False, progress="none") as services:
-        pruned = run_prune(services.store, policy)
+        policy = _policy(disk_of(services.store).total, **wanted)
+        pruned = run_prune(services.store, policy, dry_run=dry_run)
+    _print_pruned(pruned, dry_run)
+
+
+@cache.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.pass_obj
+def gc(session: Session, dry_run: bool) -> None:
+    """Remove what is old or too much, as builds do once an hour by themselves."""
+    from builder.gc import collect_by_default
+
+    with session.work(containers=False, progress="none") as services:
+        pruned = collect_by_default(services.store, dry_run=dry_run)
+    _print_pruned(pruned, dry_run)
+
+
+def _print_pruned(pruned: Pruned, dry_run: bool) -> None:
     for entry in pruned.entries:
         click.echo(f"{entry.id}  {_first_line(entry.label)}")
-    click.echo(f"Total reclaimed space: {_size(pruned.freed)}")
+    click.echo(f"{'Would reclaim' if dry_run else 'Total reclaimed space'}: {_size(pruned.freed)}")
 
 
-def _policy(everything: bool, filters: tuple[str, ...], keep_storage: str | None) -> Policy:
+def _policy(
+    disk: int,
+    everything: bool,
+    filters: tuple[str, ...],
+    max_used_space: str | None,
+    reserved_space: str | None,
+    min_free_space: str | None,
+) -> Policy:
     from builder.prune import Policy
-    from pipeline.cli.build_flags import parse_size
 
     given: dict[str, list[str]] = {}
     for text in filters:
@@ -109,17 +142,30 @@ def _policy(everything: bool, filters: tuple[str, ...], keep_storage: str | None
     return Policy(
         everything=everything,
         unused_seconds=max((_duration(text) for text in unused), default=0.0),
-        keep_bytes=parse_size(keep_storage, "--keep-storage") if keep_storage else None,
         ids=tuple(given.get("id", ())),
-        kinds=tuple(given.get("type", ())),
+        kinds=tuple(kind for text in given.get("type", ()) for kind in _KINDS.get(text, (text,))),
+        max_used=_space(max_used_space, "--max-used-space", disk),
+        reserved=_space(reserved_space, "--reserved-space", disk),
+        min_free=_space(min_free_space, "--min-free-space", disk) or 0,
     )
 
 
+def _space(text: str | None, flag: str, disk: int) -> int | None:
+    """`10GB`, `512m`, bytes, or `10%` of the disk."""
+    if not text:
+        return None
+    from pipeline.cli.build_flags import parse_size
+
+    share = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text.strip())
+    return parse_size(text, flag) if share is None else int(disk * float(share[1]) / 100)
+
+
 def _duration(text: str) -> float:
-    try:
-        return float(text[:-1]) * _UNITS[text[-1:]]
-    except (ValueError, KeyError) as error:
-        raise InvalidInput(f"{text!r} is not a duration", hint="for example 90s, 30m, 24h or 7d") from error
+    """`24h`, `1h30m`, `7d`."""
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InvalidInput(f"{text!r} is not a duration", hint="for example 90s, 30m, 24h or 7d")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 @click.command()

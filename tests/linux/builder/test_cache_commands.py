@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.store import Store
 from tests.support.builder import build, make_base, run_pipe, write_files
 
 pytestmark = pytest.mark.linux
@@ -72,6 +73,52 @@ def test_the_cache_is_listed_and_pruned(store: Path, tmp_path: Path) -> None:
     assert left == []
     assert len(os.listdir(store / "snapshots")) <= before
     build(store, write_files(tmp_path / "d", {"Dockerfile": "FROM keep\nRUN test -e /y\n"}))
+
+
+def test_a_dry_run_only_tells_and_caps_keep_the_last_used(store: Path, tmp_path: Path) -> None:
+    context = write_files(tmp_path / "c", {"Dockerfile": "FROM base:1\nRUN head -c 2000000 /dev/zero > /z\n"})
+    build(store, context, "-t", "x")
+    run_pipe(store, "rmi", "x")
+
+    def kept() -> int:
+        return len(run_pipe(store, "cache", "ls", "--format", "json").stdout.splitlines())
+
+    before = kept()
+    told = run_pipe(store, "cache", "prune", "--dry-run").stdout.decode()
+    assert "RUN head" in told
+    assert "Would reclaim: 2." in told
+    assert kept() == before
+    run_pipe(store, "cache", "prune", "-f", "--max-used-space", "1GB", "--min-free-space", "0.000001%")
+    run_pipe(store, "cache", "gc")
+    run_pipe(store, "cache", "prune", "-f", "--reserved-space", "1GB")
+    assert kept() == before
+    run_pipe(store, "cache", "prune", "-f", "--filter", "type=exec.cachemount", "--filter", "until=1h30m")
+    assert kept() == before
+    run_pipe(store, "cache", "prune", "-f", "--max-used-space", "1MB")
+    assert kept() < before
+    assert run_pipe(store, "cache", "prune", "-f", "--max-used-space", "big", code=2).stderr
+
+
+def test_a_build_collects_at_most_once_an_hour(store: Path, tmp_path: Path) -> None:
+    context = write_files(
+        tmp_path / "c",
+        {"Dockerfile": "FROM base:1\nRUN --mount=type=cache,target=/c head -c 600000000 /dev/zero > /c/x\n"},
+    )
+    build(store, context)
+    _age(store, hours=72)
+    stamp = store / "locks" / "cache-collected"
+    again = write_files(tmp_path / "d", {"Dockerfile": "FROM base:1\nRUN echo again > /again\n"})
+    build(store, again)
+    assert "cache mount" in run_pipe(store, "cache", "du").stdout.decode()
+    os.utime(stamp, (0, 0))
+    build(store, again, "--no-cache")
+    assert "cache mount" not in run_pipe(store, "cache", "du").stdout.decode()
+    assert os.stat(stamp).st_mtime > 0
+
+
+def _age(root: Path, *, hours: int) -> None:
+    with Store.open(str(root)) as opened, opened.db.transaction() as connection:
+        connection.execute("UPDATE cache_mounts SET used = used - ?", (hours * 3600 * 10**9,))
 
 
 def test_check_outline_and_targets(tmp_path: Path, fresh_root: Path) -> None:
