@@ -26,10 +26,9 @@ def cache_mount(
 ) -> Iterator[str]:
     """The directory to mount, held as `sharing` says."""
     name = f"{namespace}/{mount.id}" if namespace else mount.id
-    identity = hashlib.sha256(name.encode()).hexdigest()[:32]
     exclusive = mount.sharing in ("locked", "private")
     for number in range(10_000):
-        place = os.path.join(store.root, "cachemounts", identity + (f"-{number}" if number else ""))
+        place = os.path.join(store.root, "cachemounts", identity_of(name, number))
         os.makedirs(place, mode=0o711, exist_ok=True)
         handle = os.open(os.path.join(place, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -42,6 +41,24 @@ def cache_mount(
             return
         finally:
             os.close(handle)
+
+
+def identity_of(name: str, number: int = 0) -> str:
+    """The directory of a cache mount; `number` tells private ones apart that were in use at once."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32] + (f"-{number}" if number else "")
+
+
+@contextmanager
+def hold(store: Store, identity: str, cancel: Cancel) -> Iterator[None]:
+    """Have a cache mount for oneself; waits for the steps that use it."""
+    place = os.path.join(store.root, "cachemounts", identity)
+    os.makedirs(place, mode=0o711, exist_ok=True)
+    handle = os.open(os.path.join(place, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(handle, True, False, cancel)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _lock(handle: int, exclusive: bool, give_up: bool, cancel: Cancel) -> bool:

@@ -1,10 +1,12 @@
-"""`pipe cache du|ls|prune|gc` and `pipe why`: the build cache as a person sees it."""
+"""`pipe cache du|ls|prune|gc|export|import` and `pipe why`: the build cache as a person sees it."""
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +16,10 @@ from runtime.errors import InvalidInput, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     from builder.prune import Entry, Policy, Pruned
+    from builder.sharing.mounts import Moved
+    from builder.sharing.places import Place
     from builder.why import Explanation
+    from pipeline.services import Services
 
 _FILTERS = ("until", "id", "type", "unused-for")
 # BuildKit's words for what we call otherwise.
@@ -112,6 +117,58 @@ def gc(session: Session, dry_run: bool) -> None:
     with session.work(containers=False, progress="none") as services:
         pruned = collect_by_default(services.store, dry_run=dry_run)
     _print_pruned(pruned, dry_run)
+
+
+@cache.command("export")
+@click.argument("names", nargs=-1, required=True, metavar="[ID...] REF|DIR")
+@click.option("--tag", default="latest", help="The name in a directory.")
+@click.pass_obj
+def export_mounts(session: Session, names: tuple[str, ...], tag: str) -> None:
+    """Write cache mounts, all or some, to a registry or a directory."""
+    from builder.sharing.mounts import export_mounts as run_export
+
+    with (
+        session.work(containers=False, progress="none") as services,
+        _place(services, names[-1], tag) as place,
+    ):
+        moved = run_export(services.store, names[:-1], place, services.cancel)
+    _print_moved(moved)
+
+
+@cache.command("import")
+@click.argument("source", metavar="REF|DIR")
+@click.option("--tag", default="latest", help="The name in a directory.")
+@click.option("--replace", is_flag=True, help="Also those that are here.")
+@click.pass_obj
+def import_mounts(session: Session, source: str, tag: str, replace: bool) -> None:
+    """Take cache mounts from a registry or a directory."""
+    from builder.sharing.mounts import import_mounts as run_import
+
+    with session.work(containers=False, progress="none") as services, _place(services, source, tag) as place:
+        moved = run_import(services.store, place, services.cancel, replace=replace)
+    _print_moved(moved)
+
+
+@contextmanager
+def _place(services: Services, name: str, tag: str) -> Iterator[Place]:
+    """A directory is written like one (`./cache`, `/cache`) or is there; all else is a reference."""
+    from builder.sharing.places import DirectoryPlace, opened_registry
+    from registry_client.reference import parse_reference
+
+    if name.startswith(("/", "./", "../")) or name in (".", "..") or os.path.isdir(name):
+        yield DirectoryPlace(name, tag, cancel=services.cancel)
+        return
+    try:
+        parse_reference(name)
+    except ValueError as error:
+        raise InvalidInput(str(error), hint="a directory is written ./NAME") from error
+    with opened_registry(services.images.transport, name, services.cancel) as place:
+        yield place
+
+
+def _print_moved(moved: Sequence[Moved]) -> None:
+    for each in moved:
+        click.echo(f"{each.id}  {each.what}  {_size(each.size)}  {each.name}")
 
 
 def _print_pruned(pruned: Pruned, dry_run: bool) -> None:
