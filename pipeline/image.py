@@ -10,6 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from pipeline.containers import filled, merge_variables
 from pipeline.engines import BuildOrder, Engine
@@ -75,8 +76,20 @@ def build_order(
         extra_hosts=image.extra_hosts,
         shm_size=image.shm_size,
         no_cache=image.no_cache or no_cache,
+        **_shared_caches(spec.root, image),
         pull=image.pull,
     )
+
+
+def _shared_caches(root: str, image: ImageSpec) -> dict[str, Any]:
+    if not image.cache_from and not image.cache_to:
+        return {}
+    from builder.sharing.wanted import below, parse_cache_from, parse_cache_to
+
+    return {
+        "cache_from": tuple(below(root, parse_cache_from(text)) for text in image.cache_from if text),
+        "cache_to": tuple(below(root, parse_cache_to(text)) for text in image.cache_to if text),
+    }
 
 
 def _path(root: str, text: str) -> str:

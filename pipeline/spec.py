@@ -58,6 +58,8 @@ class ImageSpec:
     extra_hosts: Pairs = ()
     shm_size: int = 0
     no_cache: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
     pull: bool = False
     push: bool = False
     when: Condition = ALWAYS

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from registry_client.reference import parse_reference
 from runtime.errors import InvalidInput, Unsupported, did_you_mean
@@ -79,6 +81,14 @@ def parse_cache_to(text: str) -> CacheTo:
         reset=_truth(given, "reset", "--cache-to"),
         ignore_error=_truth(given, "ignore-error", "--cache-to"),
     )
+
+
+Wanted = TypeVar("Wanted", CacheFrom, CacheTo)
+
+
+def below(root: str, wanted: Wanted) -> Wanted:
+    """The same with a relative directory taken from `root`."""
+    return replace(wanted, place=os.path.join(root, wanted.place)) if wanted.type == "local" else wanted
 
 
 def _fields(text: str, flag: str, known: tuple[str, ...]) -> dict[str, str]:

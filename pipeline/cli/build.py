@@ -25,7 +25,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
-    "label", "platform", "add_host",
+    "label", "platform", "add_host", "cache_from", "cache_to",
 )  # fmt: skip
 
 

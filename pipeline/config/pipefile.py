@@ -40,6 +40,12 @@ _IMAGE_KEYS = {
     "extra_hosts": Key(Convert(Pairs("=:"), parse_hosts), "lines of /etc/hosts in RUN"),
     "shm_size": Key(Size(), "size of /dev/shm in RUN"),
     "no_cache": Key(Flag(), "build it anew every time"),
+    "cache_from": Key(
+        ListOf(Text()), "where steps are looked for: type=registry,ref=REF or type=local,src=DIR"
+    ),
+    "cache_to": Key(
+        ListOf(Text()), "where the cache is written: type=registry,ref=REF,mode=max and the like"
+    ),
     "pull": Key(Flag(), "ask the registry for newer base images"),
     "push": Key(Flag(), "push it with every deploy, though no service uses it"),
     "extends": Key(Text(later=False), "another image this one is like", "_extends"),

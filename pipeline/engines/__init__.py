@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from registry_client.oci.config import Healthcheck
 from registry_client.values import field, frozen
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, NetworkAttachment
+
+if TYPE_CHECKING:
+    from builder.sharing.wanted import CacheFrom, CacheTo
 
 OnOutput = Callable[[str, bytes], None]  # stream ("stdout", "stderr"), data
 
@@ -39,6 +42,8 @@ class BuildOrder:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0
     no_cache: bool = False
+    cache_from: tuple[CacheFrom, ...] = ()
+    cache_to: tuple[CacheTo, ...] = ()
     pull: bool = False
 
 

@@ -60,6 +60,8 @@ class LocalEngine:
             tags=order.tags,
             platforms=tuple(parse_platform(text) for text in order.platforms),
             no_cache=order.no_cache,
+            cache_from=order.cache_from,
+            cache_to=order.cache_to,
             pull="always" if order.pull else "auto",
             secrets=order.secrets,
             labels=dict(order.labels),

@@ -343,3 +343,20 @@ def test_an_image_carries_its_own_cache(
         check=True,
         capture_output=True,
     )
+
+
+# --- pipe.yaml ----------------------------------------------------------------------------------------------------
+
+
+def test_images_of_a_pipeline_share_their_cache(fresh_root: Path, tmp_path: Path, context: Path) -> None:
+    (context / ".dockerignore").write_text("*\n!*.txt\n!busybox\n")
+    (context / "pipe.yaml").write_text(
+        "name: shop\nimages:\n  app:\n    context: .\n"
+        "    cache_from: ['type=local,src=../cache,tag=${git.branch:-main}']\n"
+        "    cache_to: ['type=local,dest=../cache,mode=max,tag=${git.branch:-main}']\n"
+    )
+    run_pipe(fresh_root, "build", cwd=context)
+    assert manifest_in(tmp_path / "cache", "main")["layers"]
+    other = tmp_path / "other"
+    done = run_pipe(other, "build", cwd=context)
+    assert cached((done.stdout + done.stderr).decode().splitlines()) >= STEPS
