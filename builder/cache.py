@@ -77,7 +77,7 @@ class Cache:
         *,
         place: str = "",
         root: str = "",
-        notes: Mapping[str, str] = {},
+        notes: Mapping[str, Any] = {},
     ) -> None:
         """Remember a step. `notes` are fields that are no part of the key."""
         named = {**shape.fields, "root": root, "content": content.digest, **notes}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache import Cache, Record
 from builder.graph import (
@@ -339,7 +339,7 @@ class _Run:
             outcome.content,
             place=self._place(),
             root=self._parent.chain(),
-            notes=self._notes(),
+            notes={**self._notes(), **self._elsewhere()},
         )
         for state, selector, digest in outcome.taken:
             self._cache.remember_content(state.chain(), selector, digest)
@@ -348,6 +348,16 @@ class _Run:
     def _place(self) -> str:
         """`[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`."""
         return f"{self._owner._place}:{self._vertex.label.partition(']')[0]}"
+
+    def _elsewhere(self) -> dict[str, Any]:
+        """The nearest step that was known elsewhere: `pipe why` has nothing else to compare with in a new store."""
+        imports = self._cache.imports
+        if imports is None:
+            return {}
+        near = imports.nearest(self._step.shape.kind, self._vertex.label.partition("]")[0])
+        if near is None:
+            return {}
+        return {"elsewhere": {"key": near.key, "label": near.label, **near.fields, "files": list(near.files)}}
 
     def _notes(self) -> dict[str, str]:
         image = self._parent.image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.cache import fields_of
@@ -12,7 +12,7 @@ from registry_client.values import frozen
 from runtime.store.store import Store
 
 _SHOWN = 5
-_QUIET = frozenset({"root", "content", "base"})
+_QUIET = frozenset({"root", "content", "base", "elsewhere"})
 
 
 @frozen
@@ -48,31 +48,71 @@ def explain(store: Store, diff_ids: Sequence[Digest]) -> list[Explanation]:
     return found
 
 
+@frozen
+class _Known:
+    """A step to compare: one of this store, or what a cache that was looked at told of it."""
+
+    key: str
+    kind: str
+    label: str
+    fields: Mapping[str, Any]
+    lines: Mapping[str, list[str]]
+
+
 def _explain(store: Store, row: sqlite3.Row) -> Explanation:
+    # Rows are numbered as they come; times are no order where an epoch sets them.
     earlier = store.db.one(
-        "SELECT * FROM cache_records WHERE place = ? AND made < ? AND key != ? ORDER BY made DESC LIMIT 1",
-        (row["place"], row["made"], row["key"]),
+        """SELECT * FROM cache_records WHERE place = ? AND key != ?
+           AND rowid < (SELECT rowid FROM cache_records WHERE key = ?) ORDER BY rowid DESC LIMIT 1""",
+        (row["place"], row["key"], row["key"]),
     )
-    if earlier is None:
+    now = _known(store, row)
+    before = _known(store, earlier) if earlier is not None else _known_elsewhere(now)
+    if before is None:
         return Explanation(row["label"], row["made"], row["key"])
-    differences = tuple(_differences(store, earlier, row))
-    return Explanation(row["label"], row["made"], row["key"], earlier["key"], differences)
+    return Explanation(
+        row["label"], row["made"], row["key"], before.key, tuple(_differences(store, before, now))
+    )
 
 
-def _differences(store: Store, earlier: sqlite3.Row, row: sqlite3.Row) -> Iterator[Difference]:
-    before, now = fields_of(earlier), fields_of(row)
-    if earlier["kind"] != row["kind"]:
-        yield Difference("instruction", earlier["label"], row["label"])
+def _known(store: Store, row: sqlite3.Row) -> _Known:
+    files = store.db.one("SELECT files FROM cache_files WHERE key = ?", (row["key"],))
+    lines = bytes(files["files"]).decode("utf-8", "replace").split("\n") if files is not None else []
+    return _Known(row["key"], row["kind"], row["label"], fields_of(row), _by_name(lines))
+
+
+def _known_elsewhere(now: _Known) -> _Known | None:
+    told = now.fields.get("elsewhere")
+    if not told or told["key"] == now.key:
+        return None
+    fields = {name: value for name, value in told.items() if name not in ("key", "label", "files")}
+    return _Known(told["key"], now.kind, told["label"], fields, _by_name(told["files"]))
+
+
+def _by_name(lines: Sequence[str]) -> dict[str, list[str]]:
+    parts = [line.split("\0") for line in lines]
+    return {part[-1]: part[:-1] for part in parts if len(part) == 6}
+
+
+def _differences(store: Store, earlier: _Known, row: _Known) -> Iterator[Difference]:
+    before, now = earlier.fields, row.fields
+    if earlier.kind != row.kind:
+        yield Difference("instruction", earlier.label, row.label)
         return
     for name in sorted(now.keys() | before.keys()):
         if name not in _QUIET and before.get(name) != now.get(name):
             yield from _field(name, before.get(name), now.get(name))
     if before.get("content") != now.get("content"):
-        yield from _files(store, earlier["key"], row["key"])
+        yield from _files(earlier.lines, row.lines)
     if before.get("base") != now.get("base"):
         yield Difference("base image", str(before.get("base", "")), str(now.get("base", "")))
     elif before.get("root") != now.get("root"):
-        yield Difference("the step before", _label_of(store, before["root"]), _label_of(store, now["root"]))
+        yield from _root(_label_of(store, before["root"]), _label_of(store, now["root"]))
+
+
+def _root(before: str, now: str) -> Iterator[Difference]:
+    """The same instruction with another result is a reason of its own."""
+    yield Difference("the step before", before, f"{now}, which gave other files" if before == now else now)
 
 
 def _field(name: str, before: Any, now: Any) -> Iterator[Difference]:
@@ -93,10 +133,9 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _files(store: Store, before: str, now: str) -> Iterator[Difference]:
-    old, new = _lines(store, before), _lines(store, now)
-    if not old and not new:
-        yield Difference("files", "", "what was copied from another stage or image")
+def _files(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> Iterator[Difference]:
+    if not old or not new:
+        yield Difference("files", "", "what was taken from another stage or image, or very many")
         return
     changed = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
     for name in changed[:_SHOWN]:
@@ -110,15 +149,6 @@ def _file(line: list[str] | None) -> str:
         return "(not there)"
     digest, mode, owner, size = line[:4]
     return f"mode {mode[-4:]}, owner {owner}, {size} bytes" + (f", {digest[:12]}" if digest else "")
-
-
-def _lines(store: Store, key: str) -> dict[str, list[str]]:
-    row = store.db.one("SELECT files FROM cache_files WHERE key = ?", (key,))
-    if row is None:
-        return {}
-    lines = bytes(row["files"]).decode("utf-8", "replace").split("\n")
-    parts = [line.split("\0") for line in lines]
-    return {part[-1]: part[:-1] for part in parts if len(part) == 6}
 
 
 def _label_of(store: Store, chain: str) -> str:

@@ -117,6 +117,7 @@ class CopyStep:
                 # Into an empty tree: links of the root are not followed, directories come out new.
                 root = Root(draft.upper)
             parts: list[Content] = []
+            lines: list[str] = []
             stages: list[tuple[RootState, str, str]] = []
             placing = _Placing(operation, root, taken)
             feed = LayerFeed()
@@ -130,15 +131,18 @@ class CopyStep:
                     directory_ns=self._setting.directory_ns(),
                 )
                 part = self._copy(root, each, style, placing, feed)
+                lines.extend(part.lines)
                 if isinstance(each.state, RootState):
                     stages.append((each.state, self._selector(each.source), part.digest))
                     part = Content(part.digest)
                 parts.append(part)
             root.settle()
         info = feed.finish()
+        # The files of a stage are told, though they count by the digest that is remembered of them.
+        content = Content(_combined(parts).digest, tuple(lines))
         if info is None:
-            return Outcome(_combined(parts), empty=not os.listdir(draft.upper), taken=tuple(stages))
-        return Outcome(_combined(parts), diff_id=info.diff_id, size=info.size, taken=tuple(stages))
+            return Outcome(content, empty=not os.listdir(draft.upper), taken=tuple(stages))
+        return Outcome(content, diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
     def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
         memory = self._trees.memory(taken.state)

@@ -81,7 +81,9 @@ class ExecStep:
         binds = [mount for mount in self._operation.mounts if mount.type == "bind"]
         if not binds:
             return EMPTY_CONTENT
-        return content_of_lines(self._content_of(mount).digest for mount in binds)
+        parts = [self._content_of(mount) for mount in binds]
+        digest = content_of_lines(part.digest for part in parts).digest
+        return Content(digest, tuple(line for part in parts for line in part.lines))
 
     def _content_of(self, mount: RunMount) -> Content:
         state = self._inputs[mount.input]

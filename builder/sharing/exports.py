@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.cache import Cache, fields_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from runtime.images.images import Images
 
 _LAYERS_AT_ONCE = 4
+_FILES_TOLD = 1000  # of one step: the config is fetched by every build
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,22 @@ def _record(store: Store, key: str) -> SharedRecord | None:
         made=row["made"],
         size=row["size"],
         fields=fields_of(row),
+        files=_files(store, key),
     )
+
+
+def _files(store: Store, key: str) -> tuple[str, ...]:
+    row = store.db.one("SELECT files FROM cache_files WHERE key = ?", (key,))
+    lines = bytes(row["files"]).decode("utf-8", "replace").split("\n") if row is not None else []
+    return tuple(lines) if len(lines) <= _FILES_TOLD else ()
 
 
 def with_inline_cache(config: bytes, gathered: Gathered) -> bytes:
     """An image's config that carries the records."""
     record = json.loads(config)
-    record[INLINE_KEY] = dump_records(gathered.records, gathered.contents)
+    # Every container's start reads the config: the lists of files stay away.
+    told = [replace(each, files=()) for each in gathered.records]
+    record[INLINE_KEY] = dump_records(told, gathered.contents)
     return canonical_json(record)
 
 

@@ -40,6 +40,12 @@ class SharedRecord:
     made: int  # nanoseconds
     size: int
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    files: tuple[str, ...] = ()  # what it took in, one line for each file, for `pipe why`; not of very many
+
+    @property
+    def place(self) -> str:
+        """`[stage 2/5`: where in the Dockerfile."""
+        return self.label.partition("]")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ def _record(record: dict[str, Any]) -> SharedRecord:
     fields = record["fields"]
     if not isinstance(fields, dict):
         raise TypeError("the fields of a record are no object")
+    files = tuple(str(line) for line in record["files"])
     texts = {name: str(record[name]) for name in ("key", "shape", "kind", "label", "root")}
     made, size = int(record["made"]), int(record["size"])
     return SharedRecord(
@@ -124,6 +131,7 @@ def _record(record: dict[str, Any]) -> SharedRecord:
         made=made,
         size=size,
         fields=fields,
+        files=files,
     )
 
 

@@ -71,6 +71,12 @@ class Imports:
             return record
         return record if record.diff_id in self._layers else None
 
+    def nearest(self, kind: str, place: str) -> SharedRecord | None:
+        """The newest record of a step in this place of the Dockerfile: what a step that ran is compared with."""
+        self._open()
+        found = [each for each in self._records.values() if (each.kind, each.place) == (kind, place)]
+        return max(found, key=lambda each: each.made, default=None)
+
     def content_digest(self, chain: str, selector: str) -> str | None:
         self._open()
         return self._contents.get((chain, selector))

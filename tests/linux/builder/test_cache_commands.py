@@ -49,6 +49,29 @@ def test_why_names_the_file_the_variable_and_the_command(store: Path, tmp_path: 
     assert "args: /bin/sh -c echo 1 -> /bin/sh -c echo 2" in text
 
 
+def test_why_names_files_of_stages_and_mounts_and_the_base(store: Path, tmp_path: Path) -> None:
+    dockerfile = """FROM base:1 AS made
+    COPY src /src
+    FROM other:1
+    COPY --from=made /src /taken
+    RUN --mount=type=bind,source=src,target=/m cat /m/a > /b
+    """
+    context = write_files(tmp_path / "c", {"src/a": "1", "src/same": "", "Dockerfile": dockerfile})
+    run_pipe(store, "tag", "base:1", "other:1")
+    epoch = {"SOURCE_DATE_EPOCH": "1000000000"}  # then all steps have one time, and still an order
+    build(store, context, "-t", "x", env=epoch)
+    (context / "src" / "a").write_text("22")
+    build(store, context, "-t", "x", env=epoch)
+    for step in ("COPY --from", "RUN"):
+        told = why(store, "x", step)
+        assert "file a: mode" in told.replace("src/", "")
+        assert "1 bytes" in told and "2 bytes" in told
+        assert "same" not in told
+    build(store, write_files(tmp_path / "o", {"Dockerfile": "FROM base:1\nRUN echo > /o\n"}), "-t", "other:1")
+    build(store, context, "-t", "x", env=epoch)
+    assert "base image: sha256:" in why(store, "x", "COPY --from")
+
+
 def test_the_cache_is_listed_and_pruned(store: Path, tmp_path: Path) -> None:
     context = write_files(
         tmp_path / "c",

@@ -205,6 +205,18 @@ def test_the_same_build_gives_the_same_cache(fresh_root: Path, tmp_path: Path, c
     assert (tmp_path / "one" / "index.json").read_bytes() == (tmp_path / "two" / "index.json").read_bytes()
 
 
+def test_why_names_the_file_in_a_store_that_only_knows_the_earlier_build_from_a_cache(
+    fresh_root: Path, tmp_path: Path, context: Path
+) -> None:
+    build(fresh_root, context, "--cache-to", f"type=local,dest={tmp_path}/cache,mode=max")
+    (context / "b.txt").write_text("other")
+    build(tmp_path / "other", context, "--cache-from", f"type=local,src={tmp_path}/cache")
+    told = run_pipe(tmp_path / "other", "why", "x", "COPY b.txt").stdout.decode()
+    assert "file b.txt: mode 0644, owner 0:0, 1 bytes" in told
+    assert "5 bytes" in told
+    assert "never" not in told
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 

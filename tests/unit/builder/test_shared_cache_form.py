@@ -35,6 +35,7 @@ RECORD = SharedRecord(
     made=5,
     size=7,
     fields={"args": ["true"], "env": []},
+    files=("0\0a",),
 )
 CONTENT = SharedContent("sha256:c", "[]", "sha256:d")
 
@@ -48,7 +49,7 @@ def test_what_was_written_is_read_again() -> None:
     cache = parse_cache(raw, manifest_for(raw))
     assert cache is not None
     assert (cache.records, cache.contents) == ((RECORD,), (CONTENT,))
-    assert cache.records[0].fields == RECORD.fields
+    assert (cache.records[0].fields, cache.records[0].files) == (RECORD.fields, RECORD.files)
     assert cache.layers == {RECORD.diff_id: LAYER}
 
 
