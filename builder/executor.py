@@ -322,12 +322,16 @@ class _Run:
             chain = self._parent.chain()
             chain_id = chain_ids((Digest(chain), diff_id))[-1] if chain else diff_id
             made = Made(snapshot.id, diff_id, chain_id, made_ns, size)
+            # What is waited for here must not be waited for within the transaction: it needs one itself.
+            taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
                     self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
                 else:
                     self._store.snapshots.identify(snapshot.id, diff_id, size)
                 self._record(made, outcome)
+                for each in taken:
+                    self._cache.remember_content(*each)
             return made
 
     def _record(self, made: Made, outcome: Outcome) -> None:
@@ -341,8 +345,6 @@ class _Run:
             root=self._parent.chain(),
             notes={**self._notes(), **self._elsewhere()},
         )
-        for state, selector, digest in outcome.taken:
-            self._cache.remember_content(state.chain(), selector, digest)
         self._owner.keys[self._vertex.digest] = key
 
     def _place(self) -> str:

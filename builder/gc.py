@@ -43,7 +43,9 @@ def collect_by_default(store: Store, *, dry_run: bool = False) -> Pruned:
     """Apply the default policies now."""
     from builder.prune import prune
 
-    return prune(store, *default_policies(disk_of(store)), dry_run=dry_run)
+    policies = default_policies(disk_of(store))
+    planned = prune(store, *policies, dry_run=True)
+    return planned if dry_run or not planned.entries else prune(store, *policies)
 
 
 def is_due(store: Store) -> bool:

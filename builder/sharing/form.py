@@ -24,6 +24,7 @@ CONFIG_TYPE = "application/vnd.pipe.cache.config.v1+json"
 INLINE_KEY = "pipe.cache.v1"
 VERSION = 1
 CONFIG_LIMIT = 64 << 20
+_NUMBERS = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +95,25 @@ def parse_cache(raw_config: bytes, manifest: Manifest) -> SharedCache | None:
         raise ValueError("the config is not a JSON object")
     if manifest.config.media_type == CONFIG_TYPE:
         return _cache(record, record.get("diff_ids"), manifest)
-    inline = record.get(INLINE_KEY)
+    inline, rootfs = record.get(INLINE_KEY), record.get("rootfs")
     if not isinstance(inline, dict):
         return None
-    return _cache(inline, (record.get("rootfs") or {}).get("diff_ids"), manifest)
+    return _cache(inline, rootfs.get("diff_ids") if isinstance(rootfs, dict) else None, manifest)
 
 
 def _cache(record: dict[str, Any], diff_ids: Any, manifest: Manifest) -> SharedCache:
     if record.get("version") != VERSION:
         raise ValueError(f"cache version {record.get('version')!r} is not known")
     try:
+        # A lone surrogate is valid JSON, but no text that could be stored or shown.
+        json.dumps(record, ensure_ascii=False).encode()
         names = [parse_digest(text) for text in diff_ids or ()]
         records = tuple(_record(each) for each in record["records"])
         contents = tuple(
             SharedContent(str(each["chain_id"]), str(each["selector"]), str(each["digest"]))
             for each in record["contents"]
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"the cache's config is damaged: {error}") from error
     if len(names) != len(manifest.layers):
         raise ValueError(f"{len(manifest.layers)} layers in the manifest, {len(names)} in the config")
@@ -124,6 +127,8 @@ def _record(record: dict[str, Any]) -> SharedRecord:
     files = tuple(str(line) for line in record["files"])
     texts = {name: str(record[name]) for name in ("key", "shape", "kind", "label", "root")}
     made, size = int(record["made"]), int(record["size"])
+    if not (0 <= made < _NUMBERS and 0 <= size < _NUMBERS):
+        raise ValueError(f"impossible time or size: {made}, {size}")
     return SharedRecord(
         **texts,
         diff_id=_digest(record["diff_id"]),

@@ -34,6 +34,7 @@ from runtime.store.store import Store
 CONFIG_TYPE = "application/vnd.pipe.cachemounts.config.v1+json"
 _VERSION = 1
 _CONFIG_LIMIT = 8 << 20
+_LIMITS = {"number": 10_000, "mode": 0o10000, "uid": 0xFFFFFFFF, "gid": 0xFFFFFFFF}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +198,10 @@ def _record(record: dict[str, object]) -> MountRecord:
     numbers = {
         name: int(str(record[name])) for name in ("number", "mode", "uid", "gid", "made", "used", "size")
     }
-    if min(numbers.values()) < 0 or numbers["mode"] > 0o7777:
-        raise ValueError(f"impossible numbers: {numbers}")
+    impossible = [name for name, number in numbers.items() if not 0 <= number < _LIMITS.get(name, 1 << 63)]
+    if impossible:
+        raise ValueError(f"impossible numbers: {', '.join(impossible)}")
+    str(record["name"]).encode()  # a lone surrogate is valid JSON, but no name
     return MountRecord(name=str(record["name"]), diff_id=parse_digest(str(record["diff_id"])), **numbers)
 
 

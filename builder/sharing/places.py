@@ -224,5 +224,5 @@ def _is_image(entry: Descriptor) -> bool:
 def _parsed(raw: bytes, media_type: str, where: str) -> Manifest | Index:
     try:
         return parse_manifest(raw, media_type)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{where}: {error}") from error

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.sharing.form import (
     CONFIG_TYPE,
@@ -92,6 +94,42 @@ def test_a_damaged_config_is_told(change: dict[str, object]) -> None:
 def test_what_is_no_object_is_told(raw: bytes) -> None:
     with pytest.raises(ValueError):
         parse_cache(raw, manifest_for(raw))
+
+
+DAMAGE = st.one_of(
+    st.none(),
+    st.integers(),
+    st.just("\ud800"),
+    st.text(),
+    st.just([]),
+    st.just({}),
+    st.just(10**40),
+    st.floats(),
+)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_damage_is_a_value_error(data: st.DataObject) -> None:
+    """Some value anywhere in the config or manifest is another one."""
+    config = json.loads(dump_config([RECORD], [CONTENT], [RECORD.diff_id]))
+    at = config
+    while isinstance(at, (dict, list)) and at:
+        keys = sorted(at) if isinstance(at, dict) else range(len(at))
+        key = data.draw(st.sampled_from(keys))
+        if not at[key] or not isinstance(at[key], (dict, list)) or data.draw(st.booleans()):
+            at[key] = data.draw(DAMAGE)
+            break
+        at = at[key]
+    raw = json.dumps(config).encode()
+    try:
+        cache = parse_cache(raw, manifest_for(raw))
+    except ValueError:
+        return
+    assert cache is not None
+    for record in cache.records:
+        json.dumps(record.fields, ensure_ascii=False).encode()
+        assert record.made < 1 << 63
 
 
 def test_flags_mean_what_they_mean_in_docker() -> None:
