@@ -248,6 +248,9 @@ def _be_spawner(line: socket.socket) -> None:
     # The owner's handlers are not ours, and what it ignores its containers must not (`program._reset_signals`).
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
+    # glibc's posix_spawn leaves its internal signals ignored in what it starts, and `make` starts us so.
+    for internal in (32, 33):
+        linux.default_action(internal)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kept = line.detach()
     if kept != 3:
