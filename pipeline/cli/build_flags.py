@@ -47,18 +47,22 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
         cgroup_parent=flags["cgroup_parent"] or "",
         allow=frozenset(flags["allow"]),
-        **_shared_caches(flags),
+        **_shared_caches(flags, env),
     )
 
 
-def _shared_caches(flags: Mapping[str, Any]) -> dict[str, Any]:
-    if not flags["cache_from"] and not flags["cache_to"]:
+def _shared_caches(flags: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, Any]:
+    to = list(flags["cache_to"])
+    # Docker's older way to say it.
+    if _build_args(flags["build_arg"], env).get("BUILDKIT_INLINE_CACHE", "0") in ("1", "true"):
+        to.append("type=inline")
+    if not flags["cache_from"] and not to:
         return {}
     from builder.sharing.wanted import parse_cache_from, parse_cache_to
 
     return {
         "cache_from": tuple(parse_cache_from(text) for text in flags["cache_from"]),
-        "cache_to": tuple(parse_cache_to(text) for text in flags["cache_to"]),
+        "cache_to": tuple(parse_cache_to(text) for text in to),
     }
 
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,23 @@ def test_the_directory_is_a_layout_whose_blobs_are_what_they_are_called(
     assert len(list((cache / "blobs" / "sha256").iterdir())) == len(needed) + 1
 
 
+def test_builds_at_once_share_what_is_fetched(earlier: Earlier, fresh_root: Path, context: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: build(fresh_root, context, *earlier.flags()), range(3)))
+    assert {image for image, _ in found} == {earlier.image}
+    assert {cached(log) for _, log in found} == {STEPS}
+
+
+def test_platforms_share_one_cache(fresh_root: Path, tmp_path: Path, context: Path) -> None:
+    (context / "Dockerfile").write_text(
+        "FROM scratch\nARG TARGETARCH\nCOPY a.txt /$TARGETARCH\nCOPY b.txt /\n"
+    )
+    both = ["--platform", "linux/amd64,linux/arm64"]
+    build(fresh_root, context, *both, "--cache-to", f"type=local,dest={tmp_path}/both")
+    _, log = build(tmp_path / "other", context, *both, "--cache-from", f"type=local,src={tmp_path}/both")
+    assert (cached(log), ran(log)) == (4, [])
+
+
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
@@ -334,6 +352,8 @@ def test_an_image_carries_its_own_cache(
     )
     again, log = build(tmp_path / "other", context, "--cache-from", reference, "--cache-to", "type=inline")
     assert (again, cached(log)) == (first, STEPS)
+    asked, _ = build(fresh_root, context, "--build-arg", "BUILDKIT_INLINE_CACHE=1")
+    assert asked == first
     plain, log = build(tmp_path / "third", context, "--cache-from", f"type=registry,ref={reference}")
     assert cached(log) == STEPS
     assert plain != first  # without the records it is another image
