@@ -100,7 +100,7 @@ class Builder:
         with ExitStack() as stack:
             try:
                 return _Build(self, request, self._cancel, stack).result_by_looking()
-            except (NotYet, PipeError):
+            except (NotYet, ImportFailed, PipeError):
                 return None  # `build` will come upon the same mistake, and tell it
 
 
@@ -182,7 +182,7 @@ class _Build:
             pool.submit(self._workshop.warm_up)
         made: list[tuple[Image, bool]] = []
         for platform in self._request.platforms or (None,):
-            made.append(self._build_platform_with_imports(context, setting, platform, pool, hashing))
+            made.append(self._build_until_had(context, setting, platform, pool, hashing))
         return self._ended(made, setting)
 
     def result_by_looking(self) -> BuildResult:
@@ -241,18 +241,17 @@ class _Build:
 
     # --- one platform ---------------------------------------------------------------------------------------------
 
-    def _build_platform_with_imports(
+    def _build_until_had(
         self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
     ) -> tuple[Image, bool]:
         """Build; again, without what was found elsewhere and then could not be had."""
-        if self._cache.imports is None:
-            return self._build_platform(context, setting, platform, pool, hashing)
         while True:
             with self._attempt(setting) as attempt:
                 try:
                     return self._build_platform(context, attempt, platform, pool, hashing)
                 except ImportFailed:
                     self._cancel.check()
+                    self._cache.files_only = True
 
     @contextmanager
     def _attempt(self, setting: Setting) -> Iterator[Setting]:

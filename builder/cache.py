@@ -1,7 +1,8 @@
 """The records of what was built: found by key, kept with the named fields of the key.
 
-A record without its snapshot is worth nothing and is taken for absent; the garbage collector removes it. Records of a
-build are counted as used in one go at its end.
+A record whose snapshot is gone is worth nothing and is taken for absent. One that never had any is of a step that was
+found elsewhere and whose files nobody needed: it serves as long as that stays so. Records of a build are counted as used
+in one go at its end.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Cache:
         self._store, self._database = store, store.db
         self._used: list[str] = []
         self.imports: Imports | None = None  # where to look for what is not known here
+        self.files_only = False  # offer no step whose files were never fetched
         self.contents: dict[
             tuple[str, str], str
         ] = {}  # content digests this build used, by chain and selector
@@ -56,6 +58,8 @@ class Cache:
             (key,),
         )
         if row is None or (row["snapshot"] and self._store.snapshots.find(row["snapshot"]) is None):
+            return None
+        if self.files_only and row["diff_id"] and not row["snapshot"]:
             return None
         self._used.append(key)
         return Record(*row)
@@ -127,6 +131,12 @@ class Cache:
             connection.execute(
                 "INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", (chain, selector, digest)
             )
+
+    def keep_contents(self) -> None:
+        """Remember the content digests this build used, which may have been told from elsewhere."""
+        rows = [(*place, digest) for place, digest in self.contents.items()]
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", rows)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from builder.operations.directory import DirectoryStep
 from builder.operations.step import Outcome, Setting, Step
 from builder.pools import Pool
 from builder.state import FilesState, Made, RootState, State
-from builder.trees import NotYet, Trees
+from builder.trees import ImportFailed, NotYet, Trees
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.values import frozen
@@ -104,15 +104,15 @@ class Executor:
         return self._run(vertex, inputs)
 
     def keep_borrowed(self) -> None:
-        """Record the steps found elsewhere whose files are here now: the next build finds them without asking."""
+        """Record the steps found elsewhere, with their files where they were fetched: the next build need not ask."""
+        if self._borrowed:
+            self._cache.keep_contents()
         for each in self._borrowed:
-            snapshot = ""
-            if each.record.diff_id:
-                found = self._store.snapshots.by_chain(each.chain_id)
-                if found is None:
-                    continue
-                snapshot = found.id
             shared = each.record
+            if self._cache.find(shared.key) is not None:
+                continue  # another build was as far
+            found = self._store.snapshots.by_chain(each.chain_id) if shared.diff_id else None
+            snapshot = found.id if found is not None else ""
             record = Record(
                 shared.key, shared.label, snapshot, shared.diff_id, each.chain_id, shared.made, shared.size
             )
@@ -217,6 +217,8 @@ class _Run:
             return self._state(None, None, True)
         chain = self._parent.chain()
         expected = chain_ids((Digest(chain), record.diff_id))[-1] if chain else record.diff_id
+        if not record.snapshot:
+            return self._without_files(Made("", record.diff_id, expected, record.made, record.size))
         if record.chain_id != expected:
             return self._rebase(record, expected)
         made = Made(record.snapshot, record.diff_id, record.chain_id, record.made, record.size)
@@ -224,8 +226,7 @@ class _Run:
 
     def _found_elsewhere(self, shared: SharedRecord, content: Content) -> RootState:
         """The state without files: they come at first use (`builder.sharing.imports`)."""
-        chain, imports = self._parent.chain(), self._cache.imports
-        assert imports is not None
+        chain = self._parent.chain()
         made = None
         chain_id = Digest(chain)
         if shared.diff_id:
@@ -235,15 +236,18 @@ class _Run:
         self._owner._borrowed.append(
             _Borrowed(shared, chain_id, self._step.shape, content, self._place(), chain, self._notes())
         )
-        if made is None:
-            return self._state(None, None, True)
-        diff_ids = (*self._parent.diff_ids(), shared.diff_id)
+        return self._state(None, None, True) if made is None else self._without_files(made)
+
+    def _without_files(self, made: Made) -> RootState:
+        def bring() -> str | None:
+            if (found := self._store.snapshots.by_chain(made.chain_id)) is not None:
+                return found.id
+            if self._cache.imports is None:
+                raise ImportFailed
+            return self._cache.imports.snapshot((*self._parent.diff_ids(), made.diff_id), self._cancel)
+
         return RootState(
-            parent=self._parent,
-            unpack=lambda: imports.snapshot(diff_ids, self._cancel),
-            made=made,
-            cached=True,
-            definition=self._definition,
+            parent=self._parent, unpack=bring, made=made, cached=True, definition=self._definition
         )
 
     def _key(self, content: Content) -> str:

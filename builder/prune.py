@@ -77,7 +77,7 @@ def entries(store: Store) -> list[Entry]:
 
 
 def _records(store: Store) -> list[Entry]:
-    sql = """SELECT key, kind, label, size, made, used, uses,
+    sql = """SELECT key, kind, label, iif(snapshot = '', 0, size) AS size, made, used, uses,
                     chain_id IN (SELECT chain_id FROM image_layers) AS shared FROM cache_records"""
     return [
         Entry(

@@ -140,6 +140,12 @@ def test_a_fresh_store_finds_all_steps_in_a_directory_and_makes_the_same_image(
     assert cached(log) == STEPS
     assert ran(log) == []
     assert shown(fresh_root, "/copied", "/b") == b"ab"
+    # From now on it needs nobody, until files are wanted that were never fetched.
+    again, log = build(fresh_root, context)
+    assert (again, cached(log)) == (earlier.image, STEPS)
+    _, log = build(fresh_root, context, "--target", "build")
+    assert any("RUN mkdir /out" in line for line in ran(log))
+    assert shown(fresh_root, "/out/a") == b"a"
 
 
 def test_only_layers_that_are_needed_are_fetched(
