@@ -28,7 +28,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         dockerfile=flags["file"],
         target=flags["target"] or "",
         build_args=_build_args(flags["build_arg"], env),
-        tags=tuple(flags["tag"]),
+        tags=_tags(flags["tag"]),
         platforms=_platforms(flags["platform"]),
         no_cache=flags["no_cache"],
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
@@ -64,6 +64,20 @@ def _shared_caches(flags: Mapping[str, Any], env: Mapping[str, str]) -> dict[str
         "cache_from": tuple(parse_cache_from(text) for text in flags["cache_from"]),
         "cache_to": tuple(parse_cache_to(text) for text in to),
     }
+
+
+def _tags(texts: Iterable[str]) -> tuple[str, ...]:
+    """The names as they were written; a wrong one is told before anything is built."""
+    from registry_client.reference import parse_reference
+
+    for text in texts:
+        try:
+            reference = parse_reference(text)
+        except ValueError as error:
+            raise InvalidInput(f"--tag: {error}") from error
+        if reference.digest:
+            raise InvalidInput(f"--tag {text}: an image is not named by a digest", hint="write NAME:TAG")
+    return tuple(texts)
 
 
 def _comma_words(texts: Iterable[str]) -> frozenset[str]:
