@@ -159,12 +159,16 @@ class DirectoryPlace:
 
     def _verified(self, file: BinaryIO, descriptor: Descriptor) -> Iterator[bytes]:
         algorithm, encoded = split_digest(descriptor.digest)
-        hashed = hashlib.new(algorithm)
-        while chunk := file.read(_PIECE):
+        hashed, left = hashlib.new(algorithm), descriptor.size
+        # One byte more than announced is enough to know that it is wrong.
+        while chunk := file.read(min(_PIECE, left + 1)):
             self._cancel.check()
             hashed.update(chunk)
+            left -= len(chunk)
+            if left < 0:
+                break
             yield chunk
-        if hashed.hexdigest() != encoded:
+        if left or hashed.hexdigest() != encoded:
             raise InvalidInput(f"blob {descriptor.digest} in {self._path} is damaged")
 
     # --- writing ---
