@@ -79,6 +79,8 @@ class Builder:
         from builder.tidy import tidy_up
 
         tidy_up(self.store, self._networks)
+        # Killed before it leased anything, it would leave its first step's lock with nobody to notice.
+        self.store.leases.keep("build", request.node)
         cancel = Cancel()
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)), ExitStack() as stack:
             result = _Build(self, request, cancel, stack).result()

@@ -21,7 +21,7 @@ _KEEP = "INSERT OR IGNORE INTO leases (owner, kind, thing, created) VALUES (?, ?
 
 
 class Leases:
-    """The leases of one open store. Kinds are `snapshot`, `blob` and `image`."""
+    """The leases of one open store. Kinds are `snapshot`, `blob` and `image`; `build` holds nothing but shows that one runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
