@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from registry_client.oci.digest import Digest
@@ -26,6 +26,19 @@ class OutputWanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttestWanted:
+    """What is to be said about the result beside it. `provenance` is "", min or max."""
+
+    provenance: str = ""
+    builder_id: str = ""
+    reproducible: bool = False
+    sbom: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.provenance) or self.sbom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
     """`context` is a directory, `-`, a git or http URL. Secrets are values; ssh values are paths of agent sockets."""
 
@@ -42,7 +55,9 @@ class BuildRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
     ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: tuple[str, ...] = ()  # `[WHERE:]KEY=VALUE`
+    attest: AttestWanted = AttestWanted()
+    metadata: bool = False  # somebody wants to know how it was built
     network: str = "default"
     outputs: tuple[OutputWanted, ...] = ()
     build_contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -63,6 +78,7 @@ class OutputMade:
     type: str
     dest: str
     digest: str = ""
+    descriptor: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +101,4 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

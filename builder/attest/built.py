@@ -1,0 +1,45 @@
+"""What a build leaves to its outputs: the image of each platform and how it came about. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.graph import StageGraph
+    from builder.request import BuildRequest
+    from builder.state import State
+    from registry_client.oci.digest import Digest
+    from registry_client.oci.platform import Platform
+    from runtime.images.image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The image of one platform, its graph, and what each vertex of it yielded."""
+
+    image: Image
+    graph: StageGraph
+    states: Mapping[Digest, State]
+    cached: bool
+
+    @property
+    def platform(self) -> Platform:
+        return self.image.config.platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What all platforms of one build share: what was asked, from where, when. `invocation` is the build's own name.
+
+    `context_key` names the cache record of a context that was fetched; "" is a directory.
+    """
+
+    request: BuildRequest
+    dockerfile: bytes
+    dockerfile_name: str
+    context_key: str
+    epoch: int | None
+    started_ns: int
+    invocation: str
