@@ -104,7 +104,7 @@ class Executor:
     def _prepare(self, vertex: Vertex, inputs: Sequence[State]) -> Step:
         operation, setting = vertex.operation, self._setting
         if isinstance(operation, Copy):
-            return CopyStep(operation, inputs, setting, self._trees, self._cache)
+            return CopyStep(operation, inputs, setting, self._trees, self._cache, self._workshop.helper)
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)

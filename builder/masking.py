@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 MASK = b"****"
 SHORTEST = 3  # shorter values would mask half of any log
+LONGEST = (
+    16 << 10
+)  # a bundle of certificates is no secret, and looking for its thousands of lines makes a build crawl
 
 
 class Masker:
     """For one stream. What could be the beginning of a secret is held back until more comes."""
 
     def __init__(self, secrets: Iterable[bytes]) -> None:
-        values = {value.strip(b"\r\n") for value in secrets}
+        values = {value.strip(b"\r\n") for value in secrets if len(value) <= LONGEST}
         for value in list(values):
             # A secret of several lines is often printed line by line.
             values.update(line.strip() for line in value.splitlines())
@@ -36,8 +39,18 @@ class Masker:
     def _possible_beginning(self, text: bytes) -> int:
         """How many last bytes are the beginning of some secret."""
         longest = max(len(secret) for secret in self._secrets) - 1
-        for size in range(min(longest, len(text)), 0, -1):
-            tail = text[-size:]
-            if any(secret.startswith(tail) for secret in self._secrets):
+        best, start = len(text), max(0, len(text) - longest)
+        for secret in self._secrets:
+            head = secret[:SHORTEST]
+            at = text.find(head, start, best + SHORTEST)
+            while 0 <= at < best:
+                if len(secret) > len(text) - at and secret.startswith(text[at:]):
+                    best = at
+                    break
+                at = text.find(head, at + 1, best + SHORTEST)
+        if best < len(text):
+            return len(text) - best
+        for size in range(min(SHORTEST - 1, len(text)), 0, -1):
+            if any(secret.startswith(text[-size:]) for secret in self._secrets):
                 return size
         return 0

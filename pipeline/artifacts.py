@@ -13,11 +13,11 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO, Any, BinaryIO
 
 from pipeline.conditions import path_matches
 from pipeline.config.container import Pairs
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.store.durable import faults_of_the_host
 
@@ -25,7 +25,7 @@ _PIECE = 1 << 20
 _COUNT_LIMIT = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artifact:
     """`path` is absolute in the container; `digest` is empty for links and directories, `link` is a symlink's target."""
 

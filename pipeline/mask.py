@@ -16,36 +16,39 @@ from collections.abc import Iterable
 from runtime.events import Emit, Event, Finished, Output, Warned
 
 MINIMUM = 4
+MAXIMUM = 16 << 10  # what is longer is a bundle of certificates, not a secret, and would make all output slow
+_ENCODED = 4 << 10
+_ENCODED_LINES = 64
+_HEAD = 4
 MASK = b"***"
 
 
 def variants(value: bytes) -> set[bytes]:
-    """The value, its lines, and how base64, URLs and JSON would show it."""
-    found: set[bytes] = set()
+    """The value, its lines, and how base64, URLs, JSON and hex would show it."""
+    if len(value) > MAXIMUM:
+        return set()
     lines = [line.strip(b"\r") for line in value.split(b"\n")]
     whole = value.strip(b"\r\n")
-    for text in {value, whole, *lines}:
-        if len(text) < MINIMUM:
-            continue
-        found.add(text)
-        found.update(_base64(text))
-        decoded = text.decode("utf-8", "surrogateescape")
-        quoted_forms = (
-            urllib.parse.quote(text),
-            urllib.parse.quote(text, safe=""),
-            urllib.parse.quote_plus(text),
-        )
-        found.update(form.encode() for form in quoted_forms)
-        for ascii_only in (True, False):
-            quoted = json.dumps(decoded, ensure_ascii=ascii_only)[1:-1]
-            found.add(quoted.encode("utf-8", "surrogateescape"))
-        found.add(text.hex().encode())
+    found = {whole, *lines}
+    for text in (value, whole, *lines[:_ENCODED_LINES]):
+        if MINIMUM <= len(text) <= _ENCODED:
+            found |= _encoded(text)
     return {form for form in found if len(form) >= MINIMUM}
+
+
+def _encoded(text: bytes) -> set[bytes]:
+    decoded = text.decode("utf-8", "surrogateescape")
+    quoted = (urllib.parse.quote(text), urllib.parse.quote(text, safe=""), urllib.parse.quote_plus(text))
+    found = {text, text.hex().encode(), *_base64(text), *(form.encode() for form in quoted)}
+    for ascii_only in (True, False):
+        escaped = json.dumps(decoded, ensure_ascii=ascii_only)[1:-1]
+        found.add(escaped.encode("utf-8", "surrogateescape"))
+    return found
 
 
 def _base64(text: bytes) -> set[bytes]:
     """What of the base64 of a longer text is fixed by `text`, at each of the three positions it may start at."""
-    found: set[bytes] = set()
+    found = {base64.b64encode(text), base64.urlsafe_b64encode(text)}
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + text)
         start = (0, 2, 3)[shift]
@@ -58,12 +61,37 @@ def _base64(text: bytes) -> set[bytes]:
     return found
 
 
+def _pattern(forms: list[bytes]) -> bytes:
+    """One expression for all forms (sorted), the longest first, with common beginnings shared: sre tries branches one by one."""
+    groups: dict[int, list[bytes]] = {}
+    for form in forms:
+        if form:
+            groups.setdefault(form[0], []).append(form)
+    branches = []
+    for group in groups.values():
+        common = _common(
+            group[0], group[-1]
+        )  # of sorted texts, that of the first and the last is that of all
+        rest = [form[len(common) :] for form in group]
+        tail = _pattern(rest) if any(rest) else b""
+        branches.append(re.escape(common) + tail + (b"?" if tail and b"" in rest else b""))
+    return b"(?:" + b"|".join(branches) + b")"
+
+
+def _common(first: bytes, last: bytes) -> bytes:
+    length = 0
+    while length < min(len(first), len(last)) and first[length] == last[length]:
+        length += 1
+    return first[:length]
+
+
 class Secrets:
     """The values to hide. Grows while a run resolves its secrets; safe to use from many threads."""
 
     def __init__(self, values: Iterable[bytes] = ()) -> None:
         self._lock = threading.Lock()
         self._forms: set[bytes] = set()
+        self._heads: dict[bytes, list[bytes]] = {}
         self.pattern: re.Pattern[bytes] | None = None
         self.longest = 0
         for value in values:
@@ -71,12 +99,15 @@ class Secrets:
 
     def add(self, value: bytes) -> None:
         with self._lock:
-            self._forms |= variants(value)
-            # Longest first: a form may contain another.
-            ordered = sorted(self._forms, key=len, reverse=True)
-            if ordered:
-                self.longest = len(ordered[0])
-                self.pattern = re.compile(b"|".join(map(re.escape, ordered)))
+            forms = self._forms | variants(value)
+            if not forms:
+                return
+            heads: dict[bytes, list[bytes]] = {}
+            for form in forms:
+                heads.setdefault(form[:_HEAD], []).append(form)
+            self._heads, self.longest = heads, max(map(len, forms))
+            self.pattern = re.compile(_pattern(sorted(forms)), re.DOTALL)
+            self._forms = forms
 
     def mask(self, data: bytes) -> bytes:
         return self.pattern.sub(MASK, data) if self.pattern else data
@@ -88,12 +119,22 @@ class Secrets:
 
     def held(self, data: bytes) -> int:
         """How many bytes at the end of `data` may be the beginning of a secret."""
-        forms = self._forms
-        for length in range(min(self.longest - 1, len(data)), 0, -1):
-            tail = data[-length:]
-            if any(len(form) > length and form.startswith(tail) for form in forms):
-                return length
-        return 0
+        start = max(0, len(data) - self.longest + 1)
+        best = len(data)
+        for head, forms in self._heads.items():
+            at = data.find(head, start, best + _HEAD)
+            while 0 <= at < best:
+                tail = data[at:]
+                if any(len(form) > len(tail) and form.startswith(tail) for form in forms):
+                    best = at
+                    break
+                at = data.find(head, at + 1, best + _HEAD)
+        if best == len(data):
+            # Shorter than a head: compare with the heads themselves.
+            for length in range(min(_HEAD - 1, len(data)), 0, -1):
+                if any(head.startswith(data[-length:]) for head in self._heads):
+                    return length
+        return len(data) - best
 
 
 class StreamMasker:

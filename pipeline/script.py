@@ -8,10 +8,11 @@ standard output as `RS nonce number LF`; `MarkReader` takes the marks out of the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import shlex
 
 from pipeline.config.interpolate import variable_name
 from pipeline.spec import Script
+from registry_client.values import frozen
 from runtime.spans import Span
 
 RECORD_SEPARATOR = b"\x1e"
@@ -23,7 +24,7 @@ _WORD = re.compile(r"[^\s;&|()<>]+")
 _COMMAND_START = re.compile(r"(?:^|[;&|(){!]|\b(?:then|do|else|elif|if|while|until)\b)\s*$")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """A complete piece of shell text, where it stands, and its first line as the user wrote it."""
 
@@ -158,14 +159,30 @@ class _Scanner:
             self.parens = max(self.parens, 0) if "esac" not in self.nesting else 0
 
 
-def shell_text(parts: tuple[Command, ...], after: tuple[Command, ...], nonce: str) -> str:
-    """The file the shell runs. A subshell, so that `exit` in the script still lets `after` run."""
-    lines = [
-        f'_pipe_at() {{ printf \'\\036{nonce} %s\\n\' "$1"; return "$2"; }}',
-        "(",
-        "set -e",
-        "if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi",
-    ]
+# Reads a file into a variable with nothing but the shell itself; a last newline is left out.
+_SECRET = """_pipe_secret() {
+  _pipe_v= _pipe_s=
+  while IFS= read -r _pipe_l || [ -n "$_pipe_l" ]; do _pipe_v="$_pipe_v$_pipe_s$_pipe_l"; _pipe_s='
+'; done < "$2"
+  export "$1=$_pipe_v"
+  unset _pipe_v _pipe_s _pipe_l
+}"""
+
+
+def shell_text(
+    parts: tuple[Command, ...],
+    after: tuple[Command, ...],
+    nonce: str,
+    secrets: tuple[tuple[str, str], ...] = (),
+) -> str:
+    """The file the shell runs. A subshell, so that `exit` in the script still lets `after` run.
+
+    `secrets` are variables and the files they are read from: so they are in no container's configuration.
+    """
+    lines = [f'_pipe_at() {{ printf \'\\036{nonce} %s\\n\' "$1"; return "$2"; }}']
+    if secrets:
+        lines += [_SECRET, *(f"_pipe_secret {name} {shlex.quote(path)}" for name, path in secrets)]
+    lines += ["(", "set -e", "if (set -o pipefail) 2>/dev/null; then set -o pipefail; fi"]
     for number, command in enumerate(parts):
         # Restores $? for the command without ending the shell: the left side of && is exempt from -e (XCU set -e).
         lines += [f"_pipe_at {number} $? && :", command.text]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pipeline.config.interpolate import variable_name
@@ -14,8 +13,10 @@ from pipeline.results import Key, NodeResult
 from pipeline.spec import StageSpec
 from pipeline.stage_attempt import INSIDE, Attempt, StageContext, StageJob
 from pipeline.stage_key import stage_key, tree_digest
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.events import Outcome, Output, Warned
+from runtime.store.durable import faults_of_the_host
 
 
 def run_stage(
@@ -107,7 +108,10 @@ class _StageRun:
             for need in self.stage.needs
             if need.artifacts
         }
-        checkout = tree_digest(self.context.spec.root) if self.stage.checkout else ""
+        checkout = ""
+        if self.stage.checkout:
+            with faults_of_the_host(f"cannot read the work tree {self.context.spec.root}"):
+                checkout = tree_digest(self.context.spec.root)
         return stage_key(
             self.stage,
             images=images,

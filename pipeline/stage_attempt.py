@@ -13,10 +13,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.artifacts import ArtifactStore, as_tar
+from pipeline.config.container import SecretUse
 from pipeline.containers import Place, container_spec
 from pipeline.engines import Engine
 from pipeline.junit import TestReport
@@ -25,11 +25,12 @@ from pipeline.plan import Node
 from pipeline.results import NodeResult, Results
 from pipeline.scheduler import outcome_of
 from pipeline.script import Command, commands, shell_text
-from pipeline.secrets import SecretStore
+from pipeline.secrets import DIRECTORY, SecretStore
 from pipeline.spec import PipelineSpec, Script, StageSpec
 from pipeline.stage_files import Collected, collect_files
 from pipeline.stage_output import StageOutput
 from pipeline.stage_services import StageServices
+from registry_client.values import frozen, replace
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, Mount
 from runtime.errors import PipeError, StepFailed, TimedOut
@@ -39,7 +40,7 @@ INSIDE = "/run/pipe"
 _TERM_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageContext:
     """What all stages of a run share."""
 
@@ -59,7 +60,7 @@ class StageContext:
     reuse: Mapping[str, str] | None = None  # node -> key of a green result in the run that is resumed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageJob:
     """A stage with everything about it decided: placeholders filled, images resolved."""
 
@@ -105,7 +106,7 @@ class Attempt:
         engine = self.context.engine
         services = stack.enter_context(self._services())
         services.start(self.cancel)
-        mounts, variables = stack.enter_context(self.context.secrets.handed_out(self.stage.secrets))
+        mounts, variables = stack.enter_context(self.context.secrets.handed_out(self._secret_uses()))
         spec = self._container(
             {**self._env, **dict(variables)}, (*mounts, self._shared_directory()), services
         )
@@ -120,6 +121,14 @@ class Attempt:
         self._show_tests(collected)
         services.after(green=status.code == 0, warn=self._warn)
         return self._of(status, collected, late)
+
+    def _secret_uses(self) -> tuple[SecretUse, ...]:
+        """All as files where there is a script: it reads its variables from them, and no container's record has them."""
+        if not self.stage.run:
+            return self.stage.secrets
+        return tuple(
+            replace(use, env="", target=_variable_file(use)) if use.env else use for use in self.stage.secrets
+        )
 
     def _services(self) -> StageServices:
         return StageServices(
@@ -168,7 +177,10 @@ class Attempt:
         os.makedirs(os.path.dirname(self._directory), exist_ok=True)
         os.mkdir(self._directory)
         os.chmod(self._directory, 0o755)  # whatever our umask: the container's user reads it
-        text = shell_text(*self._commands(), self.output.nonce)
+        secrets = tuple(
+            (use.env, f"{DIRECTORY}/{_variable_file(use)}") for use in self.stage.secrets if use.env
+        )
+        text = shell_text(*self._commands(), self.output.nonce, secrets)
         for name, content, mode in (("script", text, 0o644), ("output", "", 0o666)):
             with open(
                 os.path.join(self._directory, name), "x", encoding="utf-8", errors="surrogateescape"
@@ -305,6 +317,10 @@ class Attempt:
             finished=time.time(),
             **given,
         )
+
+
+def _variable_file(use: SecretUse) -> str:
+    return f".env/{use.env}"
 
 
 def _short(text: str) -> str:

@@ -19,7 +19,6 @@ status live in `pipeline/cli/main.py` and `runtime/daemon/errors.py`; nobody mat
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from runtime.spans import Span
@@ -87,6 +86,8 @@ class HostFault(PipeError):
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word a mistyped one was probably meant to be."""
+    import difflib  # 7 ms that only a mistake should cost
+
     choices = list(known)
     matches = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.6)
     return next((choice for choice in choices if matches and choice.lower() == matches[0]), None)

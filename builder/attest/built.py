@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from registry_client.values import frozen
 
 if TYPE_CHECKING:
     from builder.graph import StageGraph
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from runtime.images.image import Image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Built:
     """The image of one platform, its graph, and what each vertex of it yielded."""
 
@@ -29,7 +30,7 @@ class Built:
         return self.image.config.platform
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Occasion:
     """What all platforms of one build share: what was asked, from where, when. `invocation` is the build's own name.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,9 +13,10 @@ from builder.graph import GitSource, HttpSource, ImageSource, Vertex
 from builder.solver import reachable
 from builder.state import FilesState, State
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Material:
     """`algorithm` is sha256 of a file or manifest, sha1 of a git commit."""
 

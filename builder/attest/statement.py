@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from builder.attest.purl import image_purl
 from registry_client.oci.digest import Digest, split_digest
 from registry_client.oci.platform import Platform
+from registry_client.values import frozen
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 SLSA_PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -17,7 +17,7 @@ SPDX_DOCUMENT = "https://spdx.dev/Document"
 _NAMELESS = "_"  # BuildKit's subject for an image without a name
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attestation:
     """One predicate, not yet about anybody."""
 
@@ -25,7 +25,7 @@ class Attestation:
     predicate: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     name: str
     digest: Digest

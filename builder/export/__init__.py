@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.request import BuildResult, OutputMade
+from registry_client.values import replace
 
 if TYPE_CHECKING:
     from builder.attest.built import Built, Occasion
@@ -44,4 +44,4 @@ def export(
         mode = request.attest.provenance or "min"
         said = {str(each.platform): attestor.provenance(each, mode).predicate for each in built}
         result = replace(result, provenance=said)
-    return replace(result, outputs=tuple(made), manifest_digest=digest or result.manifest_digest)  # type: ignore[arg-type]
+    return replace(result, outputs=tuple(made), manifest_digest=digest or result.manifest_digest)

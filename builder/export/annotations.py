@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from registry_client.oci.platform import Platform, parse_platform
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 
 MANIFEST, INDEX = "manifest", "index"
@@ -20,7 +20,7 @@ _PLACE = re.compile(r"(manifest|index|manifest-descriptor|index-descriptor)(?:\[
 _FIELD = re.compile(r"annotation(?:-([a-z-]+))?(?:\[([^\]]+)\])?\.(.+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Annotation:
     """`platform` None is every platform."""
 
@@ -30,7 +30,7 @@ class Annotation:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Annotations:
     """All of one output. A later one wins over an earlier one of the same key."""
 

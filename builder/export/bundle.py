@@ -7,7 +7,6 @@ images, then for each an attestation manifest of platform unknown/unknown that n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.attest.built import Built
@@ -21,6 +20,7 @@ from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.manifest import Index, Manifest, canonical_json, make_index, make_manifest
 from registry_client.oci.platform import Platform
 from registry_client.reference import Reference
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput
 from runtime.images.image import Image
 from runtime.images.images import Images
@@ -35,7 +35,7 @@ _DOCKER_TYPES = {
 Attest = Callable[[Built, Manifest | None], Sequence[Attestation]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bundle:
     """`top` is what a name shall mean; `entry` its descriptor with what is annotated there. All blobs are in the store."""
 

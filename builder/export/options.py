@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from builder.export.annotations import Annotations, parse_annotations
 from builder.request import OutputWanted
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.images.blobs import Packing
 
 # zstd has no place among Docker's media types.
-_LEVELS = {"gzip": range(0, 10), "zstd": range(0, 23), "": range(0)}
+_LEVELS = {"gzip": range(10), "zstd": range(23), "": range(0)}
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 FIELDS = (
     "type", "dest", "name", "push", "push-by-digest", "tar", "compression", "compression-level", "force-compression",
@@ -20,7 +20,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImageForm:
     """How an image is written. `oci` False is Docker's schema 2; `artifact` puts attestations in OCI's artifact form."""
 

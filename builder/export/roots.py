@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.operations.copying import Copier, Style
@@ -19,6 +18,7 @@ from builder.operations.roots import Root
 from builder.operations.selection import Tree, walk
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.store.durable import faults_of_the_host
 
@@ -88,7 +88,7 @@ def _write_beside(place: str, data: bytes, setting: Setting) -> None:
         os.utime(place, (setting.epoch, setting.epoch))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """One root of a tar, below the directory `prefix`, and the files that lie beside its own."""
 
@@ -118,7 +118,7 @@ def write_pieces(pieces: Sequence[Piece], out: BinaryIO, setting: Setting) -> No
     writer.finish()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Ours:
     """What a tar says of a file we made."""
 

@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from builder.cache import Cache
 from builder.graph import Copy, CopySource
 from builder.keys import Content, Shape, content_of, content_of_lines, copy_shape
 from builder.operations.archive import is_archive, unpack
-from builder.operations.copying import Copier, Style
+from builder.operations.copying import Copier, Style, changed_while_read
 from builder.operations.feed import LayerFeed
 from builder.operations.modes import parse_mode
 from builder.operations.owners import ROOT, resolve_owner
@@ -25,11 +25,18 @@ from builder.operations.selection import Group, Item, Tree, select
 from builder.operations.step import Outcome, Setting
 from builder.state import FilesState, State
 from builder.trees import Trees
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
 
+if TYPE_CHECKING:
+    from builder.operations.copyworker import CopyWorker
+    from runtime.sandbox.spawner import Spawner
 
-@dataclass(frozen=True, slots=True)
+HELPED_FROM = 128  # files: below that a second process does not pay
+
+
+@frozen
 class _Taken:
     """One source with its tree open and its files selected."""
 
@@ -41,8 +48,15 @@ class _Taken:
 
 class CopyStep:
     def __init__(
-        self, operation: Copy, inputs: Sequence[State], setting: Setting, trees: Trees, cache: Cache
+        self,
+        operation: Copy,
+        inputs: Sequence[State],
+        setting: Setting,
+        trees: Trees,
+        cache: Cache,
+        spawner: Spawner | None = None,
     ) -> None:
+        self._spawner = spawner
         self._operation, self._inputs, self._setting = operation, inputs, setting
         self._trees, self._cache = trees, cache
         self._exclude = trees.patterns(operation.exclude)
@@ -125,7 +139,20 @@ class CopyStep:
 
     def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
         memory = self._trees.memory(taken.state)
-        copier = Copier(root, style, memory, self._setting.cancel, feed)
+        with self._helped(taken, feed) as worker:
+            copier = Copier(root, style, memory, self._setting.cancel, feed, worker)
+            self._fill(root, taken, style, placing, copier, feed)
+        return content_of(
+            taken.groups,
+            memory,
+            keep_owner=taken.tree.keep_owner,
+            read=copier.contents,
+            cancel=self._setting.cancel,
+        )
+
+    def _fill(
+        self, root: Root, taken: _Taken, style: Style, placing: _Placing, copier: Copier, feed: LayerFeed
+    ) -> None:
         filling = _Filling(root, style, copier, feed, placing)
         given = style.owner if self._operation.owner else None
         for group in taken.groups:
@@ -139,13 +166,28 @@ class CopyStep:
                     unpack(item.path, root, placing.directory, self._setting, owner=given)
                 else:
                     filling.file(group, item)
-        return content_of(
-            taken.groups,
-            memory,
-            keep_owner=taken.tree.keep_owner,
-            read=copier.contents,
-            cancel=self._setting.cancel,
-        )
+
+    @contextmanager
+    def _helped(self, taken: _Taken, feed: LayerFeed) -> Iterator[CopyWorker | None]:
+        """A second process for a large directory of the client; it has written all, or stopped, at the end of the block."""
+        many = feed.alive and len(taken.groups[0].items) >= HELPED_FROM
+        if self._spawner is None or not many or not isinstance(taken.state, FilesState):
+            yield None
+            return
+        from builder.operations.copyworker import ChangedWhileCopied, CopyWorker
+
+        worker = CopyWorker(self._spawner)
+        try:
+            yield worker
+            worker.finish()
+        except ChangedWhileCopied as error:
+            raise changed_while_read(str(error)) from error
+        except BrokenPipeError:
+            worker.finish()  # it gave up, and this raises why
+            raise
+        except BaseException:
+            worker.abandon()
+            raise
 
 
 def _combined(parts: Sequence[Content]) -> Content:

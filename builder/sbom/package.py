@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from builder.attest.purl import purl
+from registry_client.values import frozen
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,7 +29,7 @@ class Package:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Distribution:
     """What `/etc/os-release` says."""
 

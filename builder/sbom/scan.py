@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.sbom.files import RootFiles
 from builder.sbom.languages import read_languages
 from builder.sbom.package import Distribution, Findings, Package
 from builder.sbom.rpm import read_rpm
 from builder.sbom.system import read_apk, read_distribution, read_dpkg
+from registry_client.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inventory:
     """Packages in order, and notes on what could not be read."""
 

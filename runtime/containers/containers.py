@@ -244,9 +244,18 @@ class Containers:
             self._kill_and_wait(container)
             if self.find(container.id) is None:
                 return  # it was to go with its end
+        self._clear(container)
         self.networks.release(container.id)
         remove_container(self.store, self.volumes, container.id, volumes_too=volumes)
         self._tell(container, "destroy")
+
+    @staticmethod
+    def _clear(container: Container) -> None:
+        """The control group of a container whose shim was killed; its own shim leaves none."""
+        from runtime import cgroups
+
+        if container.state.started:
+            cgroups.remove(container.cgroup)
 
     def _kill_and_wait(self, container: Container) -> None:
         connection = Connection.open(container.directory)

@@ -83,6 +83,7 @@ class Sweeper:
         state = self._raw(name)
         if state is not None and shim_lives(state):
             return []  # its shim is just about to remove it
+        self._end(f"pipe/{name.partition('.')[0]}")
         remove_tree(os.path.join(self._records.directory, name))
         return [name]
 

@@ -6,13 +6,13 @@ snapshot, compression and program give the same bytes, and the diff_id is checke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.oci.manifest import Manifest, make_manifest, parse_manifest
+from registry_client.values import frozen
 from runtime.errors import HostFault, InvalidInput
 from runtime.images.archive_in import store_config
 from runtime.images.image import Image
@@ -31,7 +31,7 @@ _TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Packing:
     """How layers leave: `kind` is gzip, zstd or "". With a `level`, or by `force`, what is not as asked is made anew."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 from registry_client.oci.manifest import Index, Manifest
 from registry_client.reference import Reference, parse_reference
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, PipeError
 from runtime.events import Finished, Outcome, Started
@@ -38,7 +38,7 @@ def push(
     return manifest.descriptor
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parcel:
     """Manifests whose blobs are in the store, under one `top`: an index of them, or the only one of them itself.
 

@@ -7,6 +7,7 @@ same `Process`. It ends its container when the spawner, its parent, is gone.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -20,7 +21,7 @@ from typing import Protocol
 from runtime.linux import mounts, namespaces
 from runtime.linux import process as linux
 from runtime.sandbox import helper, network, rootfs, wire
-from runtime.sandbox.cgroup import detect
+from runtime.sandbox.cgroup import Cgroup, detect
 from runtime.sandbox.embedded import Embedded
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.isolate import private_mounts
@@ -170,7 +171,7 @@ class _Supervisor:
             self._prepare()
             report = self._live()
         finally:
-            shutil.rmtree(self.bundle, ignore_errors=True)
+            self._remove_bundle()
         # Last: who hears of the end may remove the directory we work in.
         wire.send_packet(self.owner, report)
 
@@ -187,6 +188,22 @@ class _Supervisor:
         mounts.mount(mounted, place, "", mounts.MS_BIND | mounts.MS_REC)
         with open(f"{self.bundle}/config.json", "w", encoding="utf-8") as file:
             json.dump(self._config(place), file)
+
+    def _remove_bundle(self) -> None:
+        """By name and never as a tree: the container's root is mounted in it."""
+        place = f"{self.bundle}/rootfs"
+        try:
+            mounts.umount(place, mounts.MNT_DETACH)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # EINVAL: nothing was mounted yet
+                raise
+        for name in ("config.json", "pid", "log", "console"):
+            try:
+                os.unlink(f"{self.bundle}/{name}")
+            except FileNotFoundError:
+                continue
+        os.rmdir(place)
+        os.rmdir(self.bundle)
 
     def _config(self, place: str) -> Json:
         """The plan's configuration with what is ours put into OCI's words."""
@@ -238,12 +255,11 @@ class _Supervisor:
         """From create to delete; the last report."""
         try:
             self._create()
-        except _RuntimeFailed as error:
-            return self._refused(str(error))
-        try:
             if self._released():
                 self._start()
             return self._wait()
+        except _RuntimeFailed as error:
+            return self._refused(str(error))
         finally:
             self._delete()
 
@@ -315,8 +331,7 @@ class _Supervisor:
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         assert result is not None
         code = result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
-        cgroup = detect().cgroup((self.plan.config["linux"]).get("cgroupsPath") or self.name)
-        oom = bool(code and cgroup.oom_kills())
+        oom = bool(code and self._cgroup().oom_kills())
         return {"event": "exit", "code": code, "oom": oom, "error": ""}
 
     def _attend(self, *, until_release: bool) -> bool:
@@ -350,10 +365,19 @@ class _Supervisor:
                 return
 
     def _delete(self) -> None:
+        """By the runtime, and then what it forgets: crun leaves process and groups behind when its create fails."""
         try:
             self._call("delete", "--force", self.name)
         except _RuntimeFailed as error:
             sys.stderr.write(f"{error}\n")
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
+            for pid in map(int, children.read().split()):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        self._cgroup().remove()
+
+    def _cgroup(self) -> Cgroup:
+        return detect().cgroup(self.plan.config["linux"].get("cgroupsPath") or self.name)
 
 
 def _file_mount(file: Json) -> Json:

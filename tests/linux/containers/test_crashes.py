@@ -37,7 +37,13 @@ def shim_of(world: World, identifier: str) -> int:
     return int(world.containers.get(identifier).state.shim.split(".")[2])
 
 
-def nothing_left(world: World, mark: str) -> None:
+def groups(identifier: str) -> list[str]:
+    """The control groups of a container."""
+    paths = cgroups.hierarchies().cgroup(f"pipe/{identifier}").directories
+    return [path for path in paths if os.path.exists(path)]
+
+
+def nothing_left(world: World, mark: str, seen: set[str]) -> None:
     """No container, directory, address, rule, cgroup or process of what was killed, once a sweep has been."""
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -48,6 +54,7 @@ def nothing_left(world: World, mark: str) -> None:
         left += [endpoint.container_name for endpoint in world.networks.endpoints()]
         left += [row["container"] for row in world.store.db.read("SELECT container FROM ports")]
         left += processes(mark)
+        left += [path for identifier in seen for path in groups(identifier)]
         if not left:
             return
         assert time.monotonic() < deadline, f"left behind: {left}"
@@ -132,7 +139,7 @@ containers = Containers(store, Images(store), Networks(store), Volumes(store), s
 spec = ContainerSpec(image="busybox", command=("sleep", "1000"), network_mode="bridge", owner_bound=True, auto_remove=True)
 container = containers.create(spec, start_follows=True)
 held = containers.start(container.id)
-print(containers.get(container.id).state.pid, flush=True)
+print(containers.get(container.id).state.pid, container.id, flush=True)
 sys.stdin.read()
 """
     process = subprocess.Popen(
@@ -143,17 +150,19 @@ sys.stdin.read()
     )
     try:
         assert process.stdout is not None
-        pid = int(process.stdout.readline())
+        text, identifier = process.stdout.readline().decode().split()
+        pid = int(text)
         assert alive(pid)
     finally:
         process.kill()
         process.communicate()
     wait_gone(pid)
-    nothing_left(world, str(world.root))
+    nothing_left(world, str(world.root), {identifier})
 
 
-def killed_at_random(world: World, seed: int) -> None:
+def killed_at_random(world: World, seed: int) -> set[str]:
     """`pipe run --rm` on a named network with a port and a volume, and one of its processes killed at some moment."""
+    seen = set()
     chance = random.Random(seed)
     mark = f"sleep 10{seed:03}.5"
     process = command(
@@ -174,6 +183,7 @@ def killed_at_random(world: World, seed: int) -> None:
         victims = [process.pid]
         if chance.random() < 0.5:
             for container in world.containers.list(everything=True):
+                seen.add(container.id)
                 if container.running:
                     victims = [int(container.state.shim.split(".")[2])]
         for pid in victims:
@@ -189,8 +199,10 @@ def killed_at_random(world: World, seed: int) -> None:
         process.communicate()
     time.sleep(chance.uniform(0.0, 0.1))
     for container in world.containers.list(everything=True):
+        seen.add(container.id)
         if container.running:
             world.containers.remove(container.id, force=True, volumes=True)
+    return seen
 
 
 @pytest.fixture
@@ -201,9 +213,10 @@ def crashing(world: World) -> World:
 
 
 def test_five_kills_leave_nothing(crashing: World) -> None:
+    seen: set[str] = set()
     for seed in range(5):
-        killed_at_random(crashing, seed)
-    nothing_left(crashing, str(crashing.root))
+        seen |= killed_at_random(crashing, seed)
+    nothing_left(crashing, str(crashing.root), seen)
     assert not processes("sleep 10")
     crashing.networks.remove("crashing")
     assert [volume for volume in crashing.volumes.list() if volume.anonymous] == []
@@ -211,8 +224,9 @@ def test_five_kills_leave_nothing(crashing: World) -> None:
 
 @pytest.mark.slow
 def test_forty_kills_leave_nothing(crashing: World) -> None:
+    seen: set[str] = set()
     for seed in range(100, 140):
-        killed_at_random(crashing, seed)
-        nothing_left(crashing, str(crashing.root))
+        seen |= killed_at_random(crashing, seed)
+        nothing_left(crashing, str(crashing.root), seen)
     crashing.networks.remove("crashing")
     assert [volume for volume in crashing.volumes.list() if volume.anonymous] == []

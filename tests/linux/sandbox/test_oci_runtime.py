@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from runtime.sandbox import defaults
+from runtime.sandbox.cgroup import detect
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.oci_runtime import OciRuntime
 from runtime.sandbox.plan import ExitInfo, Plan
 from runtime.sandbox.spawner import Spawner
-from tests.support.sandbox import Bench
+from tests.support.sandbox import Bench, busybox_rootfs
 
 pytestmark = [
     pytest.mark.linux,
@@ -85,6 +86,25 @@ def _flags(text: str) -> set[str]:
     return set(text.split(",")) - {"relatime"}
 
 
+def test_what_the_container_wrote_is_still_there_when_it_has_ended(
+    box: Bench, crun: OciRuntime, tmp_path: Path
+) -> None:
+    rootfs = box.overlay()
+    info, _ = run(crun, box.plan("sh", "-c", "echo kept > /kept", rootfs=rootfs), tmp_path)
+    assert info.code == 0
+    names = {name for _, directories, files in os.walk(rootfs.upper) for name in (*directories, *files)}
+    assert "kept" in names and not names & {"busybox", "passwd", "alice"}  # no whiteouts either
+    plain = tmp_path / "plain"
+    busybox_rootfs(plain)
+    before = sorted(str(path) for path in plain.rglob("*"))
+    config = defaults.config(["true"])
+    config["root"]["path"] = str(plain)
+    plan = box.plan(config=config)
+    plan.rootfs = None
+    assert run(crun, plan, tmp_path)[0].code == 0
+    assert set(before) <= {str(path) for path in plain.rglob("*")}
+
+
 def test_exit_codes_and_missing_programs_are_told_the_same_way(
     box: Bench, crun: OciRuntime, tmp_path: Path
 ) -> None:
@@ -114,6 +134,26 @@ def test_a_terminal_is_handed_over(box: Bench, crun: OciRuntime) -> None:
 def test_init_works_there_too(box: Bench, crun: OciRuntime, tmp_path: Path) -> None:
     info, output = run(crun, box.plan("sh", "-c", "echo $$; exit 3", init=True), tmp_path)
     assert (info.code, output) == (3, "2\n")
+
+
+def test_a_container_the_runtime_refuses_leaves_nothing(box: Bench, crun: OciRuntime, tmp_path: Path) -> None:
+    config = defaults.config(["true"])
+    missing = {"type": "network", "path": "/no/such/namespace"}
+    config["linux"]["namespaces"] = [{"type": "mount"}, {"type": "pid"}, missing]
+    name = f"pipe-{os.urandom(6).hex()}"
+    with pytest.raises(SandboxError, match="crun"):
+        crun.create(box.plan(config=config), name=name)
+    crun.starter.close()  # type: ignore[attr-defined]
+    assert not os.path.exists(tmp_path / "state/bundles" / name)
+    assert not [path for path in detect().cgroup(name).directories if os.path.exists(path)]
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if name in _text(path)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_an_unknown_runtime_is_refused(box: Bench) -> None:

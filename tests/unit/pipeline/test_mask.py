@@ -93,3 +93,18 @@ def test_events_are_masked_per_stream_and_flushed_when_the_node_ends() -> None:
     out = b"".join(e.data for e in seen if isinstance(e, Output) and e.stream == "stdout")
     assert out == b"x *** y hunt"
     assert isinstance(seen[-1], Finished) and seen[-1].error == "bad ***"
+
+
+def test_a_key_of_many_lines_is_hidden_line_by_line_and_as_a_whole() -> None:
+    lines = [base64.b64encode(random.Random(n).randbytes(48)) for n in range(60)]
+    key = b"\n".join([b"-----BEGIN KEY-----", *lines, b"-----END KEY-----"])
+    secrets = Secrets([key])
+    out = masked(secrets, b"x\n" + key + b"\ny " + base64.b64encode(key) + b" z")
+    assert not any(line in out for line in lines)
+    assert base64.b64encode(key)[8:40] not in out
+    assert out == b"x\n***\ny *** z"
+    assert masked(secrets, b"\n".join(lines[3:6])) == b"***\n***\n***"
+
+
+def test_a_bundle_of_certificates_is_no_secret() -> None:
+    assert masked(Secrets([b"line of a bundle\n" * 2000]), b"line of a bundle\n") == b"line of a bundle\n"

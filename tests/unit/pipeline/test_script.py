@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +145,16 @@ def test_marks_are_found_whatever_the_chunks() -> None:
         pieces.append(reader.flush())
         assert [piece for piece in pieces if isinstance(piece, int)] == [0, 12]
         assert b"".join(p for p in pieces if isinstance(p, bytes)) == b"abb\x1eother 3\ntail\x1e"
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
+@pytest.mark.parametrize("value", ["plain", " two words ", "a\nb\n\nc", "$(reboot) `x` \\n 'q\"", "", "-n"])
+def test_the_shell_reads_a_secret_into_a_variable_as_it_is(
+    shell: list[str], value: str, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(value + "\n")
+    source = Source("pipe.yaml")
+    parts = commands(Script((ScriptPart("printf '[%s]' \"$TOKEN\"", Span(source, 1, 1)),)))
+    script = shell_text(parts, (), "n0nce", (("TOKEN", str(tmp_path / "secret")),))
+    done = subprocess.run([*shell, "-c", script], capture_output=True, check=True, timeout=60)
+    assert MarkReader("n0nce").feed(done.stdout)[-1] == f"[{value}]".encode()
