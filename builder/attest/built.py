@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from registry_client.oci.platform import host_platform, rank
 from registry_client.values import frozen
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ class Built:
     @property
     def platform(self) -> Platform:
         return self.image.config.platform
+
+
+def native(built: Sequence[Built]) -> Built:
+    """The one a name in the store means: what this host runs best, else the first."""
+    host = host_platform()
+    ranked = [(rank(host, each.platform), number) for number, each in enumerate(built)]
+    return built[min(((score, number) for score, number in ranked if score is not None), default=(0, 0))[1]]
 
 
 @frozen(kw_only=True)

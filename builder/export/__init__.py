@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.attest.built import Built, native
 from builder.request import BuildResult, OutputMade
 from registry_client.values import replace
 
 if TYPE_CHECKING:
-    from builder.attest.built import Built, Occasion
+    from builder.attest.built import Occasion
     from builder.operations.step import Setting
     from runtime.images.images import Images
     from runtime.store.store import Store
@@ -25,7 +26,8 @@ def export(
 ) -> BuildResult:
     """Tag the image and write the outputs, in the order they were given."""
     request = occasion.request
-    tags = tuple(str(images.tag(built[0].image.id, tag)) for tag in request.tags)
+    named = native(built) if request.tags and len(built) > 1 else built[0]
+    tags = tuple(str(images.tag(named.image.id, tag)) for tag in request.tags)
     result = replace(result, tags=tags)
     if not request.outputs and not request.metadata and not request.attest:
         return result

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from builder.attest.built import native
 from builder.export.attest import Attestor
 from builder.export.bundle import Bundle, make_bundle
 from builder.export.files import opened_output, write_layout
@@ -76,7 +77,7 @@ class Writer:
     def warn_of_what_nobody_carries(self) -> None:
         """An attestation that was asked for and went nowhere."""
         if self._attestor is not None and not self._carried:
-            text = "the image in the store carries no attestation: push it, or write it with -o type=oci"
+            text = "no output carries the attestation: push the image, or write it with -o type=oci"
             self._warn(text)
 
     def _warn(self, message: str) -> None:
@@ -98,7 +99,7 @@ class Writer:
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
         """Names in the store. Annotated, the image gets its manifest now: a later push sends it as it is."""
         for name in _split(wanted.name):
-            self._images.tag(self._built[0].image.id, name)
+            self._images.tag(native(self._built).image.id, name)
         form = image_form(wanted, self._request.annotations, attested=False)
         if not form.annotations or len(self._built) > 1:
             return OutputMade(wanted.type, "")
@@ -115,7 +116,7 @@ class Writer:
             raise InvalidInput("a push needs a name", hint="give one with -t or name=")
         if wanted.options.get("type") == "image":
             for name in _split(wanted.name):
-                self._images.tag(self._built[0].image.id, name)
+                self._images.tag(native(self._built).image.id, name)
         bundle = self._bundle(wanted, names)
         parcel = Parcel(bundle.top, bundle.manifests, bundle.images)
         by_digest = flag(wanted.options, "push-by-digest")
