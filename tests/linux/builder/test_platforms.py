@@ -80,9 +80,19 @@ def test_buildah_reads_the_index(root: Path, context: Path, registry: str) -> No
     # Podman's family refuses a run root whose path is longer than 50 characters.
     place = tempfile.mkdtemp(prefix="pipe-buildah-")
     store = ["--root", f"{place}/root", "--runroot", f"{place}/run", "--storage-driver", "vfs"]
+    settings = Path(place) / "registries.conf"
+    settings.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     try:
         done = subprocess.run(
-            ["buildah", *store, "manifest", "inspect", "--tls-verify=false", f"docker://{name}"],
+            [
+                "buildah",
+                "--registries-conf",
+                str(settings),
+                *store,
+                "manifest",
+                "inspect",
+                f"docker://{name}",
+            ],
             check=True,
             capture_output=True,
             timeout=120,
