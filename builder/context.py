@@ -7,7 +7,6 @@ into the build's scratch directory, with the same care as any foreign archive.
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -162,6 +161,8 @@ def is_remote(text: str) -> bool:
 
 
 def is_tar(path: str) -> bool:
+    import tarfile
+
     from builder.operations.archive import opened_tar
 
     try:
