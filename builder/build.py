@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from builder.attest.built import Built, Occasion
+from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
 from builder.executor import Executor
@@ -21,7 +21,7 @@ from builder.graph import ImageSource, InlineSource, LocalSource, Scratch, Stage
 from builder.keys import Surroundings
 from builder.operations.step import Setting
 from builder.pools import Pool
-from builder.request import BuildRequest, BuildResult, BuildWarning
+from builder.request import BuildRequest, BuildResult, BuildWarning, OutputWanted
 from builder.result import image_config
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
@@ -107,9 +107,15 @@ def _is_plain(request: BuildRequest) -> bool:
         and not request.no_cache
         and request.pull in ("auto", "missing", "never")
         and len(request.platforms) <= 1
-        and all(wanted.type in ("image", "cacheonly") for wanted in request.outputs)
         and not request.annotations
+        and all(
+            wanted.type in ("image", "cacheonly") and not _annotates(wanted) for wanted in request.outputs
+        )
     )
+
+
+def _annotates(wanted: OutputWanted) -> bool:
+    return any(name.startswith("annotation") for name in wanted.options)
 
 
 class _Build:

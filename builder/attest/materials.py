@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from builder.attest.built import Built, Occasion
 from builder.attest.purl import image_purl
+from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.graph import GitSource, HttpSource, ImageSource, Vertex
 from builder.solver import reachable

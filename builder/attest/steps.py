@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from builder.attest.built import Built, Occasion
 from builder.attest.materials import without_credentials
+from builder.built import Built, Occasion
 from builder.graph import GitSource, HttpSource, Vertex, operation_record
 from builder.solver import reachable
 from builder.state import RootState

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.attest.built import Built, native
+from builder.built import Built, native
 from builder.request import BuildResult, OutputMade
 from registry_client.values import replace
 
 if TYPE_CHECKING:
-    from builder.attest.built import Occasion
+    from builder.built import Occasion
     from builder.operations.step import Setting
     from runtime.images.images import Images
     from runtime.store.store import Store

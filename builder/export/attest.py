@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-from builder.attest.built import Built, Occasion
 from builder.attest.provenance import provenance
 from builder.attest.statement import Attestation
+from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.export.roots import opened_root
 from registry_client.oci.digest import Digest

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from builder.attest.built import Built
 from builder.attest.statement import Attestation, image_subjects, statement
+from builder.built import Built
 from builder.export.annotations import INDEX, INDEX_DESCRIPTOR, MANIFEST, MANIFEST_DESCRIPTOR
 from builder.export.options import ImageForm
 from builder.result import rfc3339

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from builder.attest.built import native
+from builder.built import native
 from builder.export.attest import Attestor
 from builder.export.bundle import Bundle, make_bundle
 from builder.export.files import opened_output, write_layout
@@ -31,7 +31,7 @@ from runtime.errors import InvalidInput, Unsupported
 from runtime.events import Warned
 
 if TYPE_CHECKING:
-    from builder.attest.built import Built, Occasion
+    from builder.built import Built, Occasion
     from builder.operations.step import Setting
     from runtime.images.images import Images
     from runtime.store.store import Store

@@ -84,15 +84,7 @@ def test_buildah_reads_the_index(root: Path, context: Path, registry: str) -> No
     settings.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     try:
         done = subprocess.run(
-            [
-                "buildah",
-                "--registries-conf",
-                str(settings),
-                *store,
-                "manifest",
-                "inspect",
-                f"docker://{name}",
-            ],
+            ["buildah", "--registries-conf", str(settings), *store, "manifest", "inspect", name],
             check=True,
             capture_output=True,
             timeout=120,
