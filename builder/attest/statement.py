@@ -37,8 +37,8 @@ def image_subjects(names: Iterable[str], platform: Platform, digest: Digest) -> 
     return tuple(found) or (Subject(_NAMELESS, digest),)
 
 
-def statement(attestation: Attestation, subjects: Iterable[Subject]) -> bytes:
-    """The statement's JSON; the same arguments always give the same bytes."""
+def statement(attestation: Attestation, subjects: Iterable[Subject], *, readable: bool = False) -> bytes:
+    """The statement's JSON, `readable` by people or in one line; the same arguments always give the same bytes."""
     record = {
         "_type": STATEMENT,
         "predicateType": attestation.predicate_type,
@@ -47,4 +47,6 @@ def statement(attestation: Attestation, subjects: Iterable[Subject]) -> bytes:
         ],
         "predicate": attestation.predicate,
     }
-    return json.dumps(record, ensure_ascii=False, indent=2).encode("utf-8", "surrogateescape") + b"\n"
+    if readable:
+        return json.dumps(record, ensure_ascii=False, indent=2).encode("utf-8", "replace") + b"\n"
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -98,15 +98,18 @@ class Writer:
 
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
         """Names in the store. Annotated, the image gets its manifest now: a later push sends it as it is."""
-        for name in _split(wanted.name):
-            self._images.tag(native(self._built).image.id, name)
+        names = ",".join([str(self._tag(name)) for name in _split(wanted.name)])
         form = image_form(wanted, self._request.annotations, attested=False)
-        if not form.annotations or len(self._built) > 1:
-            return OutputMade(wanted.type, "")
-        bundle = make_bundle(self._images, self._built, form, (), None, self._setting.epoch)
-        for manifest in bundle.manifests:
-            self._images.keep_manifest(bundle.images[manifest.digest], manifest)
-        return OutputMade(wanted.type, "", bundle.top.digest, bundle.describe())
+        if not form.annotations:
+            return OutputMade(wanted.type, names)
+        bundles = []
+        for built in self._built:
+            bundles.append(bundle := make_bundle(self._images, [built], form, (), None, self._setting.epoch))
+            self._images.keep_manifest(built.image, bundle.manifests[0])
+        return OutputMade(wanted.type, names, bundles[0].top.digest, bundles[0].describe())
+
+    def _tag(self, name: str) -> Reference:
+        return self._images.tag(native(self._built).image.id, name)
 
     def _push(self, wanted: OutputWanted) -> OutputMade:
         from runtime.images.push import Parcel
@@ -116,14 +119,14 @@ class Writer:
             raise InvalidInput("a push needs a name", hint="give one with -t or name=")
         if wanted.options.get("type") == "image":
             for name in _split(wanted.name):
-                self._images.tag(native(self._built).image.id, name)
+                self._tag(name)
         bundle = self._bundle(wanted, names)
         parcel = Parcel(bundle.top, bundle.manifests, bundle.images)
         by_digest = flag(wanted.options, "push-by-digest")
         for each in names:
             target = each.with_tag("").with_digest(bundle.top.digest) if by_digest else each
             self._images.push_parcel(parcel, target, cancel=self._setting.cancel)
-        return OutputMade("registry", str(names[0]), bundle.top.digest, bundle.describe())
+        return OutputMade("registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe())
 
     # --- archives -------------------------------------------------------------------------------------------------
 
@@ -191,7 +194,9 @@ class Writer:
         if "/" in prefix:
             raise InvalidInput(f"--output: attestation-prefix {prefix!r} is the start of a file's name")
         made = self._attestor(built, None)
-        return {prefix + _FILES[each.predicate_type]: statement(each, subjects) for each in made}
+        return {
+            prefix + _FILES[each.predicate_type]: statement(each, subjects, readable=True) for each in made
+        }
 
     def _write_local(self, wanted: OutputWanted) -> OutputMade:
         split = self._is_split(wanted)

@@ -220,7 +220,8 @@ def _metadata(result: BuildResult) -> dict[str, Any]:
 
 
 def _names(result: BuildResult) -> tuple[str, ...]:
-    return result.tags or tuple(each.dest for each in result.outputs if each.type == "registry")
+    named = [each.dest for each in result.outputs if each.type in ("image", "registry") and each.dest]
+    return result.tags or tuple(named[:1])
 
 
 def _write(path: str, text: str) -> None:

@@ -58,9 +58,19 @@ class Images:
         except ValueError:
             return None
         if reference.digest:
-            found = self.records.by_manifest(reference.digest, reference.name)
-            return found[0] if found else None
+            return self._for_this_host(self.records.by_manifest(reference.digest, reference.name))
         return self.records.by_tag(str(reference.or_latest()))
+
+    def _for_this_host(self, found: Sequence[Digest]) -> Digest | None:
+        """Of images that one index names, the one this host runs best."""
+        if len(found) < 2:
+            return found[0] if found else None
+        host, ranked = host_platform(), []
+        for number, image_id in enumerate(found):
+            if (image := self.records.get(image_id)) is not None:
+                score = rank(host, image.config.platform)
+                ranked.append((score is None, score or 0, number))
+        return found[min(ranked)[2]] if ranked else None
 
     def _find_by_id(self, name: str) -> Digest | None:
         match = _HEX.fullmatch(name)

@@ -10,6 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from builder.sbom import files as sbom_files
 from builder.sbom.rpm import header_fields
@@ -232,3 +234,13 @@ def test_nonsense_is_passed_over(tmp_path: Path, data: bytes) -> None:
     )
     write_files(tmp_path, dict.fromkeys((*names, "lib/apk/db/installed", "etc/os-release"), data))
     assert not scan(str(tmp_path)).packages
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_no_header_makes_us_stumble(data: bytes) -> None:
+    for blob in (data, struct.pack(">II", 3, 60) + data + bytes(120)):
+        try:
+            header_fields(blob)
+        except ValueError:
+            continue

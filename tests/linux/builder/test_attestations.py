@@ -359,6 +359,7 @@ def test_several_outputs_come_from_one_build(root: Path, context: Path, tmp_path
     image = build(root, context, *flags, "-o", str(tmp_path / "dir"), "--metadata-file", str(metadata))
     said = json.loads(metadata.read_text())
     assert said["containerimage.config.digest"] == image
+    assert said["image.name"] == "example.org/a:1,example.org/b:2"
     assert said["containerimage.descriptor"]["platform"] == {"architecture": "amd64", "os": "linux"}
     assert (
         said["buildx.build.provenance"]["buildDefinition"]["externalParameters"]["request"]["frontend"]

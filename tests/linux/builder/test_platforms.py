@@ -185,3 +185,16 @@ def _binfmt() -> list[str]:
         return os.listdir("/proc/sys/fs/binfmt_misc")
     except FileNotFoundError:
         return []
+
+
+@pytest.mark.peer
+def test_a_digest_of_two_platforms_means_what_this_host_runs(
+    root: Path, context: Path, registry: str, tmp_path: Path
+) -> None:
+    host = str(host_platform())
+    other = next(each for each in BOTH.split(",") if each != host)
+    name, metadata = f"{registry}/two/by-digest", tmp_path / "meta.json"
+    flags = ("--platform", f"{other},{host}", "--push", "--metadata-file", str(metadata))
+    build(root, context, "-t", f"{name}:1", *flags)
+    digest = json.loads(metadata.read_text())["containerimage.digest"]
+    assert config_of(root, f"{name}@{digest}")["architecture"] == host_platform().architecture
