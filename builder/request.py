@@ -34,6 +34,9 @@ class AttestWanted:
     builder_id: str = ""
     reproducible: bool = False
     sbom: bool = False
+    vcs: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # source, revision of a directory's work tree
 
     def __bool__(self) -> bool:
         return bool(self.provenance) or self.sbom

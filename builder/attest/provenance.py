@@ -143,10 +143,17 @@ def _metadata(
     found: dict[str, Any] = {"invocationId": occasion.invocation}
     if occasion.epoch is None:
         found |= {"startedOn": rfc3339(occasion.started_ns), "finishedOn": rfc3339(finished_ns)}
+    told: dict[str, Any] = {}
+    if occasion.request.attest.vcs:  # a hint only: nobody checked that the directory is that commit
+        told["vcs"] = {
+            name: without_credentials(value) for name, value in occasion.request.attest.vcs.items()
+        }
     if mode == "max":
         from builder.attest.steps import build_metadata
 
-        found["buildkit_metadata"] = build_metadata(occasion, built, manifest)
+        told |= build_metadata(occasion, built, manifest)
+    if told:
+        found["buildkit_metadata"] = told
     found["buildkit_hermetic"] = _is_hermetic(built)
     found["buildkit_completeness"] = {
         "request": _shown(arguments, mode) == arguments,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.request import AttestWanted, BuildRequest, OutputWanted
 from registry_client.oci.platform import Platform, parse_platform
-from runtime.errors import InvalidInput, NotFound, Unsupported, did_you_mean
+from runtime.errors import HostFault, InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
     from runtime.containers.spec import Limits, Rlimit
@@ -43,7 +43,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         ssh=dict(_ssh(text, env) for text in flags["ssh"]),
         labels=_pairs(flags["label"], "--label", default=""),
         annotations=tuple(flags["annotation"]),
-        attest=attest_wanted(flags),
+        attest=_with_vcs(attest_wanted(flags), context),
         metadata=bool(flags["metadata_file"]),
         network=_network(flags["network"]),
         outputs=outputs,
@@ -251,6 +251,22 @@ def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
         reproducible=about.get("reproducible", "").lower() == "true",
         sbom="sbom" in on,
     )
+
+
+def _with_vcs(wanted: AttestWanted, context: str) -> AttestWanted:
+    """Provenance of a directory also says which commit its work tree is at."""
+    if not wanted.provenance or not os.path.isdir(context):
+        return wanted
+    from pipeline.gitfacts import GitFacts
+    from registry_client.values import replace
+
+    facts = GitFacts(context)
+    try:
+        return replace(wanted, vcs=facts.vcs)
+    except HostFault:
+        return wanted  # without git the commit stays unsaid; it is a hint, and no reason not to build
+    finally:
+        facts.close()
 
 
 def _attest_text(kind: str, text: str) -> str:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from registry_client.oci.platform import host_platform
 from tests.support.builder import build, config_of, run_pipe, write_files
 from tests.support.registry import docker_registry
-from tests.unit.builder.test_attest import check_spdx
+from tests.support.spdx import check_spdx
 
 pytestmark = pytest.mark.linux
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
+HOST = host_platform()
 SLSA, SPDX = "https://slsa.dev/provenance/v1", "https://spdx.dev/Document"
 DOCKERFILE = """FROM scratch AS base
 COPY root /
@@ -109,7 +113,7 @@ def test_an_attestation_is_a_manifest_of_no_platform_that_names_its_image(
         assert statement["predicateType"] == kind
         assert statement["subject"] == [
             {
-                "name": "pkg:docker/example.org/app@1?platform=linux%2Famd64",
+                "name": f"pkg:docker/example.org/app@1?platform={quote(str(HOST), safe='')}",
                 "digest": {"sha256": image["digest"].partition(":")[2]},
             }
         ]
@@ -168,7 +172,7 @@ def test_a_base_image_is_a_dependency_with_its_digest(root: Path, context: Path,
     child = write_files(tmp_path / "c", {"Dockerfile": "FROM example.org/below:1\nCOPY Dockerfile /\n"})
     made = layout(root, child, tmp_path / "o", "--provenance=true").statements()[SLSA]["predicate"]
     (dependency,) = made["buildDefinition"]["resolvedDependencies"]
-    assert dependency["uri"] == "pkg:docker/example.org/below@1?platform=linux%2Famd64"
+    assert dependency["uri"] == f"pkg:docker/example.org/below@1?platform={quote(str(HOST), safe='')}"
     assert len(dependency["digest"]["sha256"]) == 64
 
 
@@ -360,10 +364,33 @@ def test_several_outputs_come_from_one_build(root: Path, context: Path, tmp_path
     said = json.loads(metadata.read_text())
     assert said["containerimage.config.digest"] == image
     assert said["image.name"] == "example.org/a:1,example.org/b:2"
-    assert said["containerimage.descriptor"]["platform"] == {"architecture": "amd64", "os": "linux"}
+    assert said["containerimage.descriptor"]["platform"] == {"architecture": HOST.architecture, "os": "linux"}
     assert (
         said["buildx.build.provenance"]["buildDefinition"]["externalParameters"]["request"]["frontend"]
         == "dockerfile.v0"
     )
     assert (tmp_path / "dir/a").exists()
     assert config_of(root, "example.org/b:2") == config_of(root, "example.org/a:1")
+
+
+def test_provenance_of_a_work_tree_says_at_which_commit_it_is(root: Path, tmp_path: Path) -> None:
+    context = write_files(tmp_path / "c", {"Dockerfile": "FROM scratch\nCOPY a /\n", "a": "1"})
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*arguments: str) -> str:
+        author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        done = subprocess.run(
+            ["git", *author, *arguments], cwd=context, env=env, check=True, capture_output=True, timeout=60
+        )
+        return done.stdout.decode().strip()
+
+    git("init", "-q", "-b", "main")
+    git("remote", "add", "origin", "https://me:token@example.org/a.git")
+    git("add", ".")
+    git("commit", "-q", "-m", "one")
+    commit = git("rev-parse", "HEAD")
+    for name, revision in (("clean", commit), ("dirty", f"{commit}-dirty")):
+        made = layout(root, context, tmp_path / name, "--provenance=true").statements()[SLSA]["predicate"]
+        told = made["runDetails"]["metadata"]["buildkit_metadata"]["vcs"]
+        assert told == {"source": "https://example.org/a.git", "revision": revision}
+        write_files(context, {"b": "2"})

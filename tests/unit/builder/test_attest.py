@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from builder.sbom.scan import Inventory
 from builder.sbom.spdx import spdx_document
 from registry_client.oci.digest import digest_of
 from registry_client.oci.platform import Platform
+from tests.support.spdx import check_spdx
 
 ID = digest_of(b"an image")
 
@@ -99,30 +99,3 @@ def test_a_bill_of_material_has_every_field_spdx_requires() -> None:
 
 def test_the_same_packages_have_the_same_bill() -> None:
     assert json.dumps(_document().predicate) == json.dumps(_document().predicate)
-
-
-def check_spdx(document: Any) -> None:
-    """The fields SPDX 2.3 requires, their form, and that every reference leads somewhere."""
-    assert document["spdxVersion"] == "SPDX-2.3"
-    assert document["dataLicense"] == "CC0-1.0"
-    assert document["SPDXID"] == "SPDXRef-DOCUMENT"
-    assert document["name"]
-    assert re.fullmatch(r"https://[^#]+", document["documentNamespace"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["creationInfo"]["created"])
-    assert all(
-        re.match("(Tool|Person|Organization): ", each) for each in document["creationInfo"]["creators"]
-    )
-    known = {"SPDXRef-DOCUMENT"}
-    for each in document["packages"]:
-        assert re.fullmatch(r"SPDXRef-[a-zA-Z0-9.-]+", each["SPDXID"])
-        assert each["name"]
-        assert each["downloadLocation"]
-        assert each["SPDXID"] not in known
-        known.add(each["SPDXID"])
-        for reference in each.get("externalRefs", ()):
-            assert reference["referenceLocator"].startswith("pkg:")
-    ends = {
-        each[key] for each in document["relationships"] for key in ("spdxElementId", "relatedSpdxElement")
-    }
-    assert ends <= known
-    assert known - {"SPDXRef-DOCUMENT"} <= ends
