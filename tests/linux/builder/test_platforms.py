@@ -96,7 +96,7 @@ def test_buildah_reads_the_index(root: Path, context: Path, registry: str) -> No
 
 
 @pytest.mark.peer
-def test_the_index_moves_between_registries_by_its_digest(
+def test_an_index_can_be_pushed_by_its_digest_alone(
     root: Path, context: Path, registry: str, tmp_path: Path
 ) -> None:
     metadata = tmp_path / "meta.json"
@@ -112,7 +112,8 @@ def test_the_index_moves_between_registries_by_its_digest(
     done = subprocess.run(
         ["skopeo", "list-tags", "--tls-verify=false", f"docker://{name}"], capture_output=True, timeout=120
     )
-    assert b"1" not in json.loads(done.stdout or b"{}").get("Tags", [])
+    # A repository without a tag is no error to some versions, and one to others.
+    assert not (json.loads(done.stdout).get("Tags") if done.returncode == 0 else [])
 
 
 @pytest.mark.peer
