@@ -7,7 +7,7 @@ output, which then belongs to the archive alone.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from runtime.events import Warned
 if TYPE_CHECKING:
     from builder.built import Built, Occasion
     from builder.operations.step import Setting
+    from registry_client.oci.digest import Digest
     from runtime.images.images import Images
     from runtime.store.store import Store
 
@@ -131,22 +132,17 @@ class Writer:
     # --- archives -------------------------------------------------------------------------------------------------
 
     def _write_oci(self, wanted: OutputWanted) -> OutputMade:
-        from runtime.images.archive_out import layout_files, named_entries, write_members
+        from runtime.images.archive_out import layout_files, named_entries
 
         names = self._names(wanted)
         bundle = self._bundle(wanted, names)
         files = layout_files(tuple(named_entries(bundle.entry, names)))
-        if flag(wanted.options, "tar", True):
-            with opened_output(wanted.dest) as out:
-                write_members(self._store, out, bundle.blobs, files)
-        else:
-            _check_directory(wanted)
-            write_layout(self._store, wanted.dest, bundle.blobs, files)
+        self._write_layout(wanted, bundle.blobs, files)
         return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe())
 
     def _write_docker(self, wanted: OutputWanted) -> OutputMade:
         """docker save's form. It knows no index, so every platform is an image by itself and nothing is attested."""
-        from runtime.images.archive_out import Saved, docker_files, layout_files, named_entries, write_members
+        from runtime.images.archive_out import Saved, docker_files, layout_files, named_entries
 
         names = tuple(self._names(wanted))
         form = image_form(wanted, self._request.annotations, attested=False)
@@ -164,13 +160,21 @@ class Writer:
         ]
         blobs = [digest for bundle in bundles for digest in bundle.blobs]
         files = layout_files(tuple(entries)) | docker_files(saved)
+        self._write_layout(wanted, blobs, files)
+        return OutputMade(wanted.type, wanted.dest, bundles[0].top.digest, bundles[0].describe())
+
+    def _write_layout(
+        self, wanted: OutputWanted, blobs: Sequence[Digest], files: Mapping[str, bytes]
+    ) -> None:
+        from runtime.images.archive_out import write_members
+
         if flag(wanted.options, "tar", True):
             with opened_output(wanted.dest) as out:
                 write_members(self._store, out, blobs, files)
-        else:
-            _check_directory(wanted)
-            write_layout(self._store, wanted.dest, blobs, files)
-        return OutputMade(wanted.type, wanted.dest, bundles[0].top.digest, bundles[0].describe())
+            return
+        if wanted.dest in ("", "-"):
+            raise InvalidInput(f"output {wanted.type} with tar=false needs dest=DIRECTORY")
+        write_layout(self._store, wanted.dest, blobs, files)
 
     # --- root file systems ----------------------------------------------------------------------------------------
 
@@ -226,11 +230,6 @@ class Writer:
 
 def _split(names: str) -> list[str]:
     return [name for name in names.split(",") if name]
-
-
-def _check_directory(wanted: OutputWanted) -> None:
-    if wanted.dest in ("", "-"):
-        raise InvalidInput(f"output {wanted.type} with tar=false needs dest=DIRECTORY")
 
 
 def _reference(name: str) -> Reference:
