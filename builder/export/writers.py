@@ -150,7 +150,7 @@ class Writer:
             make_bundle(self._images, [each], form, (), None, self._setting.epoch) for each in self._built
         ]
         saved = [
-            Saved(built.image, bundle.manifests[0], names if built is self._built[0] else ())
+            Saved(built.image, bundle.manifests[0], names if built is native(self._built) else ())
             for built, bundle in zip(self._built, bundles, strict=True)
         ]
         entries = [
