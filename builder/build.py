@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
 from builder.executor import Executor
@@ -19,7 +21,7 @@ from builder.graph import ImageSource, InlineSource, LocalSource, Scratch, Stage
 from builder.keys import Surroundings
 from builder.operations.step import Setting
 from builder.pools import Pool
-from builder.request import BuildRequest, BuildResult, BuildWarning
+from builder.request import BuildRequest, BuildResult, BuildWarning, OutputWanted
 from builder.result import image_config
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
@@ -114,9 +116,16 @@ def _is_plain(request: BuildRequest) -> bool:
         and not request.no_cache
         and request.pull in ("auto", "missing", "never")
         and len(request.platforms) <= 1
-        and all(wanted.type in ("image", "cacheonly") for wanted in request.outputs)
+        and not request.annotations
         and not request.cache_to
+        and all(
+            wanted.type in ("image", "cacheonly") and not _annotates(wanted) for wanted in request.outputs
+        )
     )
+
+
+def _annotates(wanted: OutputWanted) -> bool:
+    return any(name.startswith("annotation") for name in wanted.options)
 
 
 class _Build:
@@ -128,6 +137,8 @@ class _Build:
         self._cache = Cache(owner.store)
         self._warnings: list[BuildWarning] = []
         self._gathered: Gathered | None = None
+        self._started_ns = time.time_ns()
+        self._context_key = ""  # of the cache record of a context that was fetched
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
         )
@@ -182,75 +193,14 @@ class _Build:
         if self._request.no_cache and b"RUN" in context.text.upper():
             # Beside the parsing. What fails here fails again, and is told, when a step needs it.
             pool.submit(self._workshop.warm_up)
-        made: list[tuple[Image, bool]] = []
-        for platform in self._request.platforms or (None,):
-            made.append(self._build_until_had(context, setting, platform, pool, hashing))
-        return self._ended(made, setting)
+        return self._ended(self._build_until_had(context, setting, pool, hashing), context, setting)
 
-    def result_by_looking(self) -> BuildResult:
-        """The result of a build whose every step is known; NotYet when one is not."""
-        setting = self._setting()
-        context = self._open_context(setting)
-        platform = next(iter(self._request.platforms), None)
-        graph, sources = self._lowered(context, setting, platform, None)
-        executor, node_of = self._executor(graph, context, sources, setting, None)
-        teller = _Teller(self._emit, self._request.node, node_of)
-        states: dict[Digest, State] = {}
-        try:
-            for vertex in reachable([graph.root]):
-                state = executor.find(vertex, [states[each.digest] for each in vertex.inputs])
-                states[vertex.digest] = state
-                teller.started(vertex)
-                teller.finished(vertex, state)
-        finally:
-            sources.save()  # what was read need not be read again by `build`
-        return self._ended([self._finish(graph, states, setting)], setting)
-
-    def _ended(self, made: list[tuple[Image, bool]], setting: Setting) -> BuildResult:
-        self._cache.note_use()
-        from builder.export import export
-
-        images = [image for image, _ in made]
-        result = BuildResult(
-            image_id=images[0].id,
-            warnings=tuple(self._warnings),
-            cached=all(cached for _, cached in made),
-            images=tuple(image.id for image in images),
-        )
-        result = export(self._store, self._images, self._request, images, result, setting, self._emit)
-        if self._gathered is not None:
-            from builder.sharing.exports import export_cache
-
-            request = self._request
-            export_cache(
-                self._images, self._cache.imports, request.cache_to, self._gathered, self._emit, setting.cancel, request.node
-            )  # fmt: skip
-        return result
-
-    def _open_context(self, setting: Setting) -> Context:
-        def new_directory() -> str:
-            path = self._workshop.new_name("context")
-            os.mkdir(path)
-            return path
-
-        def fetch(url: str) -> str:
-            from builder.operations.remotes import fetch_context
-
-            return fetch_context(self._store, setting, self._request.secrets, url)
-
-        stdin = self._owner._stdin or sys.stdin.buffer
-        return ContextOpener(self._request, stdin, new_directory, fetch).open()
-
-    # --- one platform ---------------------------------------------------------------------------------------------
-
-    def _build_until_had(
-        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
-    ) -> tuple[Image, bool]:
+    def _build_until_had(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
         """Build; again, without what was found elsewhere and then could not be had."""
         while True:
             with self._attempt(setting) as attempt:
                 try:
-                    return self._build_platform(context, attempt, platform, pool, hashing)
+                    return self._build_platforms(context, attempt, pool, hashing)
                 except ImportFailed:
                     self._cancel.check()
                     self._cache.files_only = True
@@ -262,15 +212,18 @@ class _Build:
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)):
             yield replace(setting, cancel=cancel)
 
-    def _build_platform(
-        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
-    ) -> tuple[Image, bool]:
-        graph, sources = self._lowered(context, setting, platform, pool)
-        executor, node_of = self._executor(graph, context, sources, setting, hashing)
+    def _build_platforms(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
+        sources = self._sources(context, setting)
+        graphs = [
+            self._lowered(context, setting, platform, pool, sources)
+            for platform in self._request.platforms or (None,)
+        ]
+        executor, node_of = self._executor(graphs, context, sources, setting, hashing)
         try:
-            states = self._solve(graph, executor, node_of, setting, pool)
+            # All platforms are one graph: they are built at once, and what they share only once.
+            states = self._solve(graphs, executor, node_of, setting, pool)
             sources.save()
-            return self._finish(graph, states, setting, self._gather(graph, executor))
+            return [self._finish(graph, states, setting, self._gather(graph, executor)) for graph in graphs]
         finally:
             executor.keep_borrowed()
 
@@ -284,23 +237,103 @@ class _Build:
         self._gathered = found if self._gathered is None else self._gathered.joined(found)
         return found
 
+    def result_by_looking(self) -> BuildResult:
+        """The result of a build whose every step is known; NotYet when one is not."""
+        setting = self._setting()
+        context = self._open_context(setting)
+        platform = next(iter(self._request.platforms), None)
+        sources = self._sources(context, setting)
+        graph = self._lowered(context, setting, platform, None, sources)
+        executor, node_of = self._executor([graph], context, sources, setting, None)
+        teller = _Teller(self._emit, self._request.node, node_of)
+        states: dict[Digest, State] = {}
+        try:
+            for vertex in reachable([graph.root]):
+                state = executor.find(vertex, [states[each.digest] for each in vertex.inputs])
+                states[vertex.digest] = state
+                teller.started(vertex)
+                teller.finished(vertex, state)
+        finally:
+            sources.save()  # what was read need not be read again by `build`
+        return self._ended([self._finish(graph, states, setting)], context, setting)
+
+    def _ended(self, made: list[Built], context: Context, setting: Setting) -> BuildResult:
+        self._cache.note_use()
+        from builder.export import export
+
+        result = BuildResult(
+            image_id=made[0].image.id,
+            warnings=tuple(self._warnings),
+            cached=all(each.cached for each in made),
+            images=tuple(each.image.id for each in made),
+        )
+        occasion = self._occasion(made, context, setting)
+        result = export(self._store, self._images, occasion, made, result, setting)
+        if self._gathered is not None:
+            from builder.sharing.exports import export_cache
+
+            request = self._request
+            export_cache(
+                self._images, self._cache.imports, request.cache_to, self._gathered, self._emit, setting.cancel, request.node
+            )  # fmt: skip
+        return result
+
+    def _occasion(self, made: list[Built], context: Context, setting: Setting) -> Occasion:
+        invocation = os.urandom(16).hex()
+        if setting.epoch is not None:  # the same build shall be attested by the same bytes
+            roots = "\n".join(each.graph.root.digest for each in made)
+            invocation = digest_of(roots.encode()).partition(":")[2][:32]
+        return Occasion(
+            request=self._request,
+            dockerfile=context.text,
+            dockerfile_name=context.name,
+            context_key=self._context_key,
+            epoch=setting.epoch,
+            started_ns=self._started_ns,
+            invocation=invocation,
+        )
+
+    def _open_context(self, setting: Setting) -> Context:
+        def new_directory() -> str:
+            path = self._workshop.new_name("context")
+            os.mkdir(path)
+            return path
+
+        def fetch(url: str) -> str:
+            from builder.operations.remotes import fetch_context
+
+            path, self._context_key = fetch_context(self._store, setting, self._request.secrets, url)
+            return path
+
+        stdin = self._owner._stdin or sys.stdin.buffer
+        return ContextOpener(self._request, stdin, new_directory, fetch).open()
+
+    def _sources(self, context: Context, setting: Setting) -> BuildSources:
+        return BuildSources(
+            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
+        )
+
+    # --- one platform ---------------------------------------------------------------------------------------------
+
     def _lowered(
-        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool | None
-    ) -> tuple[StageGraph, BuildSources]:
+        self,
+        context: Context,
+        setting: Setting,
+        platform: Platform | None,
+        pool: Pool | None,
+        sources: BuildSources,
+    ) -> StageGraph:
         """The graph, its base images resolved: in `pool`, or only if they are here."""
         from builder.dockerfile import parse_dockerfile
         from builder.lower import lower, unused_arguments
 
         options = self._options(platform, setting)
         dockerfile = parse_dockerfile(context.text, context.name)
-        sources = BuildSources(
-            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
-        )
         configs = self._resolve_bases(dockerfile, options, sources, pool)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
-        return graph, sources
+        return graph
 
     def _options(self, platform: Platform | None, setting: Setting) -> LowerOptions:
         from builder.lower import LowerOptions
@@ -365,7 +398,7 @@ class _Build:
 
     def _solve(
         self,
-        graph: StageGraph,
+        graphs: Sequence[StageGraph],
         executor: Executor,
         node_of: Callable[[Vertex], str],
         setting: Setting,
@@ -374,7 +407,7 @@ class _Build:
         watcher = _Teller(self._emit, self._request.node, node_of)
         solver: Solver[State] = Solver(executor.run, pool, setting.cancel, watcher)
         try:
-            solver.solve([graph.root])
+            solver.solve([graph.root for graph in graphs])
         finally:
             for state in solver.states.values():
                 if isinstance(state, RootState):
@@ -383,14 +416,15 @@ class _Build:
 
     def _executor(
         self,
-        graph: StageGraph,
+        graphs: Sequence[StageGraph],
         context: Context,
         sources: BuildSources,
         setting: Setting,
         hashing: Pool | None,
     ) -> tuple[Executor, Callable[[Vertex], str]]:
         """The executor, and what each vertex is called in the event stream. Without `hashing` it only looks."""
-        numbers = {vertex.digest: number for number, vertex in enumerate(reachable([graph.root]), 1)}
+        order = reachable([graph.root for graph in graphs])
+        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
 
         def node_of(vertex: Vertex) -> str:
             return f"{self._request.node}/{numbers[vertex.digest]}"
@@ -414,7 +448,7 @@ class _Build:
         states: Mapping[Digest, State],
         setting: Setting,
         gathered: Gathered | None = None,
-    ) -> tuple[Image, bool]:
+    ) -> Built:
         root = states[graph.root.digest]
         assert isinstance(root, RootState)
         config = image_config(graph, states, setting.epoch)
@@ -426,7 +460,7 @@ class _Build:
         if image is None or not self._is_whole(root):
             image = self._images.add_built(config, self._layers(root))
         cached = all(state.cached for state in states.values() if isinstance(state, RootState))
-        return image, cached
+        return Built(image, graph, states, cached)
 
     def _is_whole(self, root: RootState) -> bool:
         """The image is known, and what it is made of is here (and leased to us now)."""
@@ -459,6 +493,8 @@ class _Build:
         return [(diff_id, self._unpacked(each)) for diff_id, each in zip(diff_ids, chain, strict=True)]
 
     def _warn(self, message: str) -> None:
+        if any(known.message == message for known in self._warnings):
+            return  # said for another platform
         self._warnings.append(BuildWarning(message))
         self._emit(Warned(node=self._request.node, message=message))
 

@@ -10,8 +10,8 @@ from builder.operations.step import Setting
 from runtime.store.store import Store
 
 
-def fetch_context(store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str) -> str:
-    """A path: a directory, or an archive or Dockerfile."""
+def fetch_context(store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str) -> tuple[str, str]:
+    """A path (a directory, or an archive or Dockerfile), and the key of the cache record that says what it is."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
@@ -19,7 +19,9 @@ def fetch_context(store: Store, setting: Setting, secrets: Mapping[str, bytes], 
     if isinstance(source, GitSource):
         from builder.operations.git import fetch_git
 
-        return fetch_git(store, source).tree.path
+        tree = fetch_git(store, source)
+        return tree.tree.path, tree.definition
     from builder.operations.http import fetch_http
 
-    return os.path.join(fetch_http(store, setting, source, secrets).tree.path, source.filename)
+    files = fetch_http(store, setting, source, secrets)
+    return os.path.join(files.tree.path, source.filename), files.definition
