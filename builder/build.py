@@ -10,12 +10,24 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
+from builder.epoch import NAME as EPOCH
+from builder.epoch import Moments, is_declared, parse_epoch, resolve_epoch
 from builder.executor import Executor
-from builder.graph import ImageSource, InlineSource, LocalSource, Scratch, StageGraph, Vertex
+from builder.graph import (
+    GitSource,
+    HttpSource,
+    ImageSource,
+    InlineSource,
+    LocalSource,
+    Scratch,
+    StageGraph,
+    Vertex,
+)
 from builder.keys import Surroundings
 from builder.operations.step import Setting
 from builder.pools import Pool
@@ -116,6 +128,7 @@ class _Build:
         self._owner, self._request, self._cancel, self._stack = owner, request, cancel, stack
         self._store, self._images, self._emit = owner.store, owner.images, owner._emit
         self._cache = Cache(owner.store)
+        self._dockerfile: Dockerfile | None = None
         self._warnings: list[BuildWarning] = []
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
@@ -136,30 +149,51 @@ class _Build:
         )
 
     def _setting(self) -> Setting:
+        """Without a time: that may depend on the context and the Dockerfile (`_timed`)."""
         request = self._request
-        epoch = request.epoch
-        if epoch is None and (text := request.build_args.get("SOURCE_DATE_EPOCH")):
-            epoch = parse_epoch(text)
-        rewrite = request.rewrite_timestamp or any(out.rewrite_timestamp for out in request.outputs)
-        if rewrite and epoch is None:
-            raise InvalidInput("rewrite-timestamp needs a time", hint="set SOURCE_DATE_EPOCH")
         return Setting(
             surroundings=Surroundings(
                 hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", BUILD_HOSTNAME),
                 host_names=tuple(name for name, _ in request.add_hosts),
                 rlimits=tuple(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.rlimits),
                 cgroup_parent=request.cgroup_parent,
-                rewrite_epoch=epoch if rewrite else None,
             ),
-            epoch=epoch,
-            rewrite=rewrite,
             cancel=self._cancel,
             emit=self._emit,
         )
 
+    def _timed(self, setting: Setting, context: Context, *, only_here: bool = False) -> Setting:
+        """The setting with the time everything is set to, and what of it is part of keys."""
+        request = self._request
+
+        def time_of(source: GitSource | HttpSource) -> int | None:
+            if only_here:
+                from builder.trees import NotYet
+
+                raise NotYet
+            from builder.operations.remotes import time_of_remote
+
+            return time_of_remote(self._store, setting, request.secrets, source)
+
+        options = self._options(None, setting, resolved=False)
+        epoch = resolve_epoch(self._parsed(context), options, request.epoch, Moments(context.time, time_of))
+        rewrite = request.rewrite_timestamp or any(out.rewrite_timestamp for out in request.outputs)
+        if rewrite and epoch is None:
+            raise InvalidInput("rewrite-timestamp needs a time", hint=f"set {EPOCH}")
+        surroundings = replace(setting.surroundings, epoch=epoch, rewrite_epoch=epoch if rewrite else None)
+        return replace(setting, surroundings=surroundings, epoch=epoch, rewrite=rewrite)
+
+    def _parsed(self, context: Context) -> Dockerfile:
+        if self._dockerfile is None:
+            from builder.dockerfile import parse_dockerfile
+
+            self._dockerfile = parse_dockerfile(context.text, context.name)
+        return self._dockerfile
+
     def result(self) -> BuildResult:
         setting = self._setting()
         context = self._open_context(setting)
+        setting = self._timed(setting, context)
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
         if self._request.no_cache and b"RUN" in context.text.upper():
@@ -174,6 +208,7 @@ class _Build:
         """The result of a build whose every step is known; NotYet when one is not."""
         setting = self._setting()
         context = self._open_context(setting)
+        setting = self._timed(setting, context, only_here=True)
         platform = next(iter(self._request.platforms), None)
         graph, sources = self._lowered(context, setting, platform, None)
         executor, node_of = self._executor(graph, context, sources, setting, None)
@@ -208,7 +243,7 @@ class _Build:
             os.mkdir(path)
             return path
 
-        def fetch(url: str) -> str:
+        def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
             return fetch_context(self._store, setting, self._request.secrets, url)
@@ -230,11 +265,10 @@ class _Build:
         self, context: Context, setting: Setting, platform: Platform | None, pool: Pool | None
     ) -> tuple[StageGraph, BuildSources]:
         """The graph, its base images resolved: in `pool`, or only if they are here."""
-        from builder.dockerfile import parse_dockerfile
         from builder.lower import lower, unused_arguments
 
         options = self._options(platform, setting)
-        dockerfile = parse_dockerfile(context.text, context.name)
+        dockerfile = self._parsed(context)
         sources = BuildSources(
             self._store, self._images, self._workshop, setting, context, self._request.build_contexts
         )
@@ -244,13 +278,15 @@ class _Build:
             self._warn(f"build argument {name} was not consumed")
         return graph, sources
 
-    def _options(self, platform: Platform | None, setting: Setting) -> LowerOptions:
+    def _options(self, platform: Platform | None, setting: Setting, *, resolved: bool = True) -> LowerOptions:
         from builder.lower import LowerOptions
 
         request = self._request
         build_args = dict(request.build_args)
         if setting.epoch is not None:
-            build_args.setdefault("SOURCE_DATE_EPOCH", str(setting.epoch))
+            build_args[EPOCH] = str(setting.epoch)
+        elif resolved and (EPOCH in build_args or (self._dockerfile and is_declared(self._dockerfile))):
+            build_args[EPOCH] = ""  # it said `context`, and that has no time
         return LowerOptions(
             target=request.target,
             build_args=build_args,
@@ -424,13 +460,6 @@ class _Teller:
         elif isinstance(error, Cancelled):
             outcome = Outcome.CANCELLED
         self._emit(Finished(node=self._node_of(vertex), outcome=outcome, error=str(error)))
-
-
-def parse_epoch(text: str) -> int:
-    """SOURCE_DATE_EPOCH: seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInput(f"SOURCE_DATE_EPOCH is {text!r}", hint="want seconds since 1970")
-    return int(text)
 
 
 __all__ = ["BuildRequest", "BuildResult", "Builder", "parse_epoch"]
