@@ -114,6 +114,8 @@ def _place(unpacker: _Unpacker, members: TarReader, member: Member) -> None:
     except (OverflowError, RecursionError) as error:
         raise InvalidInput(f"entry {name[:200]!r}: {error}") from error
     except OSError as error:
+        if error.errno is None:
+            raise  # damaged data
         kind = InvalidInput if error.errno in _ITS_FAULT else HostFault
         hint = "free some space, for example with `pipe system prune`" if error.errno == errno.ENOSPC else ""
         raise kind(f"entry {name[:200]!r}: {error.strerror}", hint=hint) from error

@@ -211,7 +211,8 @@ def _parse(block: bytes) -> Member:
         if block[257:263] == b"ustar\0" and block[345]:
             name = _text(block[345:500]) + b"/" + name
         if kind in _REGULARS:
-            kind = header.DIRECTORY if name.endswith(b"/") else header.REGULAR
+            # Only the oldest tars say it so; in others the name may be the cut-off beginning of a long one.
+            kind = header.DIRECTORY if kind == b"\0" and name.endswith(b"/") else header.REGULAR
         device = (0, 0)
         if kind in (header.CHARACTER, header.BLOCK_DEVICE):
             device = (_number(block[329:337]), _number(block[337:345]))
