@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from builder.cache import Cache
@@ -39,6 +38,7 @@ from builder.state import RootState, State
 from builder.workshop import Facilities, Workshop
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, InvalidInput, PipeError, StepFailed
 from runtime.events import Emit, Finished, Outcome, Started, Warned, ignore

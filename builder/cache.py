@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from builder.keys import Content, Shape
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 from runtime.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """One step that was done."""
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from builder.operations.selection import Ignoring, Tree
 from builder.request import BuildRequest
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput, NotFound
 
 DOCKERFILE_LIMIT = 16 << 20
 IGNORE_LIMIT = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """`name` is what people call the Dockerfile; `lasting` is False for a directory that goes with the build."""
 

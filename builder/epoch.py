@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ NAME = "SOURCE_DATE_EPOCH"
 _HINT = "want seconds since 1970, `context`, or a stage that is a single ADD of a URL FROM scratch"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moments:
     """Who knows the special times: that of the context, and how to find a remote's (which fetches it)."""
 
@@ -98,6 +98,6 @@ def _only_remote(stage: Stage) -> GitSource | HttpSource:
 
 def _with_flags(source: GitSource | HttpSource, add: Add) -> GitSource | HttpSource:
     """With the checksum of the ADD: what is fetched for its time is what the stage will use."""
-    from dataclasses import replace
+    from registry_client.values import replace
 
     return replace(source, checksum=add.checksum) if add.checksum else source

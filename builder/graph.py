@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
+from registry_client.values import as_dict, field, frozen, is_value
 from runtime.spans import Span
 
 # --- sources: no inputs -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Scratch:
     """The empty root."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImageSource:
     """A base image, already resolved: `digest` is its manifest digest, or its image id when it was only built here."""
 
@@ -34,14 +34,14 @@ class ImageSource:
     platform: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LocalSource:
     """A directory of the client: `context`, or the name of a named context. Its content enters the key where it is used."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HttpSource:
     """ADD of a URL (FEATURES A-76). The root holds one file, called `filename`."""
 
@@ -51,7 +51,7 @@ class HttpSource:
     mode: int = 0o600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class GitSource:
     """A tree of a git repository (FEATURES A-77)."""
 
@@ -63,7 +63,7 @@ class GitSource:
     submodules: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class InlineSource:
     """Files written in the Dockerfile itself (heredocs): `(name, content)` in order; mode 0644."""
 
@@ -73,7 +73,7 @@ class InlineSource:
 # --- operations: the first input is the root they work on ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunMount:
     """One `RUN --mount` (FEATURES A-56…A-61). `input` is the index of the vertex a bind or seed comes from, else -1."""
 
@@ -92,7 +92,7 @@ class RunMount:
     env: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Exec:
     """RUN. `argv` already includes the SHELL. `files` are heredoc scripts to put under /dev/pipes/, mode 0755."""
 
@@ -107,7 +107,7 @@ class Exec:
     platform: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CopySource:
     """Sources of one COPY or ADD: `paths` (patterns, relative to the input's root) within input number `input`."""
 
@@ -116,7 +116,7 @@ class CopySource:
     unpack: bool = False  # ADD: archives are recognised by content and unpacked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Copy:
     """COPY and ADD (FEATURES A-65…A-78). Inputs: 0 the root, then the sources. `dest` is absolute; a trailing `/` means directory."""
 
@@ -129,7 +129,7 @@ class Copy:
     exclude: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MakeDirectory:
     """WORKDIR: the directory and missing parents, owned by `user`; no layer when it is already there."""
 
@@ -143,7 +143,7 @@ Operation = (
 SOURCES = (Scratch, ImageSource, LocalSource, HttpSource, GitSource, InlineSource)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Vertex:
     """One operation and what it needs."""
 
@@ -168,13 +168,13 @@ class Vertex:
 
 
 def operation_record(operation: Any) -> Any:
-    """A dataclass value as plain JSON types with its class name, so that keys can be hashed, stored and compared by field."""
+    """A value as plain JSON types with its class name, so that keys can be hashed, stored and compared by field."""
     if operation is None or type(operation) in (str, int, bool):
         return operation  # nearly everything, in an environment of hundreds of variables
     if isinstance(operation, (tuple, list)):
         return [operation_record(item) for item in operation]
-    if is_dataclass(operation) and not isinstance(operation, type):
-        record = {f.name: operation_record(getattr(operation, f.name)) for f in fields(operation)}
+    if is_value(operation):
+        record = {name: operation_record(content) for name, content in as_dict(operation).items()}
         return {"is": type(operation).__name__, **record}
     if isinstance(operation, bytes):
         return "sha256:" + hashlib.sha256(operation).hexdigest()
@@ -190,7 +190,7 @@ def digest_of_record(record: Any) -> Digest:
 # --- what lowering answers ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Instruction:
     """One history entry of the image: how it was made, and the vertex whose layer it is (None: metadata only)."""
 
@@ -198,7 +198,7 @@ class Instruction:
     vertex: Vertex | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageGraph:
     """A lowered stage. `config` holds all but `diff_ids`, `history` and `created`, which are known after solving."""
 

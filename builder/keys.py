@@ -13,12 +13,12 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from builder.graph import Copy, Exec, MakeDirectory, RunMount, operation_record
 from builder.operations.copying import Digests, read_digest
 from builder.operations.selection import Group, Item
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 
 EXEC_VERSION = "exec.v1"
@@ -32,7 +32,7 @@ PROXY_NAMES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shape:
     """A step without its root and files: the named fields, and their digest."""
 
@@ -45,7 +45,7 @@ class Shape:
         return cls(kind, fields, digest_of_fields({"kind": kind, **fields}))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Content:
     """The content a step takes in: one digest over all, and each file's line for `pipe why`."""
 
@@ -69,7 +69,7 @@ def digest_of_fields(record: dict[str, Any]) -> str:
 # --- shapes -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What the build adds to every RUN and that changes its result. Addresses of extra hosts do not (B-3)."""
 

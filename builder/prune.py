@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.store.durable import remove_tree
 from runtime.store.store import Store
 
@@ -18,7 +18,7 @@ _SECOND = 10**9
 MOUNT = "cache mount"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """A record, or a cache mount. `shared` is True while an image needs its layer too."""
 
@@ -32,7 +32,7 @@ class Entry:
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """What to remove: entries unused for `unused_seconds`, of some ids or kinds; `everything` includes what images share.
 
@@ -46,7 +46,7 @@ class Policy:
     kinds: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pruned:
     entries: tuple[Entry, ...]
     freed: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+from registry_client.values import field, frozen
 
 if TYPE_CHECKING:
     from registry_client.oci.digest import Digest
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from runtime.spans import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class OutputWanted:
     """One `--output`. `type` is image, registry, oci, docker, local or tar; `dest` "-" is standard output."""
 
@@ -25,7 +26,7 @@ class OutputWanted:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BuildRequest:
     """`context` is a directory, `-`, a git or http URL. Secrets are values; ssh values are paths of agent sockets."""
 
@@ -56,7 +57,7 @@ class BuildRequest:
     node: str = "build"  # the name of this build in the event stream
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputMade:
     """Where an output went, and what it is known by there."""
 
@@ -65,7 +66,7 @@ class OutputMade:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildWarning:
     """Something the user should look at."""
 
@@ -74,7 +75,7 @@ class BuildWarning:
     rule: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BuildResult:
     """`cached` is True when no step had to be run."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from builder.graph import StageGraph
 from builder.state import RootState, State
 from registry_client.oci.config import History, dump_config
 from registry_client.oci.digest import Digest
+from registry_client.values import replace
 
 COMMENT = "buildkit.dockerfile.v0"
 

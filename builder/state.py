@@ -7,19 +7,19 @@ pool. `RootState.chain()` waits for that, `snapshot()` never does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.operations.selection import Tree
 from builder.pools import Task
 from registry_client.oci.digest import Digest, chain_ids
+from registry_client.values import frozen
 
 if TYPE_CHECKING:
     from builder.digests import Memory
     from runtime.images.image import Image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """One layer a step made: which snapshot, called what, when (nanoseconds), and the chain id it ends."""
 
@@ -88,7 +88,7 @@ class RootState:
         return tuple(reversed(found))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FilesState:
     """A source of files: a client's directory, a download, a checkout, files written in the Dockerfile."""
 

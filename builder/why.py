@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from builder.cache import fields_of
 from registry_client.oci.digest import Digest, chain_ids
+from registry_client.values import frozen
 from runtime.store.store import Store
 
 _SHOWN = 5
 _QUIET = frozenset({"root", "content", "base"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """One named field that is not what it was."""
 
@@ -24,7 +24,7 @@ class Difference:
     now: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """A step of an image: when it was done, and what differs from the time before. No differences: it never ran before."""
 

@@ -11,11 +11,11 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from builder.operations.skeleton import Target, make_skeleton
+from registry_client.values import field, frozen
 from runtime.errors import Unsupported
 from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from runtime.sandbox.spawner import Spawner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Facilities:
     """What the caller gave for RUN steps. Values of secrets are bytes; ssh values are paths of agent sockets."""
 

@@ -13,11 +13,12 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import IO, Any, BinaryIO
 
 from pipeline.conditions import path_matches
 from pipeline.config.container import Pairs
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.store.durable import faults_of_the_host
 
@@ -25,7 +26,7 @@ _PIECE = 1 << 20
 _COUNT_LIMIT = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artifact:
     """`path` is absolute in the container; `digest` is empty for links and directories, `link` is a symlink's target."""
 
@@ -57,11 +58,13 @@ class ArtifactStore:
     def prune(self, kept: set[str], older_than: float) -> int:
         """Remove objects nobody names; younger ones may be on their way into a result. The bytes freed."""
         freed = 0
-        for entry in os.scandir(self.directory):
-            info = entry.stat()
-            if entry.name not in kept and info.st_mtime < older_than:
-                os.unlink(entry.path)
-                freed += info.st_size
+        for name in set(os.listdir(self.directory)) - kept:
+            path = self.path(name)
+            with suppress(FileNotFoundError):  # another process prunes as well
+                info = os.stat(path)
+                if info.st_mtime < older_than:
+                    os.unlink(path)
+                    freed += info.st_size
         return freed
 
     def path(self, digest: str) -> str:

@@ -10,7 +10,6 @@ import getpass
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.checks import warnings_of
@@ -18,6 +17,7 @@ from pipeline.journal import Request
 from pipeline.loaded import Loaded, load
 from pipeline.plan import Goal, Kind, Plan, plan_run
 from pipeline.spec import EnvironmentSpec
+from registry_client.values import field, frozen
 from runtime import errors
 from runtime.cancel import Cancel
 from runtime.events import Outcome, Warned
@@ -46,7 +46,7 @@ class Session(Protocol):
     ) -> AbstractContextManager[Services]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Asked:
     """One call of the command line."""
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from registry_client.values import field, frozen
 from runtime.errors import InvalidInput
 from runtime.spans import Span
 
 Lookup = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """What conditions are decided on. `changed` is None while unknown; `exists` answers for a glob in the work tree."""
 
@@ -26,7 +26,7 @@ class Facts:
     exists: Callable[[str], bool] = lambda pattern: False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """`reason` is a sentence part for `pipe plan --why`."""
 
@@ -34,7 +34,7 @@ class Verdict:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Clause:
     """One mapping under `when:`; the empty one always holds."""
 
@@ -45,7 +45,7 @@ class Clause:
     env: tuple[tuple[str, str | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     clauses: tuple[Clause, ...] = ()
     expression: Expression | None = None
@@ -138,7 +138,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expression:
     """A parsed `if:`. Values are texts; unset is empty; empty and `false` are false."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from pipeline.config.container import ContainerKeys, DeployKeys, EnvFile
 from pipeline.config.dotenv import parse_dotenv
 from pipeline.config.interpolate import fill, has_placeholder
+from registry_client.values import frozen, replace
 from runtime.containers.spec import ContainerSpec, Mount
 from runtime.errors import InvalidInput, Unsupported
 from runtime.spans import Span
@@ -23,7 +24,7 @@ T = TypeVar("T")
 Variables = tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a container is described: `root` resolves paths, `outside` gives values to variables without one."""
 

@@ -10,18 +10,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.event_log import FILE_NAME, read_events
 from pipeline.results import NodeResult, result_from_json
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.events import Event, Outcome
 from runtime.store.owners import is_alive, own_token
 from runtime.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """What was asked, complete enough to ask it again."""
 
@@ -37,7 +37,7 @@ class Request:
         return cls(record["kind"], tuple(record["names"]), tuple(record["options"].items()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunRecord:
     id: str
     project: str

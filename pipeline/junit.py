@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 
 _TEXT_LIMIT = 4000
 _FAILURE_LIMIT = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TestFailure:
     name: str  # "tests.test_shop::test_price"
     message: str
@@ -21,7 +21,7 @@ class TestFailure:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class TestReport:
     """Counts of one or several files; `slowest` are the three longest cases."""
 

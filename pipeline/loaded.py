@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pipeline.checks import check_pipeline
 from pipeline.conditions import Facts, path_matches
 from pipeline.config.load import Surroundings, find_pipefile, load_pipeline, sorted_problems
 from pipeline.spec import InvalidPipeline, PipelineSpec
+from registry_client.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Loaded:
     """A pipe.yaml that was read and checked."""
 

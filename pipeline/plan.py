@@ -7,7 +7,6 @@ deploy` select the part of the DAG their names need. A node whose condition does
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from graphlib import CycleError, TopologicalSorter
 
@@ -15,6 +14,7 @@ from pipeline.conditions import Condition, Facts
 from pipeline.config.container import Pairs, ServiceSpec
 from pipeline.matrix import combination_name, combinations
 from pipeline.spec import EnvironmentSpec, ImageSpec, PipelineSpec, StageSpec
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput, NotFound, did_you_mean
 from runtime.spans import Span
 
@@ -26,7 +26,7 @@ class Kind(StrEnum):
     DEPLOY = "deploy"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edge:
     """`optional`: the node may have been left out by its condition."""
 
@@ -34,7 +34,7 @@ class Edge:
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Node:
     """`skip` says why it does not run, "" when it does; `reason` why it is in the plan at all."""
 
@@ -57,7 +57,7 @@ class Node:
         return self.name.partition("/")[2]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Goal:
     """What was asked for. `names` empty: all of that kind. `tests` False: a deploy trusts earlier green runs."""
 
@@ -68,7 +68,7 @@ class Goal:
     until: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """Nodes in an order in which each comes after what it needs."""
 

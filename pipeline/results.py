@@ -11,12 +11,12 @@ import json
 import time
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.artifacts import Artifact
 from pipeline.config.container import Pairs
 from pipeline.junit import TestReport
+from registry_client.values import field, frozen
 from runtime.events import Outcome
 from runtime.store.database import Database
 
@@ -24,7 +24,7 @@ GREEN = frozenset((Outcome.DONE, Outcome.CACHED, Outcome.WARNING))
 VERSION = "stage.v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NodeResult:
     """`image` is the id built, tested or deployed; `key` that of a stage's result."""
 
@@ -74,7 +74,7 @@ def result_from_json(record: dict[str, Any], **columns: Any) -> NodeResult:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Key:
     """A key and the named fields it was made of."""
 
@@ -91,7 +91,7 @@ def make_key(fields: Mapping[str, Any]) -> Key:
     return Key(hashlib.sha256(record.encode("utf-8", "surrogatepass")).hexdigest(), texts)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cached:
     result: NodeResult
     log: tuple[tuple[str, bytes], ...]

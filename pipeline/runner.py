@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.conditions import Facts
@@ -25,6 +24,7 @@ from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, ImageSpec
 from pipeline.stage import lookup_result, run_stage
 from pipeline.stage_attempt import StageContext
+from registry_client.values import frozen, replace
 from runtime.cancel import Cancel
 from runtime.errors import (
     Cancelled,
@@ -39,7 +39,7 @@ from runtime.errors import (
 from runtime.events import Emit, Outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunOptions:
     jobs: int = 4
     cache: bool = True
@@ -48,7 +48,7 @@ class RunOptions:
     reuse: Mapping[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunResult:
     """A whole run."""
 
@@ -62,7 +62,7 @@ class RunResult:
         return [result for result in self.nodes.values() if result.outcome in bad]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Run:
     """One run on its way."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 
 from pipeline.config.interpolate import variable_name
 from pipeline.spec import Script
+from registry_client.values import frozen
 from runtime.spans import Span
 
 RECORD_SEPARATOR = b"\x1e"
@@ -24,7 +24,7 @@ _WORD = re.compile(r"[^\s;&|()<>]+")
 _COMMAND_START = re.compile(r"(?:^|[;&|(){!]|\b(?:then|do|else|elif|if|while|until)\b)\s*$")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """A complete piece of shell text, where it stands, and its first line as the user wrote it."""
 

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeline.conditions import Facts
 from pipeline.config.container import SecretSpec, SecretUse
@@ -151,8 +151,9 @@ def _memory_directory() -> Iterator[str]:
 
 def _sweep(parent: str) -> None:
     """Remove what a killed process of ours left."""
-    for entry in os.scandir(parent):
-        if entry.name.startswith(_PREFIX):
-            token = entry.name[len(_PREFIX) :].rpartition("-")[0]
-            if not is_alive(token) and entry.stat(follow_symlinks=False).st_uid == os.getuid():
-                shutil.rmtree(entry.path, ignore_errors=True)
+    for name in os.listdir(parent):
+        if name.startswith(_PREFIX) and not is_alive(name[len(_PREFIX) :].rpartition("-")[0]):
+            path = os.path.join(parent, name)
+            with suppress(FileNotFoundError):  # another of us swept it
+                if os.lstat(path).st_uid == os.getuid():
+                    shutil.rmtree(path, ignore_errors=True)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
+from registry_client.values import as_dict, frozen
 from runtime.errors import InvalidInput, did_you_mean
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     name: str
     default: str
@@ -63,7 +63,7 @@ TABLE = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     root: str
     progress: str
@@ -154,4 +154,4 @@ def _default_root(env: Mapping[str, str]) -> str:
 
 def describe(settings: Settings) -> list[tuple[str, str]]:
     """Name and value of every setting, for `pipe config`."""
-    return [(field.name, str(getattr(settings, field.name))) for field in fields(settings)]
+    return [(name, str(content)) for name, content in as_dict(settings).items()]

@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from pipeline.conditions import ALWAYS, Condition
 from pipeline.config.container import NOWHERE, ContainerKeys, Pairs, SecretSpec, SecretUse, ServiceSpec
+from registry_client.values import field, frozen
 from runtime.errors import InvalidInput
 from runtime.spans import Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScriptPart:
     """One item of `run:`; `line` and `column` are where its text begins in the file."""
 
@@ -23,7 +22,7 @@ class ScriptPart:
     block: bool = False  # text of a `|` block: its lines are lines of the file
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Script:
     """Shell text. Contexts in it have become variables; `contexts` are the paths those variables carry."""
 
@@ -38,7 +37,7 @@ class Script:
         return bool(self.parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ImageSpec:
     """One image to build. Paths are relative to the file's directory."""
 
@@ -64,7 +63,7 @@ class ImageSpec:
     when: Condition = ALWAYS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """A stage that must be green first. `optional`: it may be left out of the run by its condition."""
 
@@ -74,7 +73,7 @@ class Need:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class MatrixSpec:
     """`axes` are multiplied; `exclude` removes, `include` adds or extends, as in GitHub's matrix."""
 
@@ -86,7 +85,7 @@ class MatrixSpec:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RetrySpec:
     """`when`: failed, error, timeout; empty is any of them. `exit_codes` narrows `failed`."""
 
@@ -96,7 +95,7 @@ class RetrySpec:
     backoff: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class AllowFailure:
     """With `exit_codes`, only those are allowed."""
 
@@ -104,14 +103,14 @@ class AllowFailure:
     exit_codes: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ArtifactSpec:
     paths: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     when: str = "always"  # on_success, on_failure, always
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageSpec:
     """One test stage: a container, its script, what must be there before and what is kept of it after."""
 
@@ -136,7 +135,7 @@ class StageSpec:
     when: Condition = ALWAYS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class HealthGate:
     """What must hold before a release counts as up. Empty: the containers' own health checks."""
 
@@ -151,7 +150,7 @@ class HealthGate:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkSpec:
     name: str
     external: bool = False
@@ -162,7 +161,7 @@ class NetworkSpec:
     labels: Pairs = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeSpec:
     name: str
     external: bool = False
@@ -171,7 +170,7 @@ class VolumeSpec:
     options: Pairs = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EnvironmentSpec:
     """Somewhere to deploy to. `needs` None: all stages; else environments and stages that must be green."""
 
@@ -194,7 +193,7 @@ class EnvironmentSpec:
     kubernetes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A context used in a text of `owner` (`stages/unit`), for the plan to check and to order by."""
 
@@ -203,7 +202,7 @@ class Reference:
     span: Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PipelineSpec:
     """A whole pipe.yaml. `root` is the directory it stands in."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from pipeline.config.interpolate import variable_name
@@ -14,6 +13,7 @@ from pipeline.results import Key, NodeResult
 from pipeline.spec import StageSpec
 from pipeline.stage_attempt import INSIDE, Attempt, StageContext, StageJob
 from pipeline.stage_key import stage_key, tree_digest
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.events import Outcome, Output, Warned
 from runtime.store.durable import faults_of_the_host

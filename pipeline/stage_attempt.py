@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.artifacts import ArtifactStore, as_tar
@@ -31,6 +30,7 @@ from pipeline.spec import PipelineSpec, Script, StageSpec
 from pipeline.stage_files import Collected, collect_files
 from pipeline.stage_output import StageOutput
 from pipeline.stage_services import StageServices
+from registry_client.values import frozen, replace
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, Mount
 from runtime.errors import PipeError, StepFailed, TimedOut
@@ -40,7 +40,7 @@ INSIDE = "/run/pipe"
 _TERM_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageContext:
     """What all stages of a run share."""
 
@@ -60,7 +60,7 @@ class StageContext:
     reuse: Mapping[str, str] | None = None  # node -> key of a green result in the run that is resumed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class StageJob:
     """A stage with everything about it decided: placeholders filled, images resolved."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pipeline.artifacts import Artifact, ArtifactStore, fixed_parent, parse_outputs
 from pipeline.config.container import Pairs
@@ -13,6 +12,7 @@ from pipeline.engines import Engine
 from pipeline.junit import TestReport, merge_reports, parse_junit
 from pipeline.mask import Secrets
 from pipeline.spec import StageSpec
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 
 Warn = Callable[[str], None]
@@ -21,7 +21,7 @@ _OUTPUT_LIMIT = 1 << 20
 _SCAN_LIMIT = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collected:
     outputs: Pairs = ()
     tests: TestReport | None = None

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from pipeline.config.container import ServiceSpec
@@ -19,6 +18,7 @@ from pipeline.engines import ContainerState, Engine
 from pipeline.plan import service_order
 from pipeline.secrets import SecretStore
 from pipeline.spec import StageSpec
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, NetworkAttachment
 from runtime.errors import StepFailed, TimedOut

@@ -13,13 +13,13 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from registry_client.credentials import Credential, Credentials
 from registry_client.endpoint import Endpoint, is_loopback
 from registry_client.errors import Denied, Invalid, RegistryError, error_from_response
+from registry_client.values import field, frozen
 
 CLIENT_ID = "pipe"
 _DEFAULT_LIFETIME = 60.0
@@ -27,7 +27,7 @@ _MARGIN = 5.0
 _TOKEN_LIMIT = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Challenge:
     """One scheme of a WWW-Authenticate header, in lower case, with its parameters."""
 
@@ -70,7 +70,7 @@ def merge_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{resource}:{','.join(sorted(names))}" for resource, names in sorted(actions.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     value: str = field(repr=False)
     expires: float  # on the monotonic clock

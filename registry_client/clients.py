@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from registry_client.credentials import Credentials, NoCredentials
 from registry_client.endpoint import Tls, parse_mirror
 from registry_client.reference import Reference
+from registry_client.values import field, frozen, replace
 
 if TYPE_CHECKING:
     from registry_client.client import RegistryClient
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RegistryOptions:
     """What a user may say about registries. In docker's directory `certificates`, `HOST/*.crt` are authorities and
     `HOST/*.cert` with `*.key` the client's own."""

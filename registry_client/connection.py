@@ -12,7 +12,6 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Container, Mapping
 from contextlib import closing
-from dataclasses import replace
 from typing import TypeVar
 
 import httpx
@@ -24,6 +23,7 @@ from registry_client.errors import RateLimited, RegistryError, Unreachable, erro
 from registry_client.exchange import Body, Exchange, Request, origin, read_limited
 from registry_client.faults import is_lasting, is_tls_fault
 from registry_client.patience import LATER, Patience, parse_retry_after
+from registry_client.values import replace
 
 MANIFEST_LIMIT = 4 << 20  # what registries must accept at least, and what we accept at most
 _ERROR_LIMIT = 64 << 10

@@ -14,12 +14,12 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from registry_client.endpoint import DOCKER_HUB_API
 from registry_client.errors import CredentialError
 from registry_client.reference import DOCKER_HUB
+from registry_client.values import field, frozen
 
 # Docker Hub is filed under the address its first API had, and everybody still does it.
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
@@ -29,7 +29,7 @@ _TOKEN_USER = "<token>"  # a helper's word for "the secret is an identity token"
 _HELPER_TIMEOUT = 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credential:
     """User and password, or a token instead of them. Secrets are kept out of `repr`."""
 

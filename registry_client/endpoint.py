@@ -6,14 +6,14 @@ Values only; nothing here connects. Plain http is for loopback, and for hosts so
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
 
 from registry_client.reference import DOCKER_HUB
+from registry_client.values import field, frozen
 
 DOCKER_HUB_API = "registry-1.docker.io"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tls:
     """`authorities` are PEM files trusted beside the system's; certificate and key are the client's own."""
 
@@ -23,7 +23,7 @@ class Tls:
     verify: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """One way to a registry. `scheme` is "https", "http", or "" to find out at the first request.
 

@@ -12,13 +12,13 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import httpx
 
 from registry_client.endpoint import Endpoint, is_loopback
 from registry_client.errors import Invalid
 from registry_client.faults import aborted, broken_off, join, unreachable
+from registry_client.values import field, frozen
 
 USER_AGENT = "pipe"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -27,7 +27,7 @@ _MOST_REDIRECTS = 10
 Body = Callable[[], bytes | Iterator[bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """`url` is a path below the endpoint's `/v2/`, or absolute. `body` is called anew for every attempt."""
 

@@ -6,12 +6,13 @@ import email.utils
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from registry_client.values import frozen
 
 LATER = frozenset({408, 429, 500, 502, 503, 504})  # the statuses that may be others the next time
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Patience:
     """With `sleep` tests need not wait; without it a pause ends when the connection is aborted."""
 

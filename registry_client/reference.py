@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from registry_client.oci.digest import Digest, parse_digest
+from registry_client.values import frozen, replace
 
 DOCKER_HUB = "docker.io"
 
@@ -17,7 +17,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _NAME_LIMIT = 255
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A fully spelled reference. `str()` is canonical (`docker.io/library/busybox:latest`), `familiar` is short."""
 

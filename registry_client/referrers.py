@@ -7,7 +7,6 @@ manifest with a `subject` must keep that index up to date when the registry does
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import httpx
 
@@ -20,6 +19,7 @@ from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, split_digest
 from registry_client.oci.manifest import Index, Manifest, make_index, parse_manifest
 from registry_client.paging import next_page
+from registry_client.values import replace
 
 
 class Referrers:

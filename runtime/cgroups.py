@@ -6,16 +6,16 @@ found again by that path. The work itself is in `runtime.sandbox.cgroup`; errors
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from registry_client.values import frozen
 from runtime.sandbox.cgroup import Hierarchies, detect
 from runtime.sandbox.cgroup import sweep as sweeping
 from runtime.sandbox_errors import translated
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Usage:
     """What a container uses now; `memory_limit` 0 is none."""
 

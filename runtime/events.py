@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from registry_client.values import field, frozen
 from runtime.spans import Span
 
 
@@ -25,7 +25,7 @@ class Outcome(StrEnum):
     WARNING = "warning"  # failed, and was allowed to
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Started:
     node: str
     name: str
@@ -33,7 +33,7 @@ class Started:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Output:
     node: str
     stream: str  # "stdout" or "stderr"
@@ -41,7 +41,7 @@ class Output:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Warned:
     node: str
     message: str
@@ -49,7 +49,7 @@ class Warned:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Progress:
     """May be coalesced. `total` is 0 while unknown; `unit` is "B" for bytes."""
 
@@ -61,7 +61,7 @@ class Progress:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Finished:
     node: str
     outcome: Outcome
@@ -70,7 +70,7 @@ class Finished:
     time: float = field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Changed:
     """An object of the store changed: `kind` is image, container, network, volume or run; as `docker events` tells it."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from registry_client.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A named text: the name is what the user would call it (`Dockerfile`, `pipe.yaml`)."""
 
@@ -17,7 +17,7 @@ class Source:
         return lines[number - 1] if 1 <= number <= len(lines) else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """From `line`:`column` to the end of `end_line`; `end_line` 0 means the same line."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from builder.checks import rules
 from builder.checks.findings import Findings
@@ -14,6 +13,7 @@ from builder.lower.arguments import global_arguments
 from builder.lower.options import BaseWanted, LowerOptions, ResolvedBase
 from registry_client.oci.platform import parse_platform
 from registry_client.reference import parse_reference
+from registry_client.values import replace
 from runtime.errors import did_you_mean
 
 

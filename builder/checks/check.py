@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from builder.checks.bases import check_bases, check_platforms
 from builder.checks.findings import Findings
@@ -18,12 +17,13 @@ from builder.dockerfile.reader import Reading, read_nodes
 from builder.ignore import Patterns
 from builder.lower.graph import walk_stages
 from builder.lower.options import BaseWanted, LowerOptions, ResolvedBase
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 
 _NO_BASES: Mapping[BaseWanted, ResolvedBase] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckResult:
     """What was found; `error` is what would stop the build, `failed` whether findings are to be taken as errors."""
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from builder.dockerfile import ast
 from builder.dockerfile.instructions import description_of
 from builder.dockerfile.mounts import resolve_mount
@@ -13,10 +11,11 @@ from builder.dockerfile.words import Expanded, Lexer, WordError
 from builder.lower.graph import walk_stages
 from builder.lower.options import LowerOptions
 from builder.lower.state import StageState
+from registry_client.values import frozen
 from runtime.spans import Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutlineArgument:
     name: str
     value: str
@@ -24,7 +23,7 @@ class OutlineArgument:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutlineMount:
     """A secret, an ssh key or a cache, by the id it is known by."""
 
@@ -33,7 +32,7 @@ class OutlineMount:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outline:
     name: str
     description: str
@@ -43,7 +42,7 @@ class Outline:
     caches: tuple[OutlineMount, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     name: str
     description: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.spans import Span
 
 _PAGES = "https://docs.docker.com/go/dockerfile/rule/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     name: str
     description: str
@@ -23,7 +23,7 @@ class Rule:
         return _PAGES + "-".join(words).lower() + "/"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One thing a rule has to say."""
 

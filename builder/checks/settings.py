@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from builder.checks.rules import Rule
 from builder.dockerfile.errors import DockerfileError
 from builder.dockerfile.nodes import Comment
+from registry_client.values import frozen, replace
 from runtime.errors import did_you_mean
 from runtime.spans import Span
 
@@ -15,7 +15,7 @@ OVERRIDE = "BUILDKIT_DOCKERFILE_CHECK"  # a build argument
 _KEYS = ("skip", "error", "experimental")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckSettings:
     """`all` stands for every rule. `error`: findings make the build fail."""
 

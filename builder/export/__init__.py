@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.request import BuildRequest, BuildResult, OutputMade
+from registry_client.values import replace
 
 if TYPE_CHECKING:
     from builder.operations.step import Setting
@@ -37,4 +37,4 @@ def export(
         setting.cancel.check()
         made.append(write_output(store, images, request, built, wanted, setting))
     digest = next((each.digest for each in made if each.digest), None)
-    return replace(result, outputs=tuple(made), manifest_digest=digest or result.manifest_digest)  # type: ignore[arg-type]
+    return replace(result, outputs=tuple(made), manifest_digest=digest or result.manifest_digest)

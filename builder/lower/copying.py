@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 from builder.dockerfile.ast import Add, Copy
 from builder.dockerfile.nodes import Heredoc, Node
@@ -15,6 +14,7 @@ from builder.lower.history import copy_text
 from builder.lower.remotes import remote_source
 from builder.lower.state import StageState, clean_path
 from registry_client.oci.digest import parse_digest
+from registry_client.values import frozen, replace
 
 # ug+rwxXst, +x, u=rwX,go=rX: chmod(1)'s symbolic form
 _SYMBOLIC = (
@@ -22,7 +22,7 @@ _SYMBOLIC = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Words:
     """An ADD or COPY with its words expanded."""
 

@@ -7,7 +7,6 @@ three others copy from is one sub-graph.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from builder.dockerfile.ast import Dockerfile, Stage
 from builder.dockerfile.nodes import Node
@@ -20,6 +19,7 @@ from builder.lower.stages import NamedContext, Origin, PlannedStage, StagePlans
 from builder.lower.state import StageState, fresh_state
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.platform import Platform
+from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 _NO_BASES: Mapping[BaseWanted, ResolvedBase] = {}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.platform import Platform, host_platform
+from registry_client.values import field, frozen
 from runtime.spans import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class LowerOptions:
     """The flags of a build that change what a Dockerfile means.
 
@@ -35,7 +35,7 @@ class LowerOptions:
         return self.platform or self.build_platform
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseWanted:
     """An image a reachable stage needs: canonical reference (or `oci-layout://…`), for a platform, and who asks."""
 
@@ -44,7 +44,7 @@ class BaseWanted:
     span: Span | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ResolvedBase:
     """The answer: `digest` is the manifest's, or the image id of an image that was only built here."""
 

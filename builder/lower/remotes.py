@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import replace
 
 from builder.graph import GitSource, HttpSource
+from registry_client.values import replace
 
 _SCP = r"(?:[a-zA-Z0-9_-]+@)[a-zA-Z0-9.-]+:(?!//)\S+"
 _QUERY = (

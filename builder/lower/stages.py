@@ -19,6 +19,7 @@ from builder.lower.triggers import parse_triggers
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.platform import Platform, parse_platform
 from registry_client.reference import parse_reference
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, did_you_mean
 
 SCRATCH = "scratch"
@@ -27,7 +28,7 @@ IMAGE_SCHEME = "docker-image://"
 LAYOUT_SCHEME = "oci-layout://"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NamedContext:
     """A named context that took the place of a stage or an image."""
 

@@ -10,22 +10,21 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
 from builder.graph import Copy, CopySource
 from builder.keys import Content, Shape, content_of, content_of_lines, copy_shape
-from builder.operations.archive import is_archive, unpack
 from builder.operations.copying import Copier, Style, changed_while_read
 from builder.operations.feed import LayerFeed
 from builder.operations.modes import parse_mode
-from builder.operations.owners import ROOT, resolve_owner
+from builder.operations.owners import ROOT, Owner, resolve_owner
 from builder.operations.roots import Root
 from builder.operations.selection import Group, Item, Tree, select
 from builder.operations.step import Outcome, Setting
 from builder.state import FilesState, State
 from builder.trees import Trees
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
 
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 HELPED_FROM = 128  # files: below that a second process does not pay
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Taken:
     """One source with its tree open and its files selected."""
 
@@ -163,12 +162,20 @@ class CopyStep:
                 filling.directory(group)
                 continue
             for item in group.items:
-                if taken.source.unpack and is_archive(item.path):
-                    filling.make(placing.directory)
-                    root.settle()
-                    unpack(item.path, root, placing.directory, self._setting, owner=given)
-                else:
+                if not (taken.source.unpack and self._unpacked(item.path, filling, root, given)):
                     filling.file(group, item)
+
+    def _unpacked(self, path: str, filling: _Filling, root: Root, owner: Owner | None) -> bool:
+        """ADD of an archive puts what is in it into the directory; False for any other file."""
+        from builder.operations.archive import is_archive, unpack  # tarfile: only for those who ADD
+
+        if not is_archive(path):
+            return False
+        directory = filling.placing.directory
+        filling.make(directory)
+        root.settle()
+        unpack(path, root, directory, self._setting, owner=owner)
+        return True
 
     @contextmanager
     def _helped(self, taken: _Taken, feed: LayerFeed) -> Iterator[CopyWorker | None]:
@@ -213,7 +220,7 @@ class _Filling:
     """
 
     def __init__(self, root: Root, style: Style, copier: Copier, feed: LayerFeed, placing: _Placing) -> None:
-        self._root, self._style, self._copier, self._feed, self._placing = root, style, copier, feed, placing
+        self._root, self._style, self._copier, self._feed, self.placing = root, style, copier, feed, placing
         self._timed: set[str] = set()
 
     def make(self, path: str) -> None:
@@ -224,7 +231,7 @@ class _Filling:
             self._root.set_times(path, style.directory_ns)
 
     def directory(self, group: Group) -> None:
-        target = self._placing.target(group)
+        target = self.placing.target(group)
         self.make(target)
         # The top of a context has no time that would mean anything.
         if group.status is not None and group.source and target and target not in self._timed:
@@ -236,7 +243,7 @@ class _Filling:
             self._copier.place(item, prefix + item.name)
 
     def file(self, group: Group, item: Item) -> None:
-        target = self._placing.target(group)
+        target = self.placing.target(group)
         self.make(target.rpartition("/")[0])
         self._copier.place(item, target)
 

@@ -6,10 +6,10 @@ none does. It never commits and never records anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from builder.keys import EMPTY_CONTENT, Content, Shape, Surroundings
+from registry_client.values import field, frozen
 from runtime.cancel import Cancel
 from runtime.events import Emit, ignore
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runtime.store.snapshots import Draft
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What came of it. `unneeded`: nothing had to be done, there is no layer. `empty`: a layer, with nothing in it."""
 
@@ -29,7 +29,7 @@ class Outcome:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Setting:
     """What all steps of one build share: its surroundings, its clock, where it tells and when it stops."""
 

@@ -6,7 +6,9 @@ is a bug: one line for the user, a log file with the versions and the traceback,
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 from pipeline.cli.session import Session
@@ -31,8 +33,12 @@ DIRECT = {"run": "pipeline.cli.run_command:run"}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit."""
-    sys.exit(run(arguments))
+    """Run the command line and exit, at once: `run` closed what has to be closed, and taking the interpreter apart takes 10 ms."""
+    code = run(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or nobody reads it any more
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -98,8 +104,6 @@ def exit_code(error: errors.PipeError) -> int:
 
 def _broken_pipe() -> int:
     """Whoever read our output has gone (`pipe ps | head`): not an error, and nothing more may be written."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 

@@ -67,7 +67,13 @@ def stay(
         resize=lambda rows, columns: connection.send(op="resize", rows=rows, columns=columns),
     )
     gc.enable()
-    status = foreground.run()
+    try:
+        status = foreground.run()
+    except BrokenPipeError:
+        # Whoever read our output has gone (`pipe run --rm … | head`): a process would get SIGPIPE and end.
+        if request.spec.auto_remove:
+            quietly(lambda: containers.kill(container.id))
+        raise
     if status is None:
         return _left(containers, container, connection)
     containers.finish(container.id, connection)

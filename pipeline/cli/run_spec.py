@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cli import run_values as values
 from pipeline.cli.run_flags import CommandLine, Given
 from registry_client.oci.config import Healthcheck
+from registry_client.values import frozen
 from runtime.containers.spec import ContainerSpec, Limits, Mount, NetworkAttachment, RestartPolicy
 from runtime.errors import InvalidInput, Unsupported, did_you_mean
 
@@ -21,7 +21,7 @@ STREAMS = ("stdin", "stdout", "stderr")
 _PULL = ("always", "missing", "never")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RunRequest:
     """A container to make, and how the command line wants to be with it."""
 
@@ -196,7 +196,7 @@ def _link(text: str) -> tuple[str, str]:
 
 def _networks(flags: Given) -> tuple[str, tuple[NetworkAttachment, ...]]:
     """(mode, attachments): a mode alone needs no attachment, addresses and aliases belong to the first network."""
-    from dataclasses import replace
+    from registry_client.values import replace
 
     given = [values.network(text) for text in flags.many("network")]
     aliases = tuple(flags.many("network-alias"))

@@ -175,7 +175,7 @@ def volume(text: str, directory: str) -> Mount:
 
 
 def _with_flags(mount: Mount, flags: Sequence[str], text: str) -> Mount:
-    from dataclasses import replace
+    from registry_client.values import replace
 
     for flag in flags:
         if flag in ("ro", "rw"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.container import ServiceSpec
@@ -12,10 +11,11 @@ from pipeline.config.environments import NETWORKS, VOLUMES
 from pipeline.config.scalars import Name, Text
 from pipeline.config.shapes import Convert, Key, Reader, Record
 from pipeline.spec import NetworkSpec, VolumeSpec
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ComposeFile:
     name: str = ""
     services: tuple[ServiceSpec, ...] = ()

@@ -6,10 +6,9 @@ file's own, images are names of `images:` or references. `pipeline.containers` t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from pipeline.conditions import ALWAYS, Condition
 from registry_client.oci.config import Healthcheck
+from registry_client.values import field, frozen
 from runtime.containers.spec import Limits, Mount, PortBinding, RestartPolicy, Rlimit
 from runtime.spans import Source, Span
 
@@ -17,7 +16,7 @@ NOWHERE = Span(Source(""), 1)
 Pairs = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ContainerKeys:
     """`None` for command, entrypoint, user, working_dir is "as the image says"; an env value of None is "from outside, if set"."""
 
@@ -85,7 +84,7 @@ class ContainerKeys:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EnvFile:
     path: str
     required: bool = True
@@ -93,13 +92,13 @@ class EnvFile:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Logging:
     driver: str = "json-file"
     options: Pairs = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dependency:
     """`condition` is started, healthy or completed (Compose's service_… words without the prefix)."""
 
@@ -110,7 +109,7 @@ class Dependency:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkUse:
     name: str
     aliases: tuple[str, ...] = ()
@@ -118,7 +117,7 @@ class NetworkUse:
     mac_address: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DeployKeys:
     """Compose's `deploy:` as far as one host can do it."""
 
@@ -130,7 +129,7 @@ class DeployKeys:
     restart: RestartPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServiceSpec:
     """A container that is there for others: of a stage, or deployed."""
 
@@ -150,7 +149,7 @@ class ServiceSpec:
     wait: float = 120.0  # seconds a stage waits for it to become healthy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class SecretSpec:
     """Where a secret comes from: exactly one of `env`, `file`, `command`. Its value is never part of any spec."""
 
@@ -163,7 +162,7 @@ class SecretSpec:
     when: Condition = ALWAYS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SecretUse:
     """A secret handed to one container: as a file (default) or, with `env`, in a variable."""
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, did_you_mean
 from runtime.spans import Span
 
@@ -34,7 +34,7 @@ Lookup = Callable[
 ]  # a variable or dotted path -> its value, None when unset; raises KeyError when unknown
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unset:
     """A variable that was not set and had no default: empty, and worth a warning."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping as MappingOf
-from dataclasses import replace
 
 from pipeline.config.compose import load_compose
 from pipeline.config.document import Entry, Mapping, Node, Scalar, deep_merge, kind_of, parse_document
@@ -18,6 +17,7 @@ from pipeline.config.pipefile import pipefile_shape
 from pipeline.config.shapes import Reader
 from pipeline.gitfacts import NAMES, GitFacts
 from pipeline.spec import EnvironmentSpec, InvalidPipeline, PipelineSpec, Reference
+from registry_client.values import replace
 from runtime.errors import InvalidInput, NotFound, did_you_mean
 from runtime.spans import Source, Span
 

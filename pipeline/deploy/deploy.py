@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from pipeline.deploy.records import DONE, FAILED, UNCHANGED, Deployments
 from pipeline.deploy.release import Release, ReleaseService, plan_release
@@ -21,6 +20,7 @@ from pipeline.plan import Node, image_node
 from pipeline.results import NodeResult
 from pipeline.secrets import SecretStore
 from pipeline.spec import EnvironmentSpec, PipelineSpec
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 from runtime.containers.spec import Mount
 from runtime.errors import Cancelled, Conflict, PipeError
@@ -31,7 +31,7 @@ WAITING = "waits for approval"
 Approve = Callable[[str, str], bool | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class DeployContext:
     """What all deploys of a run share."""
 

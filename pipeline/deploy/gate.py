@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
 from pipeline.engines import ContainerState, Engine
 from pipeline.spec import HealthGate
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 from runtime.containers.spec import ExecSpec
 from runtime.errors import StepFailed
@@ -21,7 +21,7 @@ _PROBE_SECONDS = 5.0
 _POLL = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Gate:
     """`members` gives the release's containers by service name, as they are now."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.deploy.release import Release, release_from_json, release_to_json
+from registry_client.values import frozen
 from runtime.errors import NotFound
 from runtime.store.database import Database
 
 RUNNING, DONE, FAILED, UNCHANGED = "", "done", "failed", "unchanged"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Deployment:
     """`number` counts the deploys of one environment from 1; `reason` says what it was if not a plain deploy."""
 

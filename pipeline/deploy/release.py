@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.config.container import Dependency, SecretSpec, SecretUse, ServiceSpec
 from pipeline.containers import Place, container_spec, filled, merge_variables, read_env_files
 from pipeline.plan import service_order
 from pipeline.spec import EnvironmentSpec, HealthGate, NetworkSpec, PipelineSpec, VolumeSpec
+from registry_client.values import field, frozen, replace
 from runtime.containers.spec import ContainerSpec, NetworkAttachment, RestartPolicy
 from runtime.containers.spec_json import dump_spec, load_spec
 
@@ -24,7 +24,7 @@ Lookup = Callable[[str], str | None]
 COMPOSE = "com.docker.compose."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReleaseService:
     """`spec` has the image id for its image; `config_hash` covers it, so equal hashes mean nothing to do."""
 
@@ -38,7 +38,7 @@ class ReleaseService:
     secrets: tuple[SecretUse, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Release:
     project: str  # prefix of all names
     pipeline: str

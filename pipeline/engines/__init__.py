@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from registry_client.oci.config import Healthcheck
+from registry_client.values import field, frozen
 from runtime.cancel import Cancel
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, NetworkAttachment
 
 OnOutput = Callable[[str, bytes], None]  # stream ("stdout", "stderr"), data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class BuildOrder:
     """One image of the pipeline, ready to build: everything resolved, paths absolute."""
 
@@ -42,13 +42,13 @@ class BuildOrder:
     pull: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuiltImage:
     id: str
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageFacts:
     """What the pipeline asks of an image: its identity, and whether it brings a health check."""
 
@@ -58,7 +58,7 @@ class ImageFacts:
     user: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerState:
     """`health` is "", starting, healthy or unhealthy."""
 

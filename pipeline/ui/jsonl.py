@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any, TextIO
 
+from registry_client.values import as_dict
 from runtime.events import Event
 from runtime.spans import Span
 
 
 def event_record(event: Event) -> dict[str, Any]:
     """An event as plain JSON types; the journal of a run writes the same."""
-    record: dict[str, Any] = {"event": type(event).__name__.lower()}
-    for field in fields(event):
-        record[field.name] = _plain(getattr(event, field.name))
-    return record
+    return {
+        "event": type(event).__name__.lower(),
+        **{name: _plain(content) for name, content in as_dict(event).items()},
+    }
 
 
 def _plain(value: Any) -> Any:

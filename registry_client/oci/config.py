@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from registry_client.oci.digest import Digest, parse_digest
 from registry_client.oci.manifest import canonical_json
 from registry_client.oci.platform import Platform
+from registry_client.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Healthcheck:
     """Docker's HEALTHCHECK. Times are in nanoseconds, 0 means the default; `test` is `("NONE",)`, `("CMD", …)` or `("CMD-SHELL", text)`."""
 
@@ -27,7 +27,7 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerConfig:
     """How a container of this image is started. `None` for `cmd` or `entrypoint` is "not set", `()` is "set to nothing"."""
 
@@ -45,7 +45,7 @@ class ContainerConfig:
     on_build: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class History:
     created: str = ""  # RFC 3339
     created_by: str = ""
@@ -54,7 +54,7 @@ class History:
     author: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageConfig:
     platform: Platform = field(default_factory=Platform)
     config: ContainerConfig = field(default_factory=ContainerConfig)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from registry_client.oci.digest import Digest, parse_digest
 from registry_client.oci.platform import Platform, parse_platform
+from registry_client.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Descriptor:
     media_type: str
     digest: Digest

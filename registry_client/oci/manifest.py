@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor, parse_descriptor
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform, rank
+from registry_client.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     raw: bytes
     media_type: str
@@ -35,7 +35,7 @@ class Manifest:
         return Descriptor(self.media_type, self.digest, len(self.raw))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Index:
     raw: bytes
     media_type: str

@@ -8,10 +8,10 @@ container's own wishes change about them. User names and HOME are the sandbox's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from registry_client.oci.config import ContainerConfig, Healthcheck
+from registry_client.values import field, frozen
 from runtime.containers.resources import resources
 from runtime.containers.spec import ContainerSpec, Limits, Rlimit
 from runtime.errors import InvalidInput, did_you_mean
@@ -22,7 +22,7 @@ BUILD_HOSTNAME = "buildkitsandbox"
 _ALL_DEVICES = {"allow": True, "access": "rwm"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountPoint:
     """A mount as the kernel will see it; `type` "bind" takes `source` as an absolute path."""
 
@@ -40,7 +40,7 @@ class MountPoint:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Surroundings:
     """What the host decided for a container. A namespace path of "" is a new namespace, "host" the host's own."""
 

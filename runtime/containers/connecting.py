@@ -7,8 +7,8 @@ address in its /etc/hosts, and a name server if this is its first network with n
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
+from registry_client.values import replace
 from runtime.containers.config import hostname_of
 from runtime.containers.container import Container
 from runtime.containers.files import needs_resolver

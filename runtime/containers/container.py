@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from registry_client.oci.config import ContainerConfig
+from registry_client.values import frozen
 from runtime.containers.spec import ContainerSpec, ExitStatus
 from runtime.containers.state import State
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PlacedMount:
     """A mount with its source decided. `source` is an absolute path, or what the file system `type` takes."""
 
@@ -22,7 +21,7 @@ class PlacedMount:
     readonly: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Container:
     """A value: `state` is how it was when this was read."""
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
+from registry_client.values import replace
 from runtime.containers.after import remove_container
 from runtime.containers.config import Surroundings, oci_config
 from runtime.containers.container import Container, PlacedMount, cgroup_path
@@ -75,10 +74,17 @@ def _check(draft: Container) -> bytes:
     log_settings(draft)
     if draft.spec.auto_remove and draft.spec.restart.name != "no":
         raise InvalidInput("a container that is removed at its end cannot have a restart policy")
-    if draft.spec.runtime and shutil.which(draft.spec.runtime) is None:
-        message = f"no OCI runtime {draft.spec.runtime!r} on this machine"
-        raise Unsupported(message, hint="install it, or leave --runtime out")
+    if draft.spec.runtime:
+        _check_runtime(draft.spec.runtime)
     return json.dumps(config).encode()
+
+
+def _check_runtime(name: str) -> None:
+    from shutil import which  # a millisecond of imports that few need
+
+    if which(name) is None:
+        message = f"no OCI runtime {name!r} on this machine"
+        raise Unsupported(message, hint="install it, or leave --runtime out")
 
 
 def _make_directory(container: Container, config: bytes) -> None:

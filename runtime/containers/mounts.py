@@ -46,7 +46,7 @@ class Placing:
         return tuple(placed[target] for target in sorted(placed))
 
     def _inherited(self, spec: ContainerSpec) -> Iterable[PlacedMount]:
-        from dataclasses import replace
+        from registry_client.values import replace
 
         for text in spec.volumes_from:
             name, _, mode = text.partition(":")

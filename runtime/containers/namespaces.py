@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.containers.container import Container
 from runtime.containers.spec import ContainerSpec
 from runtime.errors import Conflict
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spaces:
     """ "" is a new namespace, "host" the host's, else the path of one to join."""
 

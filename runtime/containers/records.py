@@ -6,8 +6,8 @@ import json
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from registry_client.values import as_dict
 from runtime.containers.container import Container, PlacedMount
 from runtime.containers.names import random_name
 from runtime.containers.spec import ContainerSpec
@@ -64,7 +64,7 @@ class ContainerRecords:
 
     def complete(self, identifier: str, mounts: Sequence[PlacedMount], creator: str) -> None:
         """Its directory is whole now."""
-        text = json.dumps([asdict(mount) for mount in mounts], separators=(",", ":"))
+        text = json.dumps([as_dict(mount) for mount in mounts], separators=(",", ":"))
         with self.db.transaction() as connection:
             change = "UPDATE containers SET mounts = ?, creator = ? WHERE id = ?"
             connection.execute(change, (text, creator, identifier))

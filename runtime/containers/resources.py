@@ -9,6 +9,7 @@ from runtime.containers.spec import Limits
 from runtime.errors import InvalidInput
 
 CPU_PERIOD = 100_000
+_UNITS = {"bps": "Bps", "iops": "IOPS"}
 SMALLEST_MEMORY = 6 << 20  # Docker's; less does not even start a shell
 
 
@@ -83,7 +84,7 @@ def _block_io(limits: Limits) -> dict[str, Any]:
         ]
     for throttle in limits.throttles:
         direction, unit = throttle.kind.split("-")
-        key = f"throttle{direction.capitalize()}{unit.upper()}Device"
+        key = f"throttle{direction.capitalize()}{_UNITS[unit]}Device"
         record.setdefault(key, []).append({**_numbers(throttle.device), "rate": throttle.rate})
     return record
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from registry_client.oci.config import Healthcheck
+from registry_client.values import field, frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Mount:
     """`type` is bind, volume, tmpfs or image. `source`: an absolute host path, a volume name ("" is an anonymous volume), an image, or ""."""
 
@@ -26,7 +26,7 @@ class Mount:
     copy_on_write: bool = False  # bind: writes go to the container's own layer (a stage's checkout)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class PortBinding:
     """Container port published on the host; `host_port` 0 is "any free one"."""
 
@@ -36,7 +36,7 @@ class PortBinding:
     host_ip: str = "0.0.0.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class NetworkAttachment:
     network: str
     aliases: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class NetworkAttachment:
     priority: int = 0  # the default gateway comes from the network with the highest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Throttle:
     """At most `rate` bytes (bps) or operations (iops) a second on a device; `kind` is read-bps, write-bps, read-iops or write-iops."""
 
@@ -56,7 +56,7 @@ class Throttle:
     rate: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """0 or "" is "no limit". `cpus` in cores; `memory_swap` is memory plus swap, -1 unlimited."""
 
@@ -81,20 +81,20 @@ class Limits:
     throttles: tuple[Throttle, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Rlimit:
     name: str  # "nofile"
     soft: int
     hard: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class RestartPolicy:
     name: str = "no"  # no, always, unless-stopped, on-failure, on-unhealthy
     maximum: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ContainerSpec:
     """`None` for `command`, `entrypoint`, `user`, `working_dir`, `healthcheck` is "as the image says"."""
 
@@ -159,7 +159,7 @@ class ContainerSpec:
     owner_bound: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExecSpec:
     """A further process in a running container."""
 
@@ -172,7 +172,7 @@ class ExecSpec:
     privileged: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ExitStatus:
     """How a process ended. `code` is what a shell would say: 128 + n for signal n, 137 for a memory kill, 125…127 for failed starts."""
 

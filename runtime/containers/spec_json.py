@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from registry_client.oci.config import ContainerConfig, Healthcheck
+from registry_client.values import differing, is_value
 from runtime.containers.spec import (
     ContainerSpec,
     Limits,
@@ -50,22 +50,13 @@ def load_image_config(text: str) -> ContainerConfig:
 
 
 def _record(value: Any) -> Any:
-    if is_dataclass(value):
-        record = {}
-        for field in fields(value):
-            own = getattr(value, field.name)
-            if own != _default(field):
-                record[field.name] = _record(own)
-        return record
+    if is_value(value):
+        return {name: _record(own) for name, own in differing(value).items()}
     if isinstance(value, tuple):
         return [_record(item) for item in value]
     if isinstance(value, Mapping):
         return dict(value)
     return value
-
-
-def _default(field: Any) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _value(kind: Any, record: dict[str, Any]) -> Any:

@@ -12,18 +12,18 @@ import socket
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import h11
 
+from registry_client.values import frozen
 from runtime.http.messages import Disconnected, FileBody, Headers, HttpError, Request, Response
 
 _RECEIVE = 256 << 10
 _SERVER = "pipe"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """Sizes in bytes, times in seconds."""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+from registry_client.values import frozen, replace
 from runtime.http.messages import HttpError, Request, Response
 
 Handler = Callable[[Request], Response]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     method: str
     pattern: re.Pattern[str]

@@ -6,13 +6,13 @@ The same images give the same bytes: members sorted, times 0, owner root.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, split_digest
 from registry_client.oci.manifest import Manifest, canonical_json, make_index
 from registry_client.reference import Reference
+from registry_client.values import frozen, replace
 from runtime.images.image import Image
 from runtime.store import Store
 from runtime.store.layers import header
@@ -24,7 +24,7 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Saved:
     """An image to write, its manifest with all blobs in the store, and the names it is saved under."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layer:
     """`descriptor` names the compressed blob it came as or was pushed as, if there is or was one."""
 
@@ -17,7 +16,7 @@ class Layer:
     descriptor: Descriptor | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """`id` is the digest of `raw_config`. `tags` are canonical references; `repo_digests` are `name@digest`."""
 
@@ -40,12 +39,12 @@ class Image:
         return self.id.partition(":")[2][:12]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Untagged:
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deleted:
     digest: str  # an image id
 

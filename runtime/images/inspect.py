@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry_client.reference import parse_reference
+from registry_client.values import frozen
 from runtime.images.image import Image
 
 if TYPE_CHECKING:
     from runtime.images.images import Images
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One line of the history; `size` is that of the layer's tar, 0 without a layer."""
 

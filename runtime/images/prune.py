@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from registry_client.values import frozen
 from runtime.images.image import Image, Removed
 from runtime.store.collect import root_views, roots
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _USERS = {"roots_containers": "a container", "roots_registry": "the embedded registry"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Wanted:
     """Only images that fit all of this are pruned. `until` is a time; labels are `name` or `name=value`, may have `*`."""
 

@@ -153,7 +153,6 @@ class ImageRecords:
 
     def _image(self, row: sqlite3.Row) -> Image:
         config = parse_config(row["config"])
-        manifests = [each for each in self.manifests_of(row["id"]) if each["repository"]]
         return Image(
             id=row["id"],
             config=config,
@@ -163,7 +162,7 @@ class ImageRecords:
             tags=self.tags_of(row["id"]),
             size=self._size(row["id"]),
             created=config.created,
-            repo_digests=tuple(f"{each['repository']}@{each['digest']}" for each in manifests),
+            repo_digests=_repo_digests(self.manifests_of(row["id"])),
         )
 
     def layer_sizes(self, image_id: Digest) -> list[int]:
@@ -181,3 +180,14 @@ class ImageRecords:
         if row is None or row["at"] is None:
             return "0001-01-01T00:00:00Z"
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row["at"]))
+
+
+def _repo_digests(manifests: list[sqlite3.Row]) -> tuple[str, ...]:
+    """`repository@digest` of each place the image is at: of the index where it came from one, else of its manifest."""
+    indexed = {each["repository"] for each in manifests if each["media_type"] in media_types.INDEXES}
+    return tuple(
+        f"{each['repository']}@{each['digest']}"
+        for each in manifests
+        if each["repository"]
+        and (each["media_type"] in media_types.INDEXES or each["repository"] not in indexed)
+    )

@@ -7,13 +7,13 @@ while they choose and store, so two processes never choose the same.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from socket import inet_aton, inet_ntoa
 
+from registry_client.values import frozen
 from runtime.errors import Conflict, InvalidInput, Unsupported
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """A CIDR range; `base` has no host bits."""
 

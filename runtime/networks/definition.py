@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
+from registry_client.values import replace
 from runtime.errors import Conflict, InvalidInput, Unsupported, did_you_mean
 from runtime.networks.addresses import Range, choose_subnet, dotted, number, parse_range
 from runtime.networks.values import Network
@@ -57,7 +57,7 @@ def with_options(network: Network, options: Mapping[str, str]) -> Network:
             values[field] = text.lower() in ("true", "1")
         else:
             raise InvalidInput(f"network option {name} is {text!r}", hint="use true or false")
-    return replace(network, **values)  # type: ignore[arg-type]
+    return replace(network, **values)
 
 
 def names_mtu(options: Mapping[str, str]) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from registry_client.values import replace
 from runtime import events
 from runtime.containers.spec import NetworkAttachment, PortBinding
 from runtime.errors import Conflict, InvalidInput, NotFound

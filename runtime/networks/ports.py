@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from registry_client.values import replace
 from runtime.containers.spec import PortBinding
 from runtime.errors import Conflict, Denied, HostFault, InvalidInput, Unsupported
 from runtime.networks import host

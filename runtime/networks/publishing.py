@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import replace
 
+from registry_client.values import replace
 from runtime.containers.spec import PortBinding
 from runtime.errors import InvalidInput
 from runtime.networks import conntrack, ports

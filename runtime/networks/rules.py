@@ -15,14 +15,14 @@ a network or a published port is an element of a set. What the chains do:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.networks.values import Network
 
 ANYWHERE = "0.0.0.0"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Port:
     """A published port: what arrives at the host's goes to the container's."""
 

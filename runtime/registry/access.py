@@ -14,8 +14,8 @@ import ipaddress
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.http.messages import Request, Response
 from runtime.registry.answers import API_VERSION, refusal
@@ -24,7 +24,7 @@ _READING = frozenset({"GET", "HEAD"})
 _CHALLENGE = {**API_VERSION, "WWW-Authenticate": 'Basic realm="pipe registry", charset="UTF-8"'}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Access:
     """`passwords` is the path of an htpasswd file, "" for none."""
 

@@ -10,9 +10,9 @@ registries with a port cannot be repositories and are not served.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from registry_client.reference import Reference, parse_reference
+from registry_client.values import replace
 
 
 def reference_of(repository: str) -> Reference:

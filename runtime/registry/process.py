@@ -16,8 +16,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from registry_client.values import frozen
 from runtime.errors import Conflict, HostFault, PipeError, TimedOut
 from runtime.images.images import Images
 from runtime.registry.service import EmbeddedRegistry, ServiceOptions, parse_address
@@ -29,7 +30,7 @@ _START_LIMIT = 60.0
 _STOP_LIMIT = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceState:
     """A registry that is serving, or was."""
 

@@ -6,17 +6,17 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
+from registry_client.values import field, frozen
 from runtime.store.database import Database
 
 # A blob that was asked for is noted anew after this many seconds, long before its day is over.
 _NOTED_FOR = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ManifestRow:
     """A manifest or index that was pushed to a repository."""
 
@@ -34,7 +34,7 @@ class ManifestRow:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TagRow:
     """What a tag was pushed as; `image` and its tag `reference` are "" for what is no image."""
 

@@ -9,7 +9,6 @@ store's: every repository shows all of them, except those that were deleted from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from registry_client.oci import media_types
 from registry_client.oci.config import parse_config
@@ -18,6 +17,7 @@ from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.manifest import Index, Manifest, parse_manifest
 from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.images.images import Images
 from runtime.registry.answers import refusal
@@ -31,7 +31,7 @@ MANIFEST_LIMIT = 8 << 20  # distribution-spec asks for 4 MiB at least
 _KNOWN = media_types.MANIFESTS | media_types.INDEXES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """A manifest or index a repository has; its bytes are the blob `digest`."""
 
@@ -39,7 +39,7 @@ class Held:
     media_type: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stored:
     digest: Digest
     subject: Digest | None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+from registry_client.values import field, frozen
 from runtime.errors import Conflict, HostFault, InvalidInput
 from runtime.http.server import Server, listen_tcp
 from runtime.images.images import Images
@@ -24,7 +24,7 @@ from runtime.store import Store
 DEFAULT_ADDRESS = "127.0.0.1:5050"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ServiceOptions:
     """`address` is HOST:PORT; port 0 takes the port of the last time, or any free one."""
 

@@ -12,8 +12,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from registry_client.values import frozen
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.index import update_index
@@ -30,7 +30,7 @@ _PARTIAL_SECONDS = 24 * 3600.0
 _LOCK_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Collected:
     """What went. `freed` counts the bytes the disk got back."""
 

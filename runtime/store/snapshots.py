@@ -13,9 +13,9 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from registry_client.oci.digest import Digest, chain_ids
+from registry_client.values import frozen
 from runtime.errors import NotFound
 from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, remove_tree
@@ -31,7 +31,7 @@ _ANCESTRY = """WITH RECURSIVE line (id, parent, depth) AS (
                SELECT id FROM line ORDER BY depth"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """`diff_id` and `size` describe its own layer and are unknown until somebody hashed it."""
 

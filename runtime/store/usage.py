@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from registry_client.values import frozen
 
 if TYPE_CHECKING:
     from runtime.store.store import Store
@@ -19,7 +20,7 @@ _OF_IMAGE = """SELECT (SELECT c.snapshot FROM chains c JOIN snapshots s ON s.id 
                FROM image_layers l"""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Usage:
     """How many there are, how many are in use, the bytes they take and those that could be had back."""
 

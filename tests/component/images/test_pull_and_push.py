@@ -59,7 +59,9 @@ def test_dockers_media_types_are_pulled_and_kept(images: Images, registry: FakeR
 def test_of_an_index_the_wanted_platform_is_taken(images: Images, registry: FakeRegistry) -> None:
     mine, theirs = make_image(LAYER_1), make_image(LAYER_2, platform=OTHER)
     index = registry.add_index("shop/app", "1", [(OTHER, theirs), (host_platform(), mine)])
-    assert images.pull(NAME).id == mine.id
+    pulled = images.pull(NAME)
+    assert pulled.id == mine.id
+    assert pulled.repo_digests == (f"registry.example.com/shop/app@{index}",)
     assert images.resolve(f"registry.example.com/shop/app@{index}").id == mine.id
     assert images.resolve(NAME, platform=str(OTHER)).id == theirs.id
     assert images.get(NAME).id == theirs.id

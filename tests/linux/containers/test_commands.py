@@ -224,3 +224,29 @@ def test_ctrl_c_reaches_the_process_and_ends_the_command_with_its_code(
     os.kill(screen.process.pid, 2)
     screen.until(b"caught")
     assert screen.process.wait(PATIENCE) == 9
+
+
+def test_a_reader_that_goes_away_ends_a_container_that_is_to_be_removed(world: World) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        RUN,
+        str(world.root),
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--name",
+        "endless",
+        "busybox",
+        "yes",
+    ]
+    with subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(2) == b"y\n"
+        process.stdout.close()
+        process.wait(PATIENCE)
+    deadline = time.monotonic() + PATIENCE
+    while world.containers.find("endless") is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
