@@ -25,7 +25,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
-    "label", "platform", "add_host",
+    "label", "platform", "add_host", "verify_reproducible",
 )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @_many("-t", "--tag", help="Name the image.")
 @click.option("--target", help="The stage to build.")
 @_many("--ulimit", help="A resource limit of build steps: NAME=SOFT[:HARD].")
+@click.option("--verify-reproducible", is_flag=True, help="Build twice as if on two machines, and compare.")
 @click.option("--format", "call_format", default="text", help="text or json, with --call and --check.")
 @click.pass_obj
 def build(session: Session, /, names: tuple[str, ...], **flags: Any) -> int:
@@ -110,6 +111,10 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         from pipeline.cli.build_calls import call
 
         return call(session, context, flags)
+    if flags["verify_reproducible"]:
+        from pipeline.cli.verify import verify
+
+        return verify(session, context, flags, build.params)
     # Imports make much and leave no garbage: collecting between them is a tenth of a cached build.
     gc.disable()
     try:
