@@ -46,6 +46,7 @@ from runtime.store.store import Store
 
 if TYPE_CHECKING:
     from builder.dockerfile import Dockerfile
+    from builder.failed import FailedStep
     from builder.lower import BaseWanted, LowerOptions, ResolvedBase
     from runtime.images.image import Image
     from runtime.images.images import Images
@@ -82,6 +83,7 @@ class Builder:
         self._networks = networks if networks is None or callable(networks) else lambda: networks
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
+        self.on_failure: Callable[[FailedStep], None] | None = None
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -160,6 +162,7 @@ class _Build:
             ),
             cancel=self._cancel,
             emit=self._emit,
+            on_failure=self._owner.on_failure,
         )
 
     def _timed(self, setting: Setting, context: Context, *, only_here: bool = False) -> Setting:

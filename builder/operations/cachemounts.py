@@ -26,7 +26,7 @@ def cache_mount(
 ) -> Iterator[str]:
     """The directory to mount, held as `sharing` says."""
     name = f"{namespace}/{mount.id}" if namespace else mount.id
-    identity = hashlib.sha256(name.encode()).hexdigest()[:32]
+    identity = identity_of(name)
     exclusive = mount.sharing in ("locked", "private")
     for number in range(10_000):
         place = os.path.join(store.root, "cachemounts", identity + (f"-{number}" if number else ""))
@@ -42,6 +42,11 @@ def cache_mount(
             return
         finally:
             os.close(handle)
+
+
+def identity_of(name: str) -> str:
+    """What its directory is called."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _lock(handle: int, exclusive: bool, give_up: bool, cancel: Cancel) -> bool:

@@ -25,7 +25,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
-    "label", "platform", "add_host", "verify_reproducible",
+    "label", "platform", "add_host", "verify_reproducible", "on_failure",
 )  # fmt: skip
 
 
@@ -61,6 +61,9 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.option("--network", help="Network of build steps: default, none or host.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @_many("--no-cache-filter", help="Run every step of these stages again.")
+@click.option(
+    "--on-failure", type=click.Choice(["shell"]), help="Open a shell in the sandbox of a step that failed."
+)
 @_many("-o", "--output", help="Where the result goes: type=oci,dest=FILE or a directory.")
 @_many("--platform", help="Build for a platform, for example linux/arm64.")
 @click.option("--progress", help="auto, tty, plain, jsonl, quiet or none.")
@@ -120,11 +123,17 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     try:
         request = build_request(context, flags, environment(), session.settings.epoch)
         progress = "none" if flags["quiet"] else flags["progress"]
+        if flags["on_failure"] and progress in (None, "auto", "tty"):
+            progress = "plain"  # the shell and a moving display cannot share the terminal
         result = _look_up(session, request, progress)
     finally:
         gc.enable()
     if result is None:
         with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            if flags["on_failure"]:
+                from pipeline.cli.failed_step import enter
+
+                services.builder.on_failure = enter
             result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
