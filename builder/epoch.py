@@ -1,14 +1,13 @@
 """Which time everything in an image is set to: what SOURCE_DATE_EPOCH comes to (FEATURES A-98).
 
 A build argument counts first, then the caller's own (his environment), then the default of a global ARG. Besides seconds,
-an argument may say `context` (the commit, `Last-Modified` or newest entry of a remote context; a directory has no time that
-would mean anything, so nothing is set) or name a stage that is exactly one ADD of a remote on `scratch`. This module decides;
+an argument may say `context` or name a further context (the commit, `Last-Modified` or newest entry of a remote one; a
+directory has no time that would mean anything, so nothing is set), or name a stage that is exactly one ADD of a remote on `scratch`. This module decides;
 it fetches nothing itself.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ class Moments:
 
 def parse_epoch(text: str, span: Span | None = None, hint: str = "want seconds since 1970") -> int:
     """Seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
-    if not re.fullmatch(r"[0-9]{1,11}", text):
+    if not (text.isascii() and text.isdigit() and len(text) <= 11):
         raise InvalidInput(f"{NAME} is {text!r}", span, hint=hint)
     return int(text)
 
@@ -52,10 +51,22 @@ def resolve_epoch(
         return None
     if text == "context":
         return moments.context
+    if text in options.contexts:
+        return _of_named_context(options.contexts[text], moments)
     stage = next((each for each in dockerfile.stages if each.name and each.name == text.lower()), None)
     if stage is None:
         return parse_epoch(text, _place(dockerfile), _HINT)
     return moments.remote(_only_remote(stage))
+
+
+def _of_named_context(value: str, moments: Moments) -> int | None:
+    from builder.lower.remotes import remote_source
+
+    try:
+        source = remote_source(value)
+    except ValueError as error:
+        raise InvalidInput(f"build context {value}: {error}") from error
+    return None if source is None else moments.remote(source)
 
 
 def is_declared(dockerfile: Dockerfile) -> bool:

@@ -232,8 +232,8 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            keep_failed(self._store, draft, self._parent, self._vertex)
-            error.hint = error.hint or "look around with `pipe shell --last-failed`"
+            if keep_failed(self._store, draft, self._parent, self._vertex):
+                error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
         epoch = self._owner._setting.epoch

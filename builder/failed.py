@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from runtime.store.snapshots import Draft
 
 _NOTE = "last-failed.json"
+_KEPT_FREE = 256 << 20  # bytes
 
 
 @frozen
@@ -54,10 +55,16 @@ def shell_of(argv: Sequence[str]) -> str:
     return argv[0] if len(argv) > 1 and argv[1] == "-c" else "/bin/sh"
 
 
-def keep_failed(store: Store, draft: Draft, parent: RootState, vertex: Vertex) -> None:
-    """Let the root of a step that failed be, until the next collection, and note it down as the last."""
+def keep_failed(store: Store, draft: Draft, parent: RootState, vertex: Vertex) -> bool:
+    """Let the root of a step that failed be, until the next collection, and note it down as the last.
+
+    False on a disk that is nearly full: the step may have failed of just that, and what it wrote is the first to go.
+    """
     operation = vertex.operation
     assert isinstance(operation, Exec)
+    disk = os.statvfs(store.root)
+    if disk.f_bavail * disk.f_frsize < _KEPT_FREE:
+        return False
     below = parent.diff_ids()
     snapshot = draft.commit()
     note = {
@@ -71,6 +78,7 @@ def keep_failed(store: Store, draft: Draft, parent: RootState, vertex: Vertex) -
         "mounts": [_kept_mount(mount.type, mount.id, mount.target) for mount in operation.mounts],
     }
     replace_file(os.path.join(store.root, _NOTE), json.dumps(note).encode(), 0o600)
+    return True
 
 
 def _kept_mount(kind: str, name: str, target: str) -> list[str]:

@@ -31,6 +31,7 @@ from builder.trees import Trees
 from builder.workshop import Workshop
 from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.events import Output
+from runtime.sandbox_errors import translated
 from runtime.spans import Span
 from runtime.store.snapshots import Draft
 
@@ -133,7 +134,8 @@ class ExecStep:
             process["consoleSize"] = {"height": rows, "width": columns}
             # The first sandbox's mark; its mount is gone or will not be written to any more.
             forget_volatile(draft.work)
-            return self._workshop.spawner.create(plan)
+            with translated():
+                return self._workshop.spawner.create(plan)
 
         return FailedStep(self._label, shell_of(self._operation.argv), start)
 
@@ -294,7 +296,8 @@ class ExecStep:
         cancel = self._setting.cancel
         cancel.check()
         with _Pipes() as pipes:
-            process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
+            with translated():
+                process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
                 tail = self._read(pipes)

@@ -53,6 +53,17 @@ def test_a_stage_that_is_one_remote_add_gives_its_time() -> None:
     assert resolved("ARG SOURCE_DATE_EPOCH=src\n" + REMOTE) == 42
 
 
+def test_a_named_context_gives_its_time_if_it_is_a_remote() -> None:
+    for value, time in (
+        ("https://example.org/x.git#v1", 42),
+        ("docker-image://busybox", None),
+        ("./dir", None),
+    ):
+        options = options_with(build_args={"SOURCE_DATE_EPOCH": "extra"}, contexts={"extra": value})
+        found = resolve_epoch(parse_dockerfile(PLAIN), options, None, Moments(None, lambda source: 42))
+        assert found == time
+
+
 @pytest.mark.parametrize(
     "text",
     [
