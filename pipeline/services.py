@@ -60,7 +60,7 @@ class Services:
         from runtime.store import Store
 
         store = Store.open(self.settings.root)
-        self._stack.callback(store.close)
+        self._stack.callback(store.leave)
         return store
 
     @cached_property

@@ -282,6 +282,7 @@ def _namespaces(spec: ContainerSpec, around: Surroundings) -> Sequence[dict[str,
         ("pid", around.pid),
         ("ipc", around.ipc),
         ("cgroup", around.cgroupns or spec.cgroupns_mode.replace("private", "")),
+        ("time", "host" if spec.runtime else ""),  # Debian's crun and runc know none
     )
     return [{"type": kind, **({"path": path} if path else {})} for kind, path in wanted if path != "host"]
 

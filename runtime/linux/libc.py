@@ -13,15 +13,17 @@ libc = ctypes.PyDLL(None, use_errno=True)
 
 _machine = os.uname().machine
 # Calls below 424 have a number per architecture (arch/*/entry/syscalls), newer ones the same everywhere.
-_NUMBERS: dict[str, tuple[int, int, int, int, int]] = {
-    #            clone pivot_root seccomp bpf keyctl
-    "x86_64": (56, 155, 317, 321, 250),
-    "aarch64": (220, 41, 277, 280, 219),
-    "riscv64": (220, 41, 277, 280, 219),
-    "ppc64le": (120, 203, 358, 361, 271),
-    "s390x": (120, 217, 348, 351, 280),
+_NUMBERS: dict[str, tuple[int, int, int, int, int, int]] = {
+    #            clone pivot_root seccomp bpf keyctl rt_sigaction
+    "x86_64": (56, 155, 317, 321, 250, 13),
+    "aarch64": (220, 41, 277, 280, 219, 134),
+    "riscv64": (220, 41, 277, 280, 219, 134),
+    "ppc64le": (120, 203, 358, 361, 271, 173),
+    "s390x": (120, 217, 348, 351, 280, 174),
 }
-SYS_CLONE, SYS_PIVOT_ROOT, SYS_SECCOMP, SYS_BPF, SYS_KEYCTL = _NUMBERS.get(_machine, (-1, -1, -1, -1, -1))
+SYS_CLONE, SYS_PIVOT_ROOT, SYS_SECCOMP, SYS_BPF, SYS_KEYCTL, SYS_RT_SIGACTION = _NUMBERS.get(
+    _machine, (-1,) * 6
+)
 
 
 def failed(call: str, subject: str = "") -> OSError:

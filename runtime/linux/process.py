@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from ctypes import c_char_p, c_int, c_long, c_uint, c_ulong, c_void_p
 
-from runtime.linux.libc import SYS_KEYCTL, SYS_SECCOMP, check, libc, syscall
+from runtime.linux.libc import SYS_KEYCTL, SYS_RT_SIGACTION, SYS_SECCOMP, check, libc, syscall
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME = 1, 4, 8, 15
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 23, 24, 36, 38
@@ -29,6 +29,13 @@ _execveat.argtypes = (c_int, c_char_p, c_void_p, c_void_p, c_int)
 def prctl(option: int, value: int = 0, third: int = 0) -> int:
     """prctl(2)."""
     return check(_prctl(option, value, third, 0, 0), "prctl", str(option))
+
+
+def default_action(signal: int) -> None:
+    """rt_sigaction(2) to SIG_DFL, also for 32 and 33, which libc keeps to itself and refuses in sigaction(3)."""
+    nothing = ctypes.create_string_buffer(64)  # struct kernel_sigaction, all zero
+    result = syscall(c_long(SYS_RT_SIGACTION), c_long(signal), nothing, c_void_p(None), c_long(8))
+    check(result, "rt_sigaction", str(signal))
 
 
 class _CapHeader(ctypes.Structure):

@@ -129,6 +129,7 @@ class Spawner:
         self._line = line
         self._lock = threading.Lock()
         self._pid = pid
+        self._moving: Process | None = None  # on its way into another mount namespace
 
     @classmethod
     def start(cls) -> Spawner:
@@ -187,11 +188,14 @@ class Spawner:
         self._send({"op": "warm", "module": module}, [])
 
     def follow_mounts(self, namespace: int) -> None:
-        """Tell the helper to live in another mount namespace (`isolate.private_mounts`)."""
-        self._send({"op": "mounts"}, [namespace]).until_started()
+        """Tell the helper to live in another mount namespace (`isolate.private_mounts`); the first container waits for it."""
+        self._moving = self._send({"op": "mounts"}, [namespace])
 
     def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process:
         """The line itself is the first descriptor, so positions start at 1; 0 says "none"."""
+        if (moving := self._moving) is not None:
+            moving.until_started()
+            self._moving = None
         fds: list[int] = []
         positions = []
         for descriptor in stdio:
@@ -248,6 +252,9 @@ def _be_spawner(line: socket.socket) -> None:
     # The owner's handlers are not ours, and what it ignores its containers must not (`program._reset_signals`).
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN if number in IGNORED else signal.SIG_DFL)
+    # glibc's posix_spawn leaves its internal signals ignored in what it starts, and `make` starts us so.
+    for internal in (32, 33):
+        linux.default_action(internal)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kept = line.detach()
     if kept != 3:

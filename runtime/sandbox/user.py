@@ -72,4 +72,5 @@ def resolve_user(text: str, groups: list[str], read: Callable[[str, int], bytes]
     if colon and group:
         gid = _find_group(group, table)
     extra = [_find_group(word, table) for word in groups]
-    return Identity(uid, gid, list(dict.fromkeys((*members, *extra))), home)
+    # The primary group stands among the others too, as Docker has it (CVE-2022-36109): leaving it out was a way around a group's denial.
+    return Identity(uid, gid, list(dict.fromkeys((gid, *members, *extra))), home)

@@ -80,6 +80,13 @@ class Store:
 
     def close(self) -> None:
         try:
+            self.leave()
+        finally:
+            self.db.close()
+
+    def leave(self) -> None:
+        """Let go of everything but the connections: a process at its end saves the last one's checkpoint, 3 ms."""
+        try:
             self._settle_if_cheap()
             self.leases.release()
         except HostFault:
@@ -87,8 +94,6 @@ class Store:
             import logging
 
             logging.getLogger("pipe.store").warning("leases of %s stay", self.root, exc_info=True)
-        finally:
-            self.db.close()
 
     def __enter__(self) -> Store:
         return self

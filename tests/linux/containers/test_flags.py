@@ -78,6 +78,14 @@ def test_what_the_flag_says_is_so_inside(
         assert text == "nameserver 192.0.2.1\nsearch example.org\noptions ndots:3\n"
 
 
+def test_by_default_every_namespace_is_its_own(inside: Inside) -> None:
+    kinds = ("mnt", "pid", "net", "uts", "ipc", "cgroup", "time")
+    text = inside("", f"cd /proc/self/ns; for kind in {' '.join(kinds)}; do readlink $kind; done")
+    host = [os.readlink(f"/proc/self/ns/{kind}") for kind in kinds]
+    assert [own for own, other in zip(text.split(), host) if own == other] == []
+    assert len(text.split()) == len(kinds)
+
+
 @pytest.mark.parametrize("kind", ["pid", "net", "uts", "ipc"])
 def test_host_modes_share_the_hosts_namespace(inside: Inside, kind: str) -> None:
     flag = "--network host" if kind == "net" else f"--{kind} host"

@@ -150,6 +150,7 @@ def test_only_a_loopback_interface_is_there_and_up(box: Bench) -> None:
 
 
 def test_signals_start_with_their_defaults_and_none_blocked(box: Bench) -> None:
+    """Under `make` too, whose children have libc's internal signals 32 and 33 ignored."""
     info, output = box.run(box.plan("cat", "/proc/self/status"))
     assert info.code == 0
     facts = status(output)

@@ -81,9 +81,14 @@ def test_host_modes_leave_the_namespace_out() -> None:
     around = replace(AROUND, network="host", uts="host", pid="/proc/7/ns/pid")
     config = oci_config(SPEC, IMAGE, around)
     kinds = {space["type"]: space.get("path") for space in config["linux"]["namespaces"]}
-    assert kinds == {"mount": None, "pid": "/proc/7/ns/pid", "ipc": None, "cgroup": None}
+    assert kinds == {"mount": None, "pid": "/proc/7/ns/pid", "ipc": None, "cgroup": None, "time": None}
     assert "hostname" not in config
     assert "sysctl" not in config["linux"]
+
+
+def test_other_runtimes_get_no_time_namespace() -> None:
+    config = oci_config(replace(SPEC, runtime="crun"), IMAGE, AROUND)
+    assert "time" not in [space["type"] for space in config["linux"]["namespaces"]]
 
 
 def test_a_mount_of_its_own_replaces_a_standard_one() -> None:

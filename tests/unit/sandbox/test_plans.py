@@ -30,13 +30,13 @@ def read(path: str, limit: int) -> bytes:
 @pytest.mark.parametrize(
     ("text", "uid", "gid", "groups", "home"),
     [
-        ("", 0, 0, [10], "/root"),
-        ("alice", 1000, 100, [50, 10], "/home/alice"),
-        ("1000", 1000, 100, [50, 10], "/home/alice"),
-        ("alice:staff", 1000, 50, [], "/home/alice"),
-        ("alice:7", 1000, 7, [], "/home/alice"),
-        ("5:6", 5, 6, [], "/"),
-        ("1001", 7, 7, [], "/seven"),  # a name that looks like a number is still a name
+        ("", 0, 0, [0, 10], "/root"),
+        ("alice", 1000, 100, [100, 50, 10], "/home/alice"),
+        ("1000", 1000, 100, [100, 50, 10], "/home/alice"),
+        ("alice:staff", 1000, 50, [50], "/home/alice"),
+        ("alice:7", 1000, 7, [7], "/home/alice"),
+        ("5:6", 5, 6, [6], "/"),
+        ("1001", 7, 7, [7], "/seven"),  # a name that looks like a number is still a name
     ],
 )
 def test_users_are_resolved_by_name_and_number(
@@ -47,7 +47,7 @@ def test_users_are_resolved_by_name_and_number(
 
 
 def test_additional_groups_are_added_once() -> None:
-    assert resolve_user("alice", ["wheel", "77"], read).groups == [50, 10, 77]
+    assert resolve_user("alice", ["wheel", "77"], read).groups == [100, 50, 10, 77]
 
 
 @pytest.mark.parametrize("text", ["bob", "alice:nobody", "-1", "99999999999", "¹"])
