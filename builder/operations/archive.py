@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from builder.operations.owners import Owner
 from builder.operations.roots import Root, clean
@@ -23,8 +23,12 @@ from runtime.store.durable import write_all
 from runtime.store.layers import header
 from runtime.store.layers.reader import Member, TarReader
 
+if TYPE_CHECKING:
+    import lzma
+
 CHUNK = 1 << 20
 ENTRY_LIMIT = 2_000_000
+XZ_MEMORY = 256 << 20  # `xz -9` wants 65 MiB
 _ZEROS = bytes(CHUNK)
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 # What decompressors raise on damaged data, besides OSError and EOFError; they are imported when needed.
@@ -78,9 +82,7 @@ def _plain(raw: IO[bytes]) -> Iterator[IO[bytes]]:
 
         stream = bz2.BZ2File(raw)
     elif kind == "xz":
-        import lzma
-
-        stream = lzma.LZMAFile(raw)  # noqa: SIM115  closed below
+        stream = cast("IO[bytes]", _Xz(raw))
     elif kind == "zst":
         import zstandard
 
@@ -90,6 +92,42 @@ def _plain(raw: IO[bytes]) -> Iterator[IO[bytes]]:
         return
     with stream:
         yield stream
+
+
+class _Xz:
+    """What `lzma.LZMAFile` does, with a limit: an xz file says itself how much memory it wants, up to 4 GiB."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decoder = self._new()
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        import lzma
+
+        return lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes, none at the end."""
+        while True:
+            if self._decoder.eof:
+                # Streams may follow one another, with zeros between them.
+                rest = self._decoder.unused_data.lstrip(b"\0") or self._raw.read(CHUNK).lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._decoder, data = self._new(), rest
+            else:
+                data = self._raw.read(CHUNK) if self._decoder.needs_input else b""
+                if not data and self._decoder.needs_input:
+                    raise EOFError("the compressed data ends too early")
+            if found := self._decoder.decompress(data, size):
+                return found
+
+    def __enter__(self) -> _Xz:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """The file is the opener's to close."""
 
 
 def unpack(path: str, root: Root, directory: str, setting: Setting, *, owner: Owner | None) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import resource
 import stat
+import subprocess
 import tarfile
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -167,6 +172,29 @@ def test_a_damaged_compression_is_refused(added: Callable[..., Path]) -> None:
         added(bytes(data))
 
 
+def _raw_xz(data: bytes, dictionary: int) -> bytes:
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": dictionary}]
+    return lzma.compress(data, filters=filters)
+
+
+def test_an_xz_archive_of_several_streams_is_read_to_the_end(added: Callable[..., Path]) -> None:
+    data = tar_of((entry("one"), os.urandom(3 << 20)), (entry("two"), b"2"))
+    half = len(data) // 2
+    top = added(_raw_xz(data[:half], 1 << 20) + bytes(8) + _raw_xz(data[half:], 1 << 20) + bytes(4))
+    assert (top / "one").stat().st_size == 3 << 20
+    assert (top / "two").read_bytes() == b"2"
+
+
+def test_an_xz_archive_cannot_ask_for_all_memory(added: Callable[..., Path]) -> None:
+    data = bytearray(_raw_xz(tar_of((entry("one"), b"1")), 1 << 20))
+    # The block header (xz file format 1.1.0, 3.1): size, flags, filter id, size of its properties, the dictionary's size.
+    assert data[12:16] == b"\x02\x00\x21\x01"
+    data[16] = 40  # 4 GiB - 1
+    data[20:24] = zlib.crc32(data[12:20]).to_bytes(4, "little")
+    with pytest.raises(InvalidInput, match=r"cannot unpack a\.tar: .*[Mm]emory"):
+        added(bytes(data))
+
+
 def _zeros(size: int) -> Iterator[bytes]:
     member = entry("zeros")
     member.size = size
@@ -189,8 +217,6 @@ def test_zeros_cost_neither_memory_nor_disk(added: Callable[..., Path], tmp_path
 
 
 def test_a_sparse_file_keeps_its_holes(added: Callable[..., Path], tmp_path: Path) -> None:
-    import subprocess
-
     source = tmp_path / "root.source"
     source.mkdir()
     with open(source / "sparse", "wb") as file:
@@ -241,3 +267,56 @@ def test_a_full_disk_is_the_hosts_fault_and_says_so(tmp_path: Path) -> None:
         assert "free some space" in caught.value.hint
     finally:
         mounts.umount(str(small), mounts.MNT_DETACH)
+
+
+def _source_tree(top: Path) -> None:
+    long_name = "l" * 140
+    write_files(
+        top,
+        {"plain": "1", f"{long_name}/{long_name}/deep": "2", "dir/näme": "3", "empty/": "", "run.sh": "#!"},
+    )
+    (top / "run.sh").chmod(0o4755)
+    (top / "dir").chmod(0o2750)
+    os.link(top / "plain", top / "hard")
+    (top / "soft").symlink_to("dir/" + "t" * 200)
+    os.mkfifo(top / "fifo")
+    os.chown(top / "dir" / "näme", 1234, 4321)
+    os.utime(top / "plain", ns=(10**18 + 5, 10**18 + 5))
+
+
+def _described(top: Path) -> dict[str, tuple[object, ...]]:
+    found = {}
+    for directory, names, files in os.walk(top):
+        for name in (*names, *files):
+            path = Path(directory, name)
+            status = path.lstat()
+            link = os.readlink(path) if path.is_symlink() else ""
+            size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+            key = str(path.relative_to(top))
+            links = status.st_nlink if stat.S_ISREG(status.st_mode) else 0
+            found[key] = (
+                oct(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                size,
+                int(status.st_mtime),
+                link,
+                links,
+            )
+    return found
+
+
+@pytest.mark.parametrize("form", ["gnu", "oldgnu", "pax"])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, lzma.compress, bz2.compress])
+def test_gnu_tar_unpacks_the_same(
+    added: Callable[..., Path], tmp_path: Path, form: str, compress: Callable[[bytes], bytes]
+) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        source, theirs = Path(place, "source"), Path(place, "theirs")
+        _source_tree(source)
+        theirs.mkdir()
+        packed = f"{place}/x.tar"
+        subprocess.run(["tar", f"--format={form}", "-C", source, "-cf", packed, "."], check=True)
+        subprocess.run(["tar", "-C", theirs, "--numeric-owner", "-xpf", packed], check=True)
+        top = added(compress(Path(packed).read_bytes()))
+        assert _described(top) == _described(theirs)
