@@ -164,3 +164,15 @@ def test_a_store_in_memory_works(tmp_path: Path) -> None:
         found = tree_of(root, context)
         assert "one" in found
         assert "etc/group" not in found
+
+
+def test_a_lock_that_a_killed_build_left_goes_with_the_next(root: Path, tmp_path: Path) -> None:
+    """It may have been all that one had."""
+    left = root / "locks" / f"step-{'0' * 32}"
+    left.touch()
+    context = write_files(tmp_path / "c", {"Dockerfile": f"FROM base:1\nRUN echo {tmp_path}\n"})
+    build(root, context)
+    assert not left.exists()
+    left.touch()
+    build(root, context)  # also one that finds everything
+    assert not left.exists()
