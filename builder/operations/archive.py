@@ -251,9 +251,7 @@ class _Unpacker:
         os.chown(place, uid, gid, follow_symlinks=False)
         if not is_link:
             os.chmod(place, member.mode & 0o7777)
-            for name, value in member.xattrs.items():
-                if name.startswith(("user.", "security.capability")):
-                    os.setxattr(place, name, value)
+            _set_xattrs(place, member)
         mtime_ns = self._mtime_ns(member)
         os.utime(place, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
@@ -263,6 +261,18 @@ class _Unpacker:
 
     def finish(self) -> None:
         self._root.settle()
+
+
+def _set_xattrs(place: str, member: Member) -> None:
+    for name, value in member.xattrs.items():
+        if not name.startswith(("user.", "security.capability")):
+            continue
+        try:
+            os.setxattr(place, name, value)
+        except OSError as error:
+            # What the store's file system does not know is left out, as in layers (`runtime.store.layers.apply`).
+            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
+                raise
 
 
 def _write(handle: int, chunks: Iterator[memoryview]) -> None:
