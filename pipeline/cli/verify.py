@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # What is made of the result is made once, at the end.
 _ONLY_AT_THE_END = frozenset(
-    {"tag", "output", "push", "load", "iidfile", "metadata_file", "quiet", "progress", "verify_reproducible"}
+    {"tag", "output", "push", "load", "iidfile", "metadata_file", "quiet", "verify_reproducible"}
 )
 _STEP_HOST_NAMES = ("machine-one", "machine-two")
 
@@ -57,6 +57,8 @@ def verify(
     arguments = command_line(flags, options, leave_out=_ONLY_AT_THE_END)
     if any("rewrite-timestamp=true" in output for output in flags["output"]):
         arguments += ["-o", "type=image,rewrite-timestamp=true"]
+    if flags["quiet"]:  # the last one prints the image's id
+        arguments += ["--progress", "none"]
     with tempfile.TemporaryDirectory(prefix="pipe-verify-") as place:
         namespace = f"verify-{secrets.token_hex(8)}"
         built = [

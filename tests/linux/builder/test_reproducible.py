@@ -50,6 +50,11 @@ def test_without_a_time_the_times_are_named_and_what_to_do(root: Path, context: 
     assert "set SOURCE_DATE_EPOCH" in text
 
 
+def test_quiet_prints_the_image_and_nothing_else(root: Path, context: Path) -> None:
+    done = run_pipe(root, "build", "-q", "--verify-reproducible", *REWRITE, str(context), env=ENVIRONMENT)
+    assert done.stdout.decode().strip() == build(root, context, *REWRITE, env=ENVIRONMENT)
+
+
 def test_a_build_that_fails_is_no_verdict(root: Path, context: Path) -> None:
     (context / "Dockerfile").write_text("FROM base:1\nRUN exit 3\n")
     text = verified(root, context, code=1)
