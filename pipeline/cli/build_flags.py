@@ -34,7 +34,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         dockerfile=flags["file"],
         target=flags["target"] or "",
         build_args=_build_args(flags["build_arg"], env),
-        tags=tuple(flags["tag"]),
+        tags=_tags(flags["tag"]),
         platforms=_platforms(flags["platform"]),
         no_cache=flags["no_cache"],
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
@@ -54,6 +54,20 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         cgroup_parent=flags["cgroup_parent"] or "",
         allow=frozenset(flags["allow"]),
     )
+
+
+def _tags(texts: Iterable[str]) -> tuple[str, ...]:
+    """The names as they were written; a wrong one is told before anything is built."""
+    from registry_client.reference import parse_reference
+
+    for text in texts:
+        try:
+            reference = parse_reference(text)
+        except ValueError as error:
+            raise InvalidInput(f"--tag: {error}") from error
+        if reference.digest:
+            raise InvalidInput(f"--tag {text}: an image is not named by a digest", hint="write NAME:TAG")
+    return tuple(texts)
 
 
 def _comma_words(texts: Iterable[str]) -> frozenset[str]:

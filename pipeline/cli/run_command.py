@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.cli.session import Session
-from runtime.errors import Conflict, InvalidInput, PipeError, StepFailed
+from runtime.errors import Cancelled, Conflict, InvalidInput, PipeError, StepFailed, Unsupported
 from runtime.events import ignore
 
 if TYPE_CHECKING:
@@ -22,8 +22,24 @@ if TYPE_CHECKING:
 SHIM_MODULE = "runtime.containers.shim.main"  # known before `runtime.containers.starting` is imported
 
 
+# What `docker run` says when no container came of it: 0 to 124 are the program's own (FEATURES D-23).
+NOT_STARTED = 125
+
+
 def run(session: Session, arguments: tuple[str, ...]) -> int:
-    """Create and start a container."""
+    """Create and start a container; its exit code, or 125 when it could not start. A mistake in the flags stays a mistake (2)."""
+    try:
+        return _run(session, arguments)
+    except (InvalidInput, Unsupported, Cancelled):
+        raise
+    except PipeError as error:
+        from pipeline.ui.errors import show_error
+
+        show_error(error)
+        return NOT_STARTED
+
+
+def _run(session: Session, arguments: tuple[str, ...]) -> int:
     # What is loaded from here to the container's start stays; looking through it for garbage takes a twentieth of the time.
     gc.disable()
     request = _request("run", "Create and start a container from an image.", arguments)

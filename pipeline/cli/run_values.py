@@ -112,7 +112,7 @@ def publish(text: str) -> tuple[PortBinding, ...]:
     elif "." in head:
         address, host = head, ""
     inside = port_range("publish", container)
-    outside = port_range("publish", host) if host else None
+    outside = port_range("publish", host) if host.strip("0") else None  # 0, like nothing, is any free one
     if outside and len(outside) != len(inside) and len(inside) != 1:
         raise InvalidInput(f"--publish {text!r}: the two ranges differ in length")
     if outside and len(outside) != len(inside):

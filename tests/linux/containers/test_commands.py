@@ -88,7 +88,7 @@ def test_the_life_of_a_detached_container(pipe: Pipe, tmp_path: Path) -> None:
     assert pipe("rm", "site")[0] == 1
     assert pipe("rm", "-f", "site") == (0, "site\n", "")
     code, _, err = pipe("run", "-d", "--cidfile", str(cidfile), "busybox", "true")
-    assert code == 1
+    assert code == 125
     assert "exists" in err
 
 

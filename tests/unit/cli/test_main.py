@@ -44,6 +44,19 @@ def test_an_error_category_has_one_exit_code(
     assert fail_with(monkeypatch, error) == code
 
 
+@pytest.mark.parametrize(
+    "error, code", [(errors.NotFound("x"), 125), (errors.HostFault("x"), 125), (errors.InvalidInput("x"), 2)]
+)
+def test_run_tells_what_kept_the_container_from_starting_as_docker_does(
+    monkeypatch: pytest.MonkeyPatch, error: errors.PipeError, code: int
+) -> None:
+    def failing(session: object, arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("pipeline.cli.run_command._run", failing)
+    assert cli.run(["run", "image"]) == code
+
+
 def test_every_error_category_is_in_the_table() -> None:
     def leaves(category: type[errors.PipeError]) -> list[type[errors.PipeError]]:
         return [

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.cli.run_flags import TABLE, help_text, parse_command_line
 from pipeline.cli.run_spec import RunRequest, run_request
+from pipeline.cli.run_values import publish
 from registry_client.oci.config import Healthcheck
 from runtime.containers.spec import Mount, NetworkAttachment, PortBinding, RestartPolicy, Rlimit
 from runtime.errors import InvalidInput, PipeError, Unsupported
@@ -215,3 +216,19 @@ def test_a_bad_value_is_named(words: list[str], message: str) -> None:
     with pytest.raises(PipeError, match=message) as raised:
         request(*words, "i")
     assert isinstance(raised.value, InvalidInput | Unsupported)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("80", [("0.0.0.0", 0, 80)]),
+        ("0:80", [("0.0.0.0", 0, 80)]),
+        ("127.0.0.1:0:80", [("127.0.0.1", 0, 80)]),
+        ("127.0.0.1::80", [("127.0.0.1", 0, 80)]),
+        ("8000-8001:80-81", [("0.0.0.0", 8000, 80), ("0.0.0.0", 8001, 81)]),
+    ],
+)
+def test_a_published_port_is_given_ranged_or_any_free_one(
+    text: str, expected: list[tuple[str, int, int]]
+) -> None:
+    assert [(p.host_ip, p.host_port, p.container_port) for p in publish(text)] == expected
