@@ -58,7 +58,7 @@ def first_difference(store: Store, first: Image, second: Image) -> Difference | 
                 return Difference(number, instruction, (Deviation("", "layer", *shown),))
             found = _layer_difference(store, first, second, number)
             return Difference(number, instruction, *found)
-    deviation = _config_difference(json.loads(first.raw_config), json.loads(second.raw_config), "config")
+    deviation = _config_difference(json.loads(first.raw_config), json.loads(second.raw_config), "")
     assert deviation is not None, "equal configs have equal ids"
     return Difference(0, "", (deviation,), only_times=deviation.path.endswith("created"))
 
@@ -180,7 +180,7 @@ def _config_difference(first: Any, second: Any, path: str) -> Deviation | None:
         return None
     if isinstance(first, dict) and isinstance(second, dict):
         keys = sorted(first.keys() | second.keys())
-        parts = [(f"{path}.{key}", first.get(key), second.get(key)) for key in keys]
+        parts = [(f"{path}.{key}".lstrip("."), first.get(key), second.get(key)) for key in keys]
     elif isinstance(first, list) and isinstance(second, list):
         parts = [(f"{path}[{n}]", *pair) for n, pair in enumerate(zip_longest(first, second))]
     else:
