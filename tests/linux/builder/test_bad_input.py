@@ -64,7 +64,10 @@ def test_pipes_and_sockets_in_a_context_do_not_stop_a_build(root: Path, tmp_path
 def test_a_file_that_cannot_be_read_is_named(root: Path, tmp_path: Path) -> None:
     context = write_files(tmp_path / "context", {"Dockerfile": COPY_ALL, "a": "1", "locked": "?"})
     # Not even root may read it.
-    with mounted("/proc/sys/vm/compact_memory", context / "locked", "", mounts.MS_BIND):
+    unreadable = Path("/proc/sys/vm/compact_memory")
+    if not unreadable.exists():
+        pytest.skip("this kernel has no such file")
+    with mounted(str(unreadable), context / "locked", "", mounts.MS_BIND):
         done = run_pipe(root, "build", str(context), code=None)
     assert done.returncode in (2, 3)
     assert b"locked" in done.stderr
