@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
+from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
 from builder.epoch import NAME as EPOCH
@@ -30,7 +32,7 @@ from builder.graph import (
 from builder.keys import Surroundings
 from builder.operations.step import Setting
 from builder.pools import Pool
-from builder.request import BuildRequest, BuildResult, BuildWarning
+from builder.request import BuildRequest, BuildResult, BuildWarning, OutputWanted
 from builder.result import image_config
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
@@ -119,8 +121,15 @@ def _is_plain(request: BuildRequest) -> bool:
         and not request.no_cache
         and request.pull in ("auto", "missing", "never")
         and len(request.platforms) <= 1
-        and all(wanted.type in ("image", "cacheonly") for wanted in request.outputs)
+        and not request.annotations
+        and all(
+            wanted.type in ("image", "cacheonly") and not _annotates(wanted) for wanted in request.outputs
+        )
     )
+
+
+def _annotates(wanted: OutputWanted) -> bool:
+    return any(name.startswith("annotation") for name in wanted.options)
 
 
 class _Build:
@@ -132,6 +141,8 @@ class _Build:
         self._cache = Cache(owner.store)
         self._dockerfile: Dockerfile | None = None
         self._warnings: list[BuildWarning] = []
+        self._started_ns = time.time_ns()
+        self._context_key = ""  # of the cache record of a context that was fetched
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
         )
@@ -202,10 +213,15 @@ class _Build:
         if self._request.no_cache and b"RUN" in context.text.upper():
             # Beside the parsing. What fails here fails again, and is told, when a step needs it.
             pool.submit(self._workshop.warm_up)
-        made: list[tuple[Image, bool]] = []
-        for platform in self._request.platforms or (None,):
-            made.append(self._build_platform(context, setting, platform, pool, hashing))
-        return self._ended(made, setting)
+        sources = self._sources(context, setting)
+        graphs = [
+            self._lowered(context, setting, platform, pool, sources)
+            for platform in self._request.platforms or (None,)
+        ]
+        # All platforms are one graph: they are built at once, and what they share only once.
+        states = self._solve(graphs, context, sources, setting, pool, hashing)
+        sources.save()
+        return self._ended([self._finish(graph, states, setting) for graph in graphs], context, setting)
 
     def result_by_looking(self) -> BuildResult:
         """The result of a build whose every step is known; NotYet when one is not."""
@@ -213,8 +229,9 @@ class _Build:
         context = self._open_context(setting)
         setting = self._timed(setting, context, only_here=True)
         platform = next(iter(self._request.platforms), None)
-        graph, sources = self._lowered(context, setting, platform, None)
-        executor, node_of = self._executor(graph, context, sources, setting, None)
+        sources = self._sources(context, setting)
+        graph = self._lowered(context, setting, platform, None, sources)
+        executor, node_of = self._executor([graph], context, sources, setting, None)
         teller = _Teller(self._emit, self._request.node, node_of)
         states: dict[Digest, State] = {}
         try:
@@ -225,20 +242,35 @@ class _Build:
                 teller.finished(vertex, state)
         finally:
             sources.save()  # what was read need not be read again by `build`
-        return self._ended([self._finish(graph, states, setting)], setting)
+        return self._ended([self._finish(graph, states, setting)], context, setting)
 
-    def _ended(self, made: list[tuple[Image, bool]], setting: Setting) -> BuildResult:
+    def _ended(self, made: list[Built], context: Context, setting: Setting) -> BuildResult:
         self._cache.note_use()
         from builder.export import export
 
-        images = [image for image, _ in made]
         result = BuildResult(
-            image_id=images[0].id,
+            image_id=made[0].image.id,
             warnings=tuple(self._warnings),
-            cached=all(cached for _, cached in made),
-            images=tuple(image.id for image in images),
+            cached=all(each.cached for each in made),
+            images=tuple(each.image.id for each in made),
         )
-        return export(self._store, self._images, self._request, images, result, setting, self._emit)
+        occasion = self._occasion(made, context, setting)
+        return export(self._store, self._images, occasion, made, result, setting)
+
+    def _occasion(self, made: list[Built], context: Context, setting: Setting) -> Occasion:
+        invocation = os.urandom(16).hex()
+        if setting.epoch is not None:  # the same build shall be attested by the same bytes
+            roots = "\n".join(each.graph.root.digest for each in made)
+            invocation = digest_of(roots.encode()).partition(":")[2][:32]
+        return Occasion(
+            request=self._request,
+            dockerfile=context.text,
+            dockerfile_name=context.name,
+            context_key=self._context_key,
+            epoch=setting.epoch,
+            started_ns=self._started_ns,
+            invocation=invocation,
+        )
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:
@@ -249,37 +281,38 @@ class _Build:
         def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            return fetch_context(self._store, setting, self._request.secrets, url)
+            found = fetch_context(self._store, setting, self._request.secrets, url)
+            path, self._context_key, time_of_it = found
+            return path, time_of_it
 
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 
+    def _sources(self, context: Context, setting: Setting) -> BuildSources:
+        return BuildSources(
+            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
+        )
+
     # --- one platform ---------------------------------------------------------------------------------------------
 
-    def _build_platform(
-        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool, hashing: Pool
-    ) -> tuple[Image, bool]:
-        graph, sources = self._lowered(context, setting, platform, pool)
-        states = self._solve(graph, context, sources, setting, pool, hashing)
-        sources.save()
-        return self._finish(graph, states, setting)
-
     def _lowered(
-        self, context: Context, setting: Setting, platform: Platform | None, pool: Pool | None
-    ) -> tuple[StageGraph, BuildSources]:
+        self,
+        context: Context,
+        setting: Setting,
+        platform: Platform | None,
+        pool: Pool | None,
+        sources: BuildSources,
+    ) -> StageGraph:
         """The graph, its base images resolved: in `pool`, or only if they are here."""
         from builder.lower import lower, unused_arguments
 
         options = self._options(platform, setting)
         dockerfile = self._parsed(context)
-        sources = BuildSources(
-            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
-        )
         configs = self._resolve_bases(dockerfile, options, sources, pool)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
-        return graph, sources
+        return graph
 
     def _options(self, platform: Platform | None, setting: Setting, *, resolved: bool = True) -> LowerOptions:
         from builder.lower import LowerOptions
@@ -346,18 +379,18 @@ class _Build:
 
     def _solve(
         self,
-        graph: StageGraph,
+        graphs: Sequence[StageGraph],
         context: Context,
         sources: BuildSources,
         setting: Setting,
         pool: Pool,
         hashing: Pool,
     ) -> Mapping[Digest, State]:
-        executor, node_of = self._executor(graph, context, sources, setting, hashing)
+        executor, node_of = self._executor(graphs, context, sources, setting, hashing)
         watcher = _Teller(self._emit, self._request.node, node_of)
         solver: Solver[State] = Solver(executor.run, pool, self._cancel, watcher)
         try:
-            solver.solve([graph.root])
+            solver.solve([graph.root for graph in graphs])
         finally:
             for state in solver.states.values():
                 if isinstance(state, RootState):
@@ -366,14 +399,15 @@ class _Build:
 
     def _executor(
         self,
-        graph: StageGraph,
+        graphs: Sequence[StageGraph],
         context: Context,
         sources: BuildSources,
         setting: Setting,
         hashing: Pool | None,
     ) -> tuple[Executor, Callable[[Vertex], str]]:
         """The executor, and what each vertex is called in the event stream. Without `hashing` it only looks."""
-        numbers = {vertex.digest: number for number, vertex in enumerate(reachable([graph.root]), 1)}
+        order = reachable([graph.root for graph in graphs])
+        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
 
         def node_of(vertex: Vertex) -> str:
             return f"{self._request.node}/{numbers[vertex.digest]}"
@@ -391,9 +425,7 @@ class _Build:
         )
         return executor, node_of
 
-    def _finish(
-        self, graph: StageGraph, states: Mapping[Digest, State], setting: Setting
-    ) -> tuple[Image, bool]:
+    def _finish(self, graph: StageGraph, states: Mapping[Digest, State], setting: Setting) -> Built:
         root = states[graph.root.digest]
         assert isinstance(root, RootState)
         config = image_config(graph, states, setting.epoch)
@@ -401,7 +433,7 @@ class _Build:
         if image is None or not self._is_whole(root):
             image = self._images.add_built(config, self._layers(root))
         cached = all(state.cached for state in states.values() if isinstance(state, RootState))
-        return image, cached
+        return Built(image, graph, states, cached)
 
     def _is_whole(self, root: RootState) -> bool:
         """The image is known, and what it is made of is here (and leased to us now)."""
@@ -428,6 +460,8 @@ class _Build:
         return layers
 
     def _warn(self, message: str) -> None:
+        if any(known.message == message for known in self._warnings):
+            return  # said for another platform
         self._warnings.append(BuildWarning(message))
         self._emit(Warned(node=self._request.node, message=message))
 

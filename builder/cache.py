@@ -62,6 +62,11 @@ class Cache:
         record = None if row is None else self.find(row["key"])
         return None if row is None or record is None else (record, fields_of(row))
 
+    def fields(self, key: str) -> dict[str, Any]:
+        """The named fields of a record, and its notes; empty when there is none."""
+        row = self._database.one("SELECT fields FROM cache_records WHERE key = ?", (key,))
+        return {} if row is None else fields_of(row)
+
     def put(
         self,
         record: Record,

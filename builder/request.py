@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from registry_client.values import field, frozen
 
@@ -27,6 +27,22 @@ class OutputWanted:
 
 
 @frozen(kw_only=True)
+class AttestWanted:
+    """What is to be said about the result beside it. `provenance` is "", min or max."""
+
+    provenance: str = ""
+    builder_id: str = ""
+    reproducible: bool = False
+    sbom: bool = False
+    vcs: Mapping[str, str] = field(
+        default_factory=dict, hash=False
+    )  # source, revision of a directory's work tree
+
+    def __bool__(self) -> bool:
+        return bool(self.provenance) or self.sbom
+
+
+@frozen(kw_only=True)
 class BuildRequest:
     """`context` is a directory, `-`, a git or http URL. Secrets are values; ssh values are paths of agent sockets."""
 
@@ -43,7 +59,9 @@ class BuildRequest:
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
     ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    annotations: tuple[str, ...] = ()  # `[WHERE:]KEY=VALUE`
+    attest: AttestWanted = AttestWanted()
+    metadata: bool = False  # somebody wants to know how it was built
     network: str = "default"
     outputs: tuple[OutputWanted, ...] = ()
     build_contexts: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -64,6 +82,7 @@ class OutputMade:
     type: str
     dest: str
     digest: str = ""
+    descriptor: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @frozen
@@ -86,3 +105,4 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

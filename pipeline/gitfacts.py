@@ -78,6 +78,22 @@ class GitFacts:
             return ""
 
     @cached_property
+    def vcs(self) -> dict[str, str]:
+        """Where the work tree came from and at which commit, in buildx's words; empty outside of a repository."""
+        repository = self.repository
+        if repository is None or not _has_commit(repository):
+            return {}
+        from git.exc import GitCommandError
+
+        try:
+            changes = repository.git.execute(["git", "status", "--porcelain"])
+        except GitCommandError:
+            return {}  # git refuses a work tree of another owner: better no commit than one nobody compared
+        sha, source = repository.head.commit.hexsha, self._quiet("config", "--get", "remote.origin.url")
+        revision = f"{sha}-dirty" if changes else sha
+        return {"source": source, "revision": revision} if source else {"revision": revision}
+
+    @cached_property
     def changed(self) -> tuple[str, ...] | None:
         """Files that differ from the merge base with the default branch, with those not committed; None without a base."""
         repository = self.repository

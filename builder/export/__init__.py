@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from builder.request import BuildRequest, BuildResult, OutputMade
+from builder.built import Built, native
+from builder.request import BuildResult, OutputMade
 from registry_client.values import replace
 
 if TYPE_CHECKING:
+    from builder.built import Occasion
     from builder.operations.step import Setting
-    from runtime.events import Emit
-    from runtime.images.image import Image
     from runtime.images.images import Images
     from runtime.store.store import Store
 
@@ -19,22 +19,31 @@ if TYPE_CHECKING:
 def export(
     store: Store,
     images: Images,
-    request: BuildRequest,
-    built: Sequence[Image],
+    occasion: Occasion,
+    built: Sequence[Built],
     result: BuildResult,
     setting: Setting,
-    emit: Emit,
 ) -> BuildResult:
     """Tag the image and write the outputs, in the order they were given."""
-    tags = tuple(str(images.tag(built[0].id, tag)) for tag in request.tags)
+    request = occasion.request
+    named = native(built) if request.tags and len(built) > 1 else built[0]
+    tags = tuple(str(images.tag(named.image.id, tag)) for tag in request.tags)
     result = replace(result, tags=tags)
-    if not request.outputs:
+    if not request.outputs and not request.metadata and not request.attest:
         return result
-    from builder.export.writers import write_output
+    from builder.export.attest import Attestor
+    from builder.export.writers import Writer
 
+    attestor = Attestor(store, images, occasion, setting.emit)
+    writer = Writer(store, images, occasion, built, setting, attestor)
     made: list[OutputMade] = []
     for wanted in request.outputs:
         setting.cancel.check()
-        made.append(write_output(store, images, request, built, wanted, setting))
+        made.append(writer.write(wanted))
+    writer.warn_of_what_nobody_carries()
     digest = next((each.digest for each in made if each.digest), None)
+    if request.metadata:
+        mode = request.attest.provenance or "min"
+        said = {str(each.platform): attestor.provenance(each, mode).predicate for each in built}
+        result = replace(result, provenance=said)
     return replace(result, outputs=tuple(made), manifest_digest=digest or result.manifest_digest)

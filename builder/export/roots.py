@@ -1,23 +1,66 @@
-"""An image's root file system as a directory or a tar (`--output type=local`, `type=tar`)."""
+"""An image's root file system as a directory or a tar (`--output type=local`, `type=tar`).
+
+Several platforms lie in directories of their own, `linux_amd64` and so on; what is attested lies beside the files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.operations.copying import Copier, Style
 from builder.operations.owners import Owner
 from builder.operations.roots import Root
 from builder.operations.selection import Tree, walk
+from registry_client.oci.digest import Digest
+from registry_client.oci.platform import Platform
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.store.durable import faults_of_the_host
 
 if TYPE_CHECKING:
+    from builder.attest.statement import Subject
     from builder.operations.step import Setting
+    from runtime.images.image import Image
+    from runtime.images.images import Images
+    from runtime.store.store import Store
 
 
-def write_directory(root: str, dest: str, setting: Setting) -> None:
+@contextmanager
+def opened_root(store: Store, images: Images, image: Image) -> Iterator[str]:
+    """The image's file system at a path."""
+    snapshot = images.snapshot(image)
+    if snapshot is None:
+        yield os.path.join(store.root, "empty")
+        return
+    with store.snapshots.mounted(snapshot) as path:
+        yield path
+
+
+def platform_directory(platform: Platform) -> str:
+    return str(platform).replace("/", "_")
+
+
+def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
+    """Every regular file with its digest: whom a statement about a root file system is about."""
+    from builder.attest.statement import Subject
+
+    found = []
+    for item in walk(Tree(root, keep_owner=True), ""):
+        if stat.S_ISREG(item.status.st_mode):
+            setting.cancel.check()
+            with open(item.path, "rb") as file:
+                encoded = hashlib.file_digest(file, "sha256").hexdigest()
+            name = item.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            found.append(Subject(name, Digest(f"sha256:{encoded}")))
+    return tuple(found)
+
+
+def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> None:
     """Copy the files into `dest`, over what is there. They become the caller's, as with docker; devices are left out."""
     if os.path.exists(dest) and not os.path.isdir(dest):
         raise InvalidInput(f"output {dest} is not a directory")
@@ -32,6 +75,26 @@ def write_directory(root: str, dest: str, setting: Setting) -> None:
                 continue
             copier.place(item, item.name)
         target.settle()
+        for name, data in beside.items():
+            _write_beside(os.path.join(target.upper, name), data, setting)
+
+
+def _write_beside(place: str, data: bytes, setting: Setting) -> None:
+    from runtime.store.durable import replace_file
+
+    replace_file(place, data)
+    os.chmod(place, 0o644)
+    if setting.epoch is not None:
+        os.utime(place, (setting.epoch, setting.epoch))
+
+
+@frozen
+class Piece:
+    """One root of a tar, below the directory `prefix`, and the files that lie beside its own."""
+
+    root: str
+    prefix: str
+    beside: Mapping[str, bytes]
 
 
 def write_tar(root: str, out: BinaryIO, setting: Setting) -> None:
@@ -39,6 +102,35 @@ def write_tar(root: str, out: BinaryIO, setting: Setting) -> None:
     from runtime.store.layers import write_layer
 
     write_layer(root, out, epoch=setting.epoch)
+
+
+def write_pieces(pieces: Sequence[Piece], out: BinaryIO, setting: Setting) -> None:
+    """Several roots, or one with files beside it, as one tar."""
+    from runtime.store.layers import LayerWriter, add_tree
+
+    writer = LayerWriter(out, epoch=setting.epoch)
+    for piece in pieces:
+        setting.cancel.check()
+        add_tree(writer, piece.root, piece.prefix.encode())
+        for name, data in sorted(piece.beside.items()):
+            status = _Ours(len(data), (setting.epoch or 0) * 10**9)
+            writer.add(os.path.join(piece.prefix, name).encode(), status, data)
+    writer.finish()
+
+
+@frozen
+class _Ours:
+    """What a tar says of a file we made."""
+
+    st_size: int
+    st_mtime_ns: int
+    st_mode: int = stat.S_IFREG | 0o644
+    st_uid: int = 0
+    st_gid: int = 0
+    st_nlink: int = 1
+    st_ino: int = 0
+    st_dev: int = 0
+    st_rdev: int = 0
 
 
 def _newest(setting: Setting) -> int | None:

@@ -7,167 +7,229 @@ output, which then belongs to the archive alone.
 from __future__ import annotations
 
 import os
-import secrets
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from builder.export.roots import write_directory, write_tar
-from builder.request import BuildRequest, OutputMade, OutputWanted
+from builder.built import native
+from builder.export.attest import Attestor
+from builder.export.bundle import Bundle, make_bundle
+from builder.export.files import opened_output, write_layout
+from builder.export.options import flag, image_form
+from builder.export.roots import (
+    Piece,
+    file_subjects,
+    opened_root,
+    platform_directory,
+    write_directory,
+    write_pieces,
+    write_tar,
+)
+from builder.request import OutputMade, OutputWanted
 from registry_client.reference import Reference, parse_reference
 from runtime.errors import InvalidInput, Unsupported
-from runtime.store.durable import faults_of_the_host, remove_file
+from runtime.events import Warned
 
 if TYPE_CHECKING:
+    from builder.built import Built, Occasion
     from builder.operations.step import Setting
-    from runtime.images.image import Image
+    from registry_client.oci.digest import Digest
     from runtime.images.images import Images
     from runtime.store.store import Store
 
-
-def write_output(
-    store: Store,
-    images: Images,
-    request: BuildRequest,
-    built: Sequence[Image],
-    wanted: OutputWanted,
-    setting: Setting,
-) -> OutputMade:
-    """Write one output of the images (one for each platform)."""
-    match wanted.type:
-        case "image" | "cacheonly":
-            return _name_image(images, request, built, wanted)
-        case "registry":
-            return _push(images, request, built, wanted, setting)
-        case "oci" | "docker":
-            return _write_archive(images, request, built, wanted)
-        case "local":
-            for image in built:
-                with _root(store, images, image) as root:
-                    write_directory(root, _platform_place(wanted, built, image), setting)
-            return OutputMade(wanted.type, wanted.dest)
-        case "tar":
-            with ExitStack() as stack:
-                image = _only(built, wanted)
-                root = stack.enter_context(_root(store, images, image))
-                write_tar(root, stack.enter_context(opened_output(wanted.dest)), setting)
-            return OutputMade(wanted.type, wanted.dest)
-    raise Unsupported(f"output type {wanted.type!r} is not known")
+_FILES = {"https://slsa.dev/provenance/v1": "provenance.json", "https://spdx.dev/Document": "sbom.spdx.json"}
 
 
-def _only(built: Sequence[Image], wanted: OutputWanted) -> Image:
-    if len(built) != 1:
-        raise Unsupported(f"output {wanted.type} of several platforms", hint="build one platform at a time")
-    return built[0]
+class Writer:
+    """Writes the outputs of one build: `built` has an image for each platform."""
+
+    def __init__(
+        self,
+        store: Store,
+        images: Images,
+        occasion: Occasion,
+        built: Sequence[Built],
+        setting: Setting,
+        attestor: Attestor,
+    ) -> None:
+        self._store, self._images, self._occasion = store, images, occasion
+        self._request, self._built, self._setting = occasion.request, built, setting
+        self._attestor = attestor if occasion.request.attest else None
+        self._carried = False  # whether an output took what is attested along
+
+    def write(self, wanted: OutputWanted) -> OutputMade:
+        match wanted.type:
+            case "cacheonly":
+                return OutputMade(wanted.type, "")
+            case "image":
+                return self._name_image(wanted)
+            case "registry":
+                return self._push(wanted)
+            case "oci":
+                return self._write_oci(wanted)
+            case "docker":
+                return self._write_docker(wanted)
+            case "local":
+                return self._write_local(wanted)
+            case "tar":
+                return self._write_tar(wanted)
+        raise Unsupported(f"output type {wanted.type!r} is not known")
+
+    def warn_of_what_nobody_carries(self) -> None:
+        """An attestation that was asked for and went nowhere."""
+        if self._attestor is not None and not self._carried:
+            text = "no output carries the attestation: push the image, or write it with -o type=oci"
+            self._warn(text)
+
+    def _warn(self, message: str) -> None:
+        self._setting.emit(Warned(node=self._request.node, message=message))
+
+    # --- images ---------------------------------------------------------------------------------------------------
+
+    def _names(self, wanted: OutputWanted) -> list[Reference]:
+        return [_reference(name) for name in _split(wanted.name) or self._request.tags]
+
+    def _bundle(self, wanted: OutputWanted, names: Sequence[Reference]) -> Bundle:
+        attest, form = (
+            self._attestor,
+            image_form(wanted, self._request.annotations, bool(self._request.attest)),
+        )
+        self._carried = True
+        return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch)
+
+    def _name_image(self, wanted: OutputWanted) -> OutputMade:
+        """Names in the store. Annotated, the image gets its manifest now: a later push sends it as it is."""
+        names = ",".join([str(self._tag(name)) for name in _split(wanted.name)])
+        form = image_form(wanted, self._request.annotations, attested=False)
+        if not form.annotations:
+            return OutputMade(wanted.type, names)
+        bundles = []
+        for built in self._built:
+            bundles.append(bundle := make_bundle(self._images, [built], form, (), None, self._setting.epoch))
+            self._images.keep_manifest(built.image, bundle.manifests[0])
+        return OutputMade(wanted.type, names, bundles[0].top.digest, bundles[0].describe())
+
+    def _tag(self, name: str) -> Reference:
+        return self._images.tag(native(self._built).image.id, name)
+
+    def _push(self, wanted: OutputWanted) -> OutputMade:
+        from runtime.images.push import Parcel
+
+        names = self._names(wanted)
+        if not names:
+            raise InvalidInput("a push needs a name", hint="give one with -t or name=")
+        if wanted.options.get("type") == "image":
+            for name in _split(wanted.name):
+                self._tag(name)
+        bundle = self._bundle(wanted, names)
+        parcel = Parcel(bundle.top, bundle.manifests, bundle.images)
+        by_digest = flag(wanted.options, "push-by-digest")
+        for each in names:
+            target = each.with_tag("").with_digest(bundle.top.digest) if by_digest else each
+            self._images.push_parcel(parcel, target, cancel=self._setting.cancel)
+        return OutputMade("registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe())
+
+    # --- archives -------------------------------------------------------------------------------------------------
+
+    def _write_oci(self, wanted: OutputWanted) -> OutputMade:
+        from runtime.images.archive_out import layout_files, named_entries
+
+        names = self._names(wanted)
+        bundle = self._bundle(wanted, names)
+        files = layout_files(tuple(named_entries(bundle.entry, names)))
+        self._write_layout(wanted, bundle.blobs, files)
+        return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe())
+
+    def _write_docker(self, wanted: OutputWanted) -> OutputMade:
+        """docker save's form. It knows no index, so every platform is an image by itself and nothing is attested."""
+        from runtime.images.archive_out import Saved, docker_files, layout_files, named_entries
+
+        names = tuple(self._names(wanted))
+        form = image_form(wanted, self._request.annotations, attested=False)
+        bundles = [
+            make_bundle(self._images, [each], form, (), None, self._setting.epoch) for each in self._built
+        ]
+        saved = [
+            Saved(built.image, bundle.manifests[0], names if built is native(self._built) else ())
+            for built, bundle in zip(self._built, bundles, strict=True)
+        ]
+        entries = [
+            entry
+            for each, bundle in zip(saved, bundles, strict=True)
+            for entry in named_entries(bundle.entry, each.references)
+        ]
+        blobs = [digest for bundle in bundles for digest in bundle.blobs]
+        files = layout_files(tuple(entries)) | docker_files(saved)
+        self._write_layout(wanted, blobs, files)
+        return OutputMade(wanted.type, wanted.dest, bundles[0].top.digest, bundles[0].describe())
+
+    def _write_layout(
+        self, wanted: OutputWanted, blobs: Sequence[Digest], files: Mapping[str, bytes]
+    ) -> None:
+        from runtime.images.archive_out import write_members
+
+        if flag(wanted.options, "tar", True):
+            with opened_output(wanted.dest) as out:
+                write_members(self._store, out, blobs, files)
+            return
+        if wanted.dest in ("", "-"):
+            raise InvalidInput(f"output {wanted.type} with tar=false needs dest=DIRECTORY")
+        write_layout(self._store, wanted.dest, blobs, files)
+
+    # --- root file systems ----------------------------------------------------------------------------------------
+
+    def _is_split(self, wanted: OutputWanted) -> bool:
+        split = flag(wanted.options, "platform-split", len(self._built) > 1)
+        if not split and len(self._built) > 1:
+            raise Unsupported(
+                "several platforms in one directory would overwrite each other",
+                hint="leave out platform-split",
+            )
+        return split
+
+    def _beside(self, wanted: OutputWanted, built: Built, root: str) -> dict[str, bytes]:
+        """What is attested of a root file system, by file name."""
+        if self._attestor is None:
+            return {}
+        from builder.attest.statement import statement
+
+        self._carried = True
+        subjects, prefix = file_subjects(root, self._setting), wanted.options.get("attestation-prefix", "")
+        if "/" in prefix:
+            raise InvalidInput(f"--output: attestation-prefix {prefix!r} is the start of a file's name")
+        made = self._attestor(built, None)
+        return {
+            prefix + _FILES[each.predicate_type]: statement(each, subjects, readable=True) for each in made
+        }
+
+    def _write_local(self, wanted: OutputWanted) -> OutputMade:
+        split = self._is_split(wanted)
+        for built in self._built:
+            place = os.path.join(wanted.dest, platform_directory(built.platform)) if split else wanted.dest
+            with opened_root(self._store, self._images, built.image) as root:
+                write_directory(root, place, self._setting, self._beside(wanted, built, root))
+        return OutputMade(wanted.type, wanted.dest)
+
+    def _write_tar(self, wanted: OutputWanted) -> OutputMade:
+        split = self._is_split(wanted)
+        with ExitStack() as stack:
+            roots = [
+                stack.enter_context(opened_root(self._store, self._images, b.image)) for b in self._built
+            ]
+            pieces = [
+                Piece(root, platform_directory(b.platform) if split else "", self._beside(wanted, b, root))
+                for b, root in zip(self._built, roots, strict=True)
+            ]
+            out = stack.enter_context(opened_output(wanted.dest))
+            if split or pieces[0].beside:
+                write_pieces(pieces, out, self._setting)
+            else:
+                write_tar(roots[0], out, self._setting)
+        return OutputMade(wanted.type, wanted.dest)
 
 
-def _platform_place(wanted: OutputWanted, built: Sequence[Image], image: Image) -> str:
-    if len(built) == 1:
-        return wanted.dest
-    return os.path.join(wanted.dest, str(image.config.platform).replace("/", "_"))
-
-
-@contextmanager
-def _root(store: Store, images: Images, image: Image) -> Iterator[str]:
-    """The image's file system at a path."""
-    snapshot = images.snapshot(image)
-    if snapshot is None:
-        yield os.path.join(store.root, "empty")
-        return
-    with store.snapshots.mounted(snapshot) as path:
-        yield path
-
-
-# --- names --------------------------------------------------------------------------------------------------------
-
-
-def _names(request: BuildRequest, wanted: OutputWanted) -> list[str]:
-    return [name for name in wanted.name.split(",") if name] or list(request.tags)
-
-
-def _name_image(
-    images: Images, request: BuildRequest, built: Sequence[Image], wanted: OutputWanted
-) -> OutputMade:
-    if wanted.type == "image":
-        for name in filter(None, wanted.name.split(",")):
-            images.tag(built[0].id, name)
-    return OutputMade(wanted.type, "", "")
-
-
-def _push(
-    images: Images, request: BuildRequest, built: Sequence[Image], wanted: OutputWanted, setting: Setting
-) -> OutputMade:
-    names = _names(request, wanted)
-    if not names:
-        raise InvalidInput("a push needs a name", hint="give one with -t or name=")
-    digest = ""
-    for name in names:
-        image = _only(built, wanted)
-        digest = images.push(image.id, name, compression=_compression(wanted), cancel=setting.cancel).digest
-    return OutputMade("registry", names[0], digest)
-
-
-def _compression(wanted: OutputWanted) -> str:
-    return "" if wanted.compression == "uncompressed" else wanted.compression
-
-
-# --- archives -----------------------------------------------------------------------------------------------------
-
-
-def _write_archive(
-    images: Images, request: BuildRequest, built: Sequence[Image], wanted: OutputWanted
-) -> OutputMade:
-    from runtime.images.archive_out import Saved, write_archive
-
-    references = tuple(_reference(name) for name in _names(request, wanted))
-    saved = [
-        Saved(image, images.manifest(image, _compression(wanted)), references if image is built[0] else ())
-        for image in built
-    ]
-    if wanted.options.get("tar", "").lower() == "false":
-        _write_layout(images, saved, wanted)
-    else:
-        with opened_output(wanted.dest) as out:
-            write_archive(images, saved, out, docker=wanted.type == "docker")
-    return OutputMade(wanted.type, wanted.dest, saved[0].manifest.digest)
-
-
-def _write_layout(images: Images, saved: Sequence[object], wanted: OutputWanted) -> None:
-    """An OCI layout as a directory: the archive's members, unpacked as they are written."""
-    import shutil
-    import tarfile
-    import threading
-
-    from runtime.images.archive_out import write_archive
-
-    os.makedirs(wanted.dest, exist_ok=True)
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    failure: list[BaseException] = []
-
-    def write() -> None:
-        try:
-            with open(writing, "wb") as out:
-                write_archive(images, saved, out, docker=wanted.type == "docker")  # type: ignore[arg-type]
-        except BaseException as error:  # noqa: BLE001  raised below, in the caller's thread
-            failure.append(error)
-
-    writer = threading.Thread(target=write, name="layout")
-    writer.start()
-    try:
-        with open(reading, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:  # the names are ours
-                place = os.path.join(wanted.dest, member.name)
-                data = archive.extractfile(member)
-                if data is None:
-                    os.makedirs(place, exist_ok=True)
-                    continue
-                with open(place, "wb") as file:
-                    shutil.copyfileobj(data, file, 1 << 20)
-    finally:
-        writer.join()
-    if failure:
-        raise failure[0]
+def _split(names: str) -> list[str]:
+    return [name for name in names.split(",") if name]
 
 
 def _reference(name: str) -> Reference:
@@ -175,25 +237,3 @@ def _reference(name: str) -> Reference:
         return parse_reference(name).or_latest()
     except ValueError as error:
         raise InvalidInput(str(error)) from error
-
-
-@contextmanager
-def opened_output(dest: str) -> Iterator[BinaryIO]:
-    """The file to write to, complete under its name at the end of the block or not at all."""
-    if dest == "-":
-        out = sys.stdout.buffer
-        yield out
-        out.flush()
-        return
-    if os.path.isdir(dest):
-        raise InvalidInput(f"output {dest} is a directory", hint="name a file")
-    temporary = f"{dest}.{secrets.token_hex(4)}"
-    with faults_of_the_host(f"cannot write {dest}"):
-        os.makedirs(os.path.dirname(dest) or ".", exist_ok=True)
-        try:
-            with open(temporary, "xb") as file:
-                yield file
-            os.rename(temporary, dest)
-        except BaseException:
-            remove_file(temporary)
-            raise

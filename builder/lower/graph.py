@@ -109,7 +109,7 @@ class _Lowering:
             stage,
             state,
             self,
-            name=self._prefix(state) + ("" if only else stage.title),
+            name=" ".join(filter(None, (self._prefix(state), "" if only else stage.title))),
             total=counts_base + numbered_steps(planned.commands),
             no_cache=self._options.no_cache or stage.title in self._options.no_cache_filter,
         )
@@ -124,7 +124,7 @@ class _Lowering:
         return state
 
     def _prefix(self, state: StageState) -> str:
-        return f"{state.platform} " if self._options.multi_platform else ""
+        return str(state.platform) if self._options.multi_platform else ""
 
     def _begin(self, planned: PlannedStage) -> StageState:
         base = planned.base

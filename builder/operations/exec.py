@@ -29,6 +29,7 @@ from builder.operations.step import Outcome, Setting
 from builder.state import FilesState, State
 from builder.trees import Trees
 from builder.workshop import Workshop
+from registry_client.oci.platform import host_platform, parse_platform, rank
 from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.events import Output
 from runtime.sandbox_errors import translated
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from runtime.sandbox.spawner import Process
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NOT_EXECUTABLE = 126
 _TAIL = 16 << 10
 _PIECE = 64 << 10
 
@@ -332,6 +334,17 @@ class ExecStep:
             self._span,
             exit_code=exit_info.code,
             output=tail.decode("utf-8", "replace"),
+            hint=self._foreign_hint() if exit_info.code == _NOT_EXECUTABLE else "",
+        )
+
+    def _foreign_hint(self) -> str:
+        """What to do when the program is of another architecture than this host (A-96)."""
+        host, text = host_platform(), self._operation.platform
+        if not text or rank(host, parse_platform(text)) is not None:
+            return ""
+        return (
+            f"the step is for {text} and this host runs {host}: install binfmt handlers (qemu-user-static), "
+            "or do the work in a stage `FROM --platform=$BUILDPLATFORM` and COPY its result"
         )
 
 

@@ -13,17 +13,18 @@ from runtime.store.store import Store
 
 def fetch_context(
     store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str
-) -> tuple[str, int | None]:
-    """A path: a directory, or an archive or Dockerfile; and the time it is of."""
+) -> tuple[str, str, int | None]:
+    """A path (a directory, or an archive or Dockerfile), the key of the cache record that says what it is, and its time."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
     assert source is not None
     files = _fetch(store, setting, secrets, source)
     if isinstance(source, GitSource):
-        return files.tree.path, files.time
+        return files.tree.path, files.definition, files.time
     path = os.path.join(files.tree.path, source.filename)
-    return path, files.time if files.time is not None else _newest_entry(path)
+    time = files.time if files.time is not None else _newest_entry(path)
+    return path, files.definition, time
 
 
 def time_of_remote(

@@ -25,7 +25,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
-    "label", "platform", "add_host", "verify_reproducible", "on_failure",
+    "label", "annotation", "attest", "provenance", "sbom", "platform", "add_host", "verify_reproducible", "on_failure",
 )  # fmt: skip
 
 
@@ -37,7 +37,11 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.argument("names", nargs=-1, metavar="[PATH | URL | - | IMAGE...]")
 @_many("--add-host", help="Add NAME:ADDRESS to /etc/hosts of build steps.")
 @_many("--allow", help="Allow network.host or security.insecure.")
-@_many("--annotation", help="Add an annotation to the manifest.")
+@_many(
+    "--annotation",
+    help="Annotate the manifest, or [manifest|index|manifest-descriptor|index-descriptor]:KEY=VALUE.",
+)
+@_many("--attest", help="Attest the result: type=provenance[,mode=max] or type=sbom.")
 @_many("--build-arg", help="Set a build argument: NAME=VALUE, or NAME from the environment.")
 @_many("--build-context", help="A further context: NAME=PATH, URL, docker-image://REF or oci-layout://DIR.")
 @_many("--cache-from", help="Take cache records from elsewhere.")
@@ -67,9 +71,13 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @_many("-o", "--output", help="Where the result goes: type=oci,dest=FILE or a directory.")
 @_many("--platform", help="Build for a platform, for example linux/arm64.")
 @click.option("--progress", help="auto, tty, plain, jsonl, quiet or none.")
+@click.option(
+    "--provenance", help="Say how it was built beside the result: true, false, mode=min or mode=max."
+)
 @click.option("--pull", is_flag=True, help="Ask the registry for the base images, also when they are here.")
 @click.option("--push", is_flag=True, help="Push the image under its tags.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the image id only.")
+@click.option("--sbom", help="Say which software is in it beside the result: true or false.")
 @_many("--secret", help="A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE].")
 @click.option("--shm-size", help="Size of /dev/shm in build steps.")
 @_many("--ssh", help="Forward an ssh agent: default or NAME[=SOCKET].")
@@ -204,14 +212,30 @@ def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["metadata_file"]:
         import json
 
-        record: dict[str, Any] = {"containerimage.config.digest": result.image_id}
-        # Without a registry or archive there is no manifest yet; docker's image store says the config digest then.
-        record["containerimage.digest"] = result.manifest_digest or result.image_id
-        if result.tags:
-            record["image.name"] = ",".join(result.tags)
-        if result.warnings:
-            record["buildx.build.warnings"] = [{"short": warning.message} for warning in result.warnings]
-        _write(flags["metadata_file"], json.dumps(record, indent=2) + "\n")
+        _write(flags["metadata_file"], json.dumps(_metadata(result), indent=2) + "\n")
+
+
+def _metadata(result: BuildResult) -> dict[str, Any]:
+    """The result in buildx's words; provenance of several platforms has a key for each."""
+    record: dict[str, Any] = {}
+    for platform, predicate in result.provenance.items():
+        only = len(result.provenance) == 1
+        record["buildx.build.provenance" if only else f"buildx.build.provenance/{platform}"] = predicate
+    if result.warnings:
+        record["buildx.build.warnings"] = [{"short": warning.message} for warning in result.warnings]
+    record["containerimage.config.digest"] = result.image_id
+    if described := next((each.descriptor for each in result.outputs if each.descriptor), None):
+        record["containerimage.descriptor"] = described
+    # Without a registry or archive there is no manifest yet; docker's image store says the config digest then.
+    record["containerimage.digest"] = result.manifest_digest or result.image_id
+    if names := _names(result):
+        record["image.name"] = ",".join(names)
+    return record
+
+
+def _names(result: BuildResult) -> tuple[str, ...]:
+    named = [each.dest for each in result.outputs if each.type in ("image", "registry") and each.dest]
+    return result.tags or tuple(named[:1])
 
 
 def _write(path: str, text: str) -> None:

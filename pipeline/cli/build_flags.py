@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.request import BuildRequest, OutputWanted
+from builder.request import AttestWanted, BuildRequest, OutputWanted
 from registry_client.oci.platform import Platform, parse_platform
-from runtime.errors import InvalidInput, NotFound, Unsupported, did_you_mean
+from runtime.errors import HostFault, InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
     from runtime.containers.spec import Limits, Rlimit
@@ -42,7 +42,9 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         secrets=dict(_secret(text, env) for text in flags["secret"]),
         ssh=dict(_ssh(text, env) for text in flags["ssh"]),
         labels=_pairs(flags["label"], "--label", default=""),
-        annotations=_pairs(flags["annotation"], "--annotation"),
+        annotations=tuple(flags["annotation"]),
+        attest=_with_vcs(attest_wanted(flags), context),
+        metadata=bool(flags["metadata_file"]),
         network=_network(flags["network"]),
         outputs=outputs,
         build_contexts=_pairs(flags["build_context"], "--build-context"),
@@ -109,8 +111,14 @@ def _platforms(texts: Iterable[str]) -> tuple[Platform, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def fields(text: str, flag: str, known: Iterable[str], alone: str = "") -> dict[str, str]:
-    """`a=b,c=d` (CSV, so values may be quoted); a word without `=` is the field `alone`."""
+def fields(
+    text: str,
+    flag: str,
+    known: Iterable[str],
+    alone: str = "",
+    extra: Callable[[str], bool] = lambda _: False,
+) -> dict[str, str]:
+    """`a=b,c=d` (CSV, so values may be quoted); a word without `=` is the field `alone`. `extra` are known too."""
     import csv
 
     found: dict[str, str] = {}
@@ -119,7 +127,7 @@ def fields(text: str, flag: str, known: Iterable[str], alone: str = "") -> dict[
         name, equals, value = word.partition("=")
         if not equals and alone and alone not in found:
             name, value = alone, word
-        elif name not in names:
+        elif name not in names and not extra(name):
             raise InvalidInput(f"{flag} {text!r}: unknown field {name!r}", hint=did_you_mean(name, names))
         found[name] = value
     return found
@@ -223,10 +231,78 @@ def _ulimit(text: str) -> Rlimit:
         raise InvalidInput(f"--ulimit {text!r} is not NAME=SOFT[:HARD]") from error
 
 
+_ATTESTATIONS = {
+    "provenance": ("type", "mode", "builder-id", "reproducible", "version", "disabled"),
+    "sbom": ("type", "disabled"),
+}
+
+
+def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
+    """`--attest type=…`, `--provenance` and `--sbom`, of which the last one of a kind counts. Nothing is the default."""
+    texts = list(flags["attest"])
+    for kind in _ATTESTATIONS:
+        if flags[kind] is not None:
+            texts.append(_attest_text(kind, flags[kind]))
+    given: dict[str, dict[str, str]] = {}
+    for text in texts:
+        kind = fields(text, "--attest", _ATTESTATIONS["provenance"], extra=lambda _: True).get("type", "")
+        if kind not in _ATTESTATIONS:
+            raise InvalidInput(
+                f"--attest {text!r}: unknown type {kind!r}",
+                hint=f"want type={' or type='.join(_ATTESTATIONS)}",
+            )
+        given[kind] = fields(text, "--attest", _ATTESTATIONS[kind])
+    on = {kind: each for kind, each in given.items() if each.get("disabled", "false").lower() == "false"}
+    about = on.get("provenance", {})
+    if about.get("version", "v1") != "v1":
+        raise Unsupported(f"provenance of version {about['version']!r}", hint="want v1")
+    mode = about.get("mode", "min")
+    if mode not in ("min", "max"):
+        raise InvalidInput(f"provenance mode {mode!r} is not known", hint="want min or max")
+    return AttestWanted(
+        provenance=mode if "provenance" in on else "",
+        builder_id=about.get("builder-id", ""),
+        reproducible=about.get("reproducible", "").lower() == "true",
+        sbom="sbom" in on,
+    )
+
+
+def _with_vcs(wanted: AttestWanted, context: str) -> AttestWanted:
+    """Provenance of a directory also says which commit its work tree is at."""
+    if not wanted.provenance or not os.path.isdir(context):
+        return wanted
+    from pipeline.gitfacts import GitFacts
+    from registry_client.values import replace
+
+    facts = GitFacts(context)
+    try:
+        return replace(wanted, vcs=facts.vcs)
+    except HostFault:
+        return wanted  # without git the commit stays unsaid; it is a hint, and no reason not to build
+    finally:
+        facts.close()
+
+
+def _attest_text(kind: str, text: str) -> str:
+    """`--provenance=true|false|min|max|mode=max,…` and `--sbom=true|false` in the words of `--attest`."""
+    if text.lower() in ("true", "1"):
+        return f"type={kind}"
+    if text.lower() in ("false", "0"):
+        return f"type={kind},disabled=true"
+    return f"type={kind},mode={text}" if text in ("min", "max") else f"type={kind},{text}"
+
+
 def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
     found = [_output(text) for text in flags["output"]]
     if flags["push"]:
         found.append(OutputWanted(type="registry"))
+    if flags["annotation"] and not found:
+        found.append(OutputWanted(type="image"))  # the image in the store is what is annotated
+    if flags["annotation"] or any(output.options for output in found):
+        from builder.export.options import check_options
+
+        for output in found:
+            check_options(output, flags["annotation"])
     if any(output.type == "registry" and not output.name for output in found) and not flags["tag"]:
         raise InvalidInput("a push needs a name", hint="give one with -t")
     if sum(output.dest == "-" for output in found) > 1:
@@ -234,16 +310,13 @@ def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
     return tuple(found)
 
 
-_FIELDS = (
-    "type", "dest", "name", "push", "tar", "compression", "compression-level", "force-compression", "oci-mediatypes",
-    "rewrite-timestamp", "annotation", "store", "unpack", "platform-split",
-)  # fmt: skip
-
-
 def _output(text: str) -> OutputWanted:
     if "=" not in text:
         return OutputWanted(type="tar", dest="-") if text == "-" else OutputWanted(type="local", dest=text)
-    given = fields(text, "--output", _FIELDS)
+    from builder.export.annotations import is_field
+    from builder.export.options import FIELDS
+
+    given = fields(text, "--output", FIELDS, extra=is_field)
     kind = given.get("type", "")
     if kind not in OUTPUT_TYPES:
         raise InvalidInput(

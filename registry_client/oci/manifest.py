@@ -99,31 +99,42 @@ def _kind(record: dict[str, Any], sent_as: str) -> str:
 
 
 def make_manifest(
-    config: Descriptor, layers: tuple[Descriptor, ...], annotations: Mapping[str, str] | None = None
+    config: Descriptor,
+    layers: tuple[Descriptor, ...],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    media_type: str = media_types.OCI_MANIFEST,
+    artifact_type: str = "",
+    subject: Descriptor | None = None,
 ) -> Manifest:
-    """An OCI image manifest; the same arguments always give the same bytes."""
-    record: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": config.to_json(),
-        "layers": [layer.to_json() for layer in layers],
-    }
+    """An image manifest, OCI's unless said otherwise; the same arguments always give the same bytes."""
+    record: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_type}
+    if artifact_type:
+        record["artifactType"] = artifact_type
+    record |= {"config": config.to_json(), "layers": [layer.to_json() for layer in layers]}
+    if subject is not None:
+        record["subject"] = subject.to_json()
     if annotations:
         record["annotations"] = dict(sorted(annotations.items()))
     raw = canonical_json(record)
-    return Manifest(raw, media_types.OCI_MANIFEST, config, layers, dict(annotations or {}))
+    return Manifest(raw, media_type, config, layers, dict(annotations or {}), artifact_type, subject)
 
 
-def make_index(manifests: tuple[Descriptor, ...], annotations: Mapping[str, str] | None = None) -> Index:
-    """An OCI image index; the same arguments always give the same bytes."""
+def make_index(
+    manifests: tuple[Descriptor, ...],
+    annotations: Mapping[str, str] | None = None,
+    *,
+    media_type: str = media_types.OCI_INDEX,
+) -> Index:
+    """An image index, OCI's unless said otherwise; the same arguments always give the same bytes."""
     record: dict[str, Any] = {
         "schemaVersion": 2,
-        "mediaType": media_types.OCI_INDEX,
+        "mediaType": media_type,
         "manifests": [entry.to_json() for entry in manifests],
     }
     if annotations:
         record["annotations"] = dict(sorted(annotations.items()))
-    return Index(canonical_json(record), media_types.OCI_INDEX, manifests, dict(annotations or {}))
+    return Index(canonical_json(record), media_type, manifests, dict(annotations or {}))
 
 
 def canonical_json(record: Any) -> bytes:

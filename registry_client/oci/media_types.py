@@ -17,6 +17,10 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 DOCKER_LAYER_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
+# Attestations as BuildKit attaches them (docs/attestations/attestation-storage.md there).
+IN_TOTO = "application/vnd.in-toto+json"
+ATTESTATION_MANIFEST = "application/vnd.docker.attestation.manifest.v1+json"
+
 INDEXES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})

@@ -5,7 +5,7 @@ The same images give the same bytes: members sorted, times 0, owner root.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from registry_client.oci.descriptor import Descriptor
@@ -36,50 +36,66 @@ class Saved:
 def write_archive(images: Images, saved: Iterable[Saved], out: BinaryIO, *, docker: bool) -> None:
     """Write the archive; with `docker` it can also be read by `docker load` of any age since 1.10."""
     chosen = list(saved)
-    store = images.store
-    blobs = {
-        digest: store.content.size(digest)
-        for each in chosen
-        for digest in (
-            each.manifest.digest,
-            each.manifest.config.digest,
-            *(b.digest for b in each.manifest.layers),
-        )
-    }
+    blobs = [digest for each in chosen for digest in blobs_of(each.manifest)]
+    files = layout_files(tuple(_index_entries(chosen)))
+    write_members(images.store, out, blobs, files | docker_files(chosen) if docker else files)
+
+
+def blobs_of(manifest: Manifest) -> tuple[Digest, ...]:
+    """What a manifest needs to be complete, itself included."""
+    return (manifest.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers))
+
+
+def layout_files(entries: tuple[Descriptor, ...]) -> dict[str, bytes]:
+    """The files of an OCI layout that are no blobs."""
+    return {"index.json": make_index(entries).raw, "oci-layout": _LAYOUT}
+
+
+def docker_files(saved: list[Saved]) -> dict[str, bytes]:
+    """The files docker save adds to a layout."""
+    files = {"manifest.json": canonical_json([_docker_entry(each) for each in saved])}
+    if repositories := _repositories(saved):
+        files["repositories"] = canonical_json(repositories)
+    return files
+
+
+def write_members(store: Store, out: BinaryIO, blobs: Iterable[Digest], files: Mapping[str, bytes]) -> None:
+    """The archive itself: the blobs in order of their digests, then the other files."""
+    sizes = {digest: store.content.size(digest) for digest in blobs}
     _add_directory(out, "blobs/")
-    for algorithm in sorted({split_digest(digest)[0] for digest in blobs}):
+    for algorithm in sorted({split_digest(digest)[0] for digest in sizes}):
         _add_directory(out, f"blobs/{algorithm}/")
-    for digest in sorted(blobs):
-        _add_blob(out, store, digest, blobs[digest])
-    _add_file(out, "index.json", make_index(tuple(_index_entries(chosen))).raw)
-    if docker:
-        _add_file(out, "manifest.json", canonical_json([_docker_entry(each) for each in chosen]))
-    _add_file(out, "oci-layout", _LAYOUT)
-    if docker and (repositories := _repositories(chosen)):
-        _add_file(out, "repositories", canonical_json(repositories))
+    for digest in sorted(sizes):
+        _add_blob(out, store, digest, sizes[digest])
+    for name, data in sorted(files.items()):
+        _add_file(out, name, data)
     out.write(bytes(2 * header.BLOCK))
 
 
 def _index_entries(saved: list[Saved]) -> Iterable[Descriptor]:
     for each in saved:
         entry = replace(each.manifest.descriptor, platform=each.image.config.platform)
-        for reference in each.references:
-            yield replace(
-                entry,
-                annotations={
-                    "io.containerd.image.name": str(reference),
-                    "org.opencontainers.image.ref.name": reference.tag,
-                },
-            )
-        if not each.references:
-            yield entry
+        yield from named_entries(entry, each.references)
+
+
+def named_entries(entry: Descriptor, references: Iterable[Reference]) -> Iterable[Descriptor]:
+    """An entry of `index.json`, once for each name it has."""
+    names = list(references)
+    for reference in names:
+        said = {
+            "io.containerd.image.name": str(reference),
+            "org.opencontainers.image.ref.name": reference.tag,
+        }
+        yield replace(entry, annotations={**entry.annotations, **said})
+    if not names:
+        yield entry
 
 
 def _docker_entry(saved: Saved) -> dict[str, Any]:
     return {
-        "Config": _blob_name(saved.manifest.config.digest),
+        "Config": blob_name(saved.manifest.config.digest),
         "RepoTags": [reference.familiar for reference in saved.references] or None,
-        "Layers": [_blob_name(layer.digest) for layer in saved.manifest.layers],
+        "Layers": [blob_name(layer.digest) for layer in saved.manifest.layers],
     }
 
 
@@ -94,7 +110,8 @@ def _repositories(saved: list[Saved]) -> dict[str, dict[str, str]]:
     return {name: dict(sorted(tags.items())) for name, tags in sorted(found.items())}
 
 
-def _blob_name(digest: Digest) -> str:
+def blob_name(digest: Digest) -> str:
+    """The name of a blob within a layout."""
     return "blobs/" + "/".join(split_digest(digest))
 
 
@@ -108,7 +125,7 @@ def _add_file(out: BinaryIO, name: str, data: bytes) -> None:
 
 
 def _add_blob(out: BinaryIO, store: Store, digest: Digest, size: int) -> None:
-    out.write(header.header(_blob_name(digest).encode(), header.REGULAR, mode=0o644, size=size))
+    out.write(header.header(blob_name(digest).encode(), header.REGULAR, mode=0o644, size=size))
     with store.content.open(digest) as file:
         while chunk := file.read(_CHUNK):
             out.write(chunk)

@@ -12,6 +12,7 @@ from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.oci.manifest import Manifest, make_manifest, parse_manifest
+from registry_client.values import frozen
 from runtime.errors import HostFault, InvalidInput
 from runtime.images.archive_in import store_config
 from runtime.images.image import Image
@@ -30,21 +31,34 @@ _TYPES = {
 }
 
 
+@frozen
+class Packing:
+    """How layers leave: `kind` is gzip, zstd or "". With a `level`, or by `force`, what is not as asked is made anew."""
+
+    kind: str = "gzip"
+    level: int | None = None
+    force: bool = False
+
+
 def manifest_of(images: Images, image: Image, compression: str) -> Manifest:
     """The image's manifest, with every blob it names in the store."""
-    if compression not in _TYPES:
-        raise InvalidInput(f"unknown compression {compression!r}", hint="use gzip, zstd or uncompressed")
+    _check_kind(compression)
     recorded = _recorded(images, image, compression)
     if recorded is not None:
         return recorded
-    layers = _layers(images, image, compression)
+    layers = packed_layers(images, image, Packing(compression))
     manifest = make_manifest(store_config(images.store, image.raw_config), layers)
+    keep_manifest(images, image, manifest)
+    return manifest
+
+
+def keep_manifest(images: Images, image: Image, manifest: Manifest) -> None:
+    """Have the image known by a manifest whose blobs are in the store."""
     images.store.leases.keep("blob", manifest.digest)
     images.store.content.put(manifest.raw)
     images.records.put_manifest(image.id, manifest.digest, manifest.media_type)
     images.records.settled([image.id])
     update_index(images.store)
-    return manifest
 
 
 def _recorded(images: Images, image: Image, compression: str) -> Manifest | None:
@@ -70,16 +84,37 @@ def _kept(images: Images, digest: Digest) -> bool:
     return images.store.content.has(digest)
 
 
-def _layers(images: Images, image: Image, compression: str) -> tuple[Descriptor, ...]:
+def _check_kind(compression: str) -> None:
+    if compression not in _TYPES:
+        raise InvalidInput(f"unknown compression {compression!r}", hint="use gzip, zstd or uncompressed")
+
+
+def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descriptor, ...]:
+    """The blobs of an image's layers, bottom first, made where they are not here."""
     from concurrent.futures import ThreadPoolExecutor
 
+    _check_kind(packing.kind)
     chain = chain_ids(image.diff_ids)
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="compress") as pool:
         jobs = [
-            pool.submit(layer_blob, images, diff_id, chain_id, compression)
+            pool.submit(_packed_layer, images, diff_id, chain_id, packing)
             for diff_id, chain_id in zip(image.diff_ids, chain)
         ]
         return tuple(job.result() for job in jobs)
+
+
+def _packed_layer(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
+    if packing.level is None and not packing.force:
+        return layer_blob(images, diff_id, chain_id, packing.kind)
+    for form in kept_forms(images, diff_id):
+        if packing.force:
+            fits = packing.level is None and form.media_type == _TYPES[packing.kind]
+        else:
+            fits = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
+        if fits:
+            return form
+    # Not recorded as a form of the layer: what nobody asked to be so again must not depend on it.
+    return _make_blob(images, diff_id, chain_id, packing)
 
 
 def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: str) -> Descriptor:
@@ -90,16 +125,22 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
         came = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
         if came or form.media_type == _TYPES[compression]:
             return form
+    made = _make_blob(images, diff_id, chain_id, Packing(compression))
+    images.records.put_layer(diff_id, compression, made.digest, made.size, made=True)
+    return made
+
+
+def _make_blob(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
+    plain = [each for each in kept_forms(images, diff_id) if each.media_type == _TYPES[""]]
     with images.store.content.writer() as writer:
-        if plain := [each for each in forms if each.media_type == _TYPES[""]]:
-            _compress_blob(images, plain[0].digest, compression, writer)
+        if plain:
+            _compress_blob(images, plain[0].digest, packing, writer)
         else:
-            _write_again(images, diff_id, chain_id, compression, writer)
+            _write_again(images, diff_id, chain_id, packing, writer)
         images.store.leases.keep("blob", writer.digest)
         size = writer.offset
         digest = writer.commit()
-    images.records.put_layer(diff_id, compression, digest, size, made=True)
-    return Descriptor(_TYPES[compression], digest, size)
+    return Descriptor(_TYPES[packing.kind], digest, size)
 
 
 def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
@@ -107,24 +148,24 @@ def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
     return [form for form in images.records.layer_forms(diff_id) if _kept(images, form.digest)]
 
 
-def _compress_blob(images: Images, digest: Digest, compression: str, writer: Writer) -> None:
+def _compress_blob(images: Images, digest: Digest, packing: Packing, writer: Writer) -> None:
     from runtime.store.layers import compress
 
     with images.store.content.open(digest) as file:
-        out = compress(writer, compression)
+        out = compress(writer, packing.kind, packing.level)
         while chunk := file.read(1 << 20):
             out.write(chunk)
         out.close()
 
 
-def _write_again(images: Images, diff_id: Digest, chain_id: Digest, compression: str, writer: Writer) -> None:
+def _write_again(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, writer: Writer) -> None:
     """Write the layer's tar from its snapshot, compressed on a second thread while the first reads and hashes."""
     from runtime.store.layers import compress
     from runtime.store.layers.pipe import Piped
 
     for lowers in layer_variants(images, diff_id, chain_id):
         writer.restart()
-        out = compress(writer, compression)
+        out = compress(writer, packing.kind, packing.level)
         with Piped(out) as pipe:
             found = lowers(pipe)
         out.close()

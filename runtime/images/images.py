@@ -27,8 +27,10 @@ from runtime.store import Store
 from runtime.store.index import update_index
 
 if TYPE_CHECKING:
+    from runtime.images.blobs import Packing
     from runtime.images.inspect import Step
     from runtime.images.prune import Wanted
+    from runtime.images.push import Parcel
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -56,9 +58,19 @@ class Images:
         except ValueError:
             return None
         if reference.digest:
-            found = self.records.by_manifest(reference.digest, reference.name)
-            return found[0] if found else None
+            return self._for_this_host(self.records.by_manifest(reference.digest, reference.name))
         return self.records.by_tag(str(reference.or_latest()))
+
+    def _for_this_host(self, found: Sequence[Digest]) -> Digest | None:
+        """Of images that one index names, the one this host runs best."""
+        if len(found) < 2:
+            return found[0] if found else None
+        host, ranked = host_platform(), []
+        for number, image_id in enumerate(found):
+            if (image := self.records.get(image_id)) is not None:
+                score = rank(host, image.config.platform)
+                ranked.append((score is None, score or 0, number))
+        return found[min(ranked)[2]] if ranked else None
 
     def _find_by_id(self, name: str) -> Digest | None:
         match = _HEX.fullmatch(name)
@@ -288,6 +300,27 @@ class Images:
         from runtime.images.blobs import manifest_of
 
         return manifest_of(self, image, compression)
+
+    def parts(self, image: Image, packing: Packing) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+        """The image's config and layers as blobs in the store, for whoever makes a manifest of them."""
+        from runtime.images.archive_in import store_config
+        from runtime.images.blobs import packed_layers
+
+        return store_config(self.store, image.raw_config), packed_layers(self, image, packing)
+
+    def keep_manifest(self, image: Image, manifest: Manifest) -> None:
+        """Have the image known by this manifest from now on; a push sends it as it is."""
+        from runtime.images.blobs import keep_manifest
+
+        keep_manifest(self, image, manifest)
+
+    def push_parcel(
+        self, parcel: Parcel, reference: Reference, *, cancel: Cancel | None = None
+    ) -> Descriptor:
+        """Push an index, or a manifest made of `parts`, with everything below it."""
+        from runtime.images.push import push_parcel
+
+        return push_parcel(self, parcel, reference, cancel)
 
     def announce(self, image_id: str, action: str, **attributes: str) -> None:
         """Tell that an image changed, after `index.json` follows the database."""

@@ -7,6 +7,7 @@ directory always gives the same bytes (FEATURES A-100).
 from runtime.store.layers.apply import apply_layer as apply_layer
 from runtime.store.layers.compression import compress as compress
 from runtime.store.layers.compression import decompress as decompress
+from runtime.store.layers.diff import add_tree as add_tree
 from runtime.store.layers.diff import hash_layer as hash_layer
 from runtime.store.layers.diff import write_layer as write_layer
 from runtime.store.layers.writer import EMPTY_LAYER as EMPTY_LAYER

@@ -28,9 +28,9 @@ class Sink(Protocol):
 class Compressor:
     """A writable stream that passes what it is given on to `out`, compressed. `close` ends the stream, not `out`."""
 
-    def __init__(self, out: Sink, kind: str) -> None:
+    def __init__(self, out: Sink, kind: str, level: int | None = None) -> None:
         self._out = out
-        self._encoder = _ENCODERS[kind]()
+        self._encoder = _ENCODERS[kind](level)
 
     def write(self, data: bytes) -> int:
         if encoded := self._encoder.encode(data):
@@ -47,6 +47,9 @@ class _Encoder(Protocol):
 
 
 class _Plain:
+    def __init__(self, level: int | None) -> None:
+        """Nothing is compressed, at whatever level."""
+
     def encode(self, data: bytes) -> bytes:
         return data
 
@@ -55,8 +58,9 @@ class _Plain:
 
 
 class _Gzip:
-    def __init__(self) -> None:
-        engine, level = _deflate_engine()
+    def __init__(self, level: int | None) -> None:
+        # ISA-L has no levels to compare with zlib's, so a level that was asked for is zlib's.
+        engine, level = _deflate_engine() if level is None else (zlib, level)
         self._deflate = engine.compressobj(level, zlib.DEFLATED, -15)
         self._crc32: Callable[[bytes, int], int] = engine.crc32
         self._crc = self._size = 0
@@ -76,10 +80,11 @@ class _Gzip:
 
 
 class _Zstd:
-    def __init__(self) -> None:
+    def __init__(self, level: int | None) -> None:
         import zstandard
 
-        self._encoder = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
+        level = _ZSTD_LEVEL if level is None else level
+        self._encoder = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
 
     def encode(self, data: bytes) -> bytes:
         return self._encoder.compress(data)
@@ -88,7 +93,7 @@ class _Zstd:
         return self._encoder.flush()
 
 
-_ENCODERS: dict[str, Callable[[], _Encoder]] = {"": _Plain, "gzip": _Gzip, "zstd": _Zstd}
+_ENCODERS: dict[str, Callable[[int | None], _Encoder]] = {"": _Plain, "gzip": _Gzip, "zstd": _Zstd}
 
 
 def _deflate_engine() -> tuple[Any, int]:
@@ -99,11 +104,11 @@ def _deflate_engine() -> tuple[Any, int]:
     return isal_zlib, _ISAL_LEVEL
 
 
-def compress(out: Sink, kind: str) -> Compressor:
-    """A stream that compresses into `out`: kind is `gzip`, `zstd` or "" for not at all."""
+def compress(out: Sink, kind: str, level: int | None = None) -> Compressor:
+    """A stream that compresses into `out`: kind is `gzip`, `zstd` or "" for not at all. No `level` is our own choice."""
     if kind not in _ENCODERS:
         raise Unsupported(f"unknown compression {kind!r}", hint="use gzip, zstd or uncompressed")
-    return Compressor(out, kind)
+    return Compressor(out, kind, level)
 
 
 def decompress(stream: BinaryIO) -> BinaryIO:

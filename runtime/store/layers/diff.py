@@ -35,6 +35,16 @@ def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str
     return _walk(directory, LayerWriter(None, epoch=epoch), lowers)
 
 
+def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
+    """Add all that is in a directory to an archive, below `prefix`, which gets the directory's own attributes."""
+    try:
+        if prefix:
+            writer.add(prefix, os.lstat(directory))
+        _Walk(os.fsencode(directory), writer, None).run(prefix)
+    except OSError as error:
+        raise HostFault(f"cannot read the tree {directory}: {error}") from error
+
+
 def _walk(directory: str, writer: LayerWriter, lowers: Sequence[str]) -> DiffInfo:
     try:
         _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None).run()
@@ -60,8 +70,8 @@ class _Walk:
         # Directories that may turn out to be unchanged: written as soon as something in them is.
         self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
 
-    def run(self) -> None:
-        self._directory(self._root, b"", self._is_opaque(self._root, os.listxattr(self._root)))
+    def run(self, prefix: bytes = b"") -> None:
+        self._directory(self._root, prefix, self._is_opaque(self._root, os.listxattr(self._root)))
 
     def _directory(self, full: bytes, path: bytes, opaque: bool) -> None:
         if opaque:

@@ -79,6 +79,17 @@ def test_a_change_makes_it_dirty(repository: Path) -> None:
     assert facts(repository, "dirty") == ["true"]
 
 
+def test_a_damaged_repository_or_one_git_refuses_has_no_commit_to_tell(repository: Path) -> None:
+    sha = git(repository, "rev-parse", "HEAD")
+    known = GitFacts(str(repository))
+    assert known.vcs == {"revision": sha}
+    known.close()
+    (repository / ".git/index").write_bytes(b"no index")
+    refused = GitFacts(str(repository))
+    assert refused.vcs == {}
+    refused.close()
+
+
 def test_outside_of_a_repository_all_is_empty(tmp_path: Path) -> None:
     assert facts(tmp_path, "sha", "branch") == [None, None]
     assert commit_and_branch(str(tmp_path)) == ("", "")

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import http.server
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -239,3 +240,23 @@ def test_a_ref_that_is_not_there_is_said(root: Path, empty: Path, repository: st
         code=2,
     )
     assert b"no ref 'nope'" in done.stderr
+
+
+def test_provenance_names_the_commit_of_a_context_and_the_digest_of_a_download(
+    root: Path, server: Server, repository: str, tmp_path: Path
+) -> None:
+    server.files["/tool.bin"] = b"a tool"
+    text = f"FROM scratch\nADD {server.url}/tool.bin /\nCOPY . /\n"
+    address = repository.replace("http://", "http://user:token@")
+    out = ("-o", f"type=local,dest={tmp_path / 'out'}", "--provenance=mode=max")
+    run_pipe(root, "build", *out, "-f", "-", f"{address}#v1", stdin=text.encode())
+    raw = (tmp_path / "out/provenance.json").read_text()
+    definition = json.loads(raw)["predicate"]["buildDefinition"]
+    source = definition["externalParameters"]["configSource"]
+    assert source["uri"] == f"{repository}#v1"
+    assert len(source["digest"]["sha1"]) == 40
+    assert definition["resolvedDependencies"] == [
+        {"uri": f"{server.url}/tool.bin", "digest": {"sha256": hashlib.sha256(b"a tool").hexdigest()}},
+        {"uri": source["uri"], "digest": source["digest"]},
+    ]
+    assert "token" not in raw
