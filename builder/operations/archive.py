@@ -33,8 +33,11 @@ _ZEROS = bytes(CHUNK)
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 # What decompressors raise on damaged data, besides OSError and EOFError; they are imported when needed.
 _DAMAGED = ("ZstdError", "LZMAError", "BadGzipFile", "error")
-# A name, a size or a number that no file system takes: the archive's fault, not the host's.
-_ITS_FAULT = (errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.ELOOP, errno.EOVERFLOW, errno.EILSEQ)
+# A name, a size, a number or an empty link that no file system takes: the archive's fault, not the host's.
+_ITS_FAULT = (
+    errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.ELOOP, errno.EOVERFLOW, errno.EILSEQ, errno.ENOENT,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMLINK,
+)  # fmt: skip
 
 
 def is_archive(path: str) -> bool:

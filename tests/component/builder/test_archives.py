@@ -323,3 +323,8 @@ def test_gnu_tar_unpacks_the_same(
         subprocess.run(["tar", "-C", theirs, "--numeric-owner", "-xpf", packed], check=True)
         top = added(compress(Path(packed).read_bytes()))
         assert _described(top) == _described(theirs)
+
+
+def test_a_link_to_nothing_is_the_archives_fault(added: Callable[..., Path]) -> None:
+    with pytest.raises(InvalidInput, match="entry 's': No such file"):
+        added(tar_of(entry("s", tarfile.SYMTYPE, linkname="")))
