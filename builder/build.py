@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.context import Context, ContextOpener
+from builder.epoch import NAME as EPOCH
+from builder.epoch import Moments, is_declared, parse_epoch, resolve_epoch
 from builder.executor import Executor
-from builder.graph import ImageSource, InlineSource, LocalSource, Scratch, StageGraph, Vertex
+from builder.graph import (
+    GitSource,
+    HttpSource,
+    ImageSource,
+    InlineSource,
+    LocalSource,
+    Scratch,
+    StageGraph,
+    Vertex,
+)
 from builder.keys import Surroundings
 from builder.operations.step import Setting
 from builder.pools import Pool
@@ -38,6 +49,7 @@ from runtime.store.store import Store
 
 if TYPE_CHECKING:
     from builder.dockerfile import Dockerfile
+    from builder.failed import FailedStep
     from builder.lower import BaseWanted, LowerOptions, ResolvedBase
     from builder.sharing.exports import Gathered
     from runtime.images.image import Image
@@ -75,6 +87,7 @@ class Builder:
         self._networks = networks if networks is None or callable(networks) else lambda: networks
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
+        self.on_failure: Callable[[FailedStep], None] | None = None
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -135,6 +148,7 @@ class _Build:
         self._owner, self._request, self._cancel, self._stack = owner, request, cancel, stack
         self._store, self._images, self._emit = owner.store, owner.images, owner._emit
         self._cache = Cache(owner.store)
+        self._dockerfile: Dockerfile | None = None
         self._warnings: list[BuildWarning] = []
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
@@ -158,26 +172,47 @@ class _Build:
         )
 
     def _setting(self) -> Setting:
+        """Without a time: that may depend on the context and the Dockerfile (`_timed`)."""
         request = self._request
-        epoch = request.epoch
-        if epoch is None and (text := request.build_args.get("SOURCE_DATE_EPOCH")):
-            epoch = parse_epoch(text)
-        rewrite = request.rewrite_timestamp or any(out.rewrite_timestamp for out in request.outputs)
-        if rewrite and epoch is None:
-            raise InvalidInput("rewrite-timestamp needs a time", hint="set SOURCE_DATE_EPOCH")
         return Setting(
             surroundings=Surroundings(
                 hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", BUILD_HOSTNAME),
                 host_names=tuple(name for name, _ in request.add_hosts),
                 rlimits=tuple(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.rlimits),
                 cgroup_parent=request.cgroup_parent,
-                rewrite_epoch=epoch if rewrite else None,
             ),
-            epoch=epoch,
-            rewrite=rewrite,
             cancel=self._cancel,
             emit=self._emit,
+            on_failure=self._owner.on_failure,
         )
+
+    def _timed(self, setting: Setting, context: Context, *, only_here: bool = False) -> Setting:
+        """The setting with the time everything is set to, and what of it is part of keys."""
+        request = self._request
+
+        def time_of(source: GitSource | HttpSource) -> int | None:
+            if only_here:
+                from builder.trees import NotYet
+
+                raise NotYet
+            from builder.operations.remotes import time_of_remote
+
+            return time_of_remote(self._store, setting, request.secrets, source)
+
+        options = self._options(None, setting, resolved=False)
+        epoch = resolve_epoch(self._parsed(context), options, request.epoch, Moments(context.time, time_of))
+        rewrite = request.rewrite_timestamp or any(out.rewrite_timestamp for out in request.outputs)
+        if rewrite and epoch is None:
+            raise InvalidInput("rewrite-timestamp needs a time", hint=f"set {EPOCH}")
+        surroundings = replace(setting.surroundings, epoch=epoch, rewrite_epoch=epoch if rewrite else None)
+        return replace(setting, surroundings=surroundings, epoch=epoch, rewrite=rewrite)
+
+    def _parsed(self, context: Context) -> Dockerfile:
+        if self._dockerfile is None:
+            from builder.dockerfile import parse_dockerfile
+
+            self._dockerfile = parse_dockerfile(context.text, context.name)
+        return self._dockerfile
 
     def result(self) -> BuildResult:
         setting = self._setting()
@@ -188,6 +223,7 @@ class _Build:
             self._cache.imports = Imports(
                 self._images, self._request.cache_from, self._emit, self._cancel, self._request.node
             )
+        setting = self._timed(setting, context)
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
         if self._request.no_cache and b"RUN" in context.text.upper():
@@ -241,6 +277,7 @@ class _Build:
         """The result of a build whose every step is known; NotYet when one is not."""
         setting = self._setting()
         context = self._open_context(setting)
+        setting = self._timed(setting, context, only_here=True)
         platform = next(iter(self._request.platforms), None)
         sources = self._sources(context, setting)
         graph = self._lowered(context, setting, platform, None, sources)
@@ -299,11 +336,12 @@ class _Build:
             os.mkdir(path)
             return path
 
-        def fetch(url: str) -> str:
+        def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            path, self._context_key = fetch_context(self._store, setting, self._request.secrets, url)
-            return path
+            found = fetch_context(self._store, setting, self._request.secrets, url)
+            path, self._context_key, time_of_it = found
+            return path, time_of_it
 
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
@@ -324,24 +362,25 @@ class _Build:
         sources: BuildSources,
     ) -> StageGraph:
         """The graph, its base images resolved: in `pool`, or only if they are here."""
-        from builder.dockerfile import parse_dockerfile
         from builder.lower import lower, unused_arguments
 
         options = self._options(platform, setting)
-        dockerfile = parse_dockerfile(context.text, context.name)
+        dockerfile = self._parsed(context)
         configs = self._resolve_bases(dockerfile, options, sources, pool)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
         return graph
 
-    def _options(self, platform: Platform | None, setting: Setting) -> LowerOptions:
+    def _options(self, platform: Platform | None, setting: Setting, *, resolved: bool = True) -> LowerOptions:
         from builder.lower import LowerOptions
 
         request = self._request
         build_args = dict(request.build_args)
         if setting.epoch is not None:
-            build_args.setdefault("SOURCE_DATE_EPOCH", str(setting.epoch))
+            build_args[EPOCH] = str(setting.epoch)
+        elif resolved and (EPOCH in build_args or (self._dockerfile and is_declared(self._dockerfile))):
+            build_args[EPOCH] = ""  # it said `context`, and that has no time
         return LowerOptions(
             target=request.target,
             build_args=build_args,
@@ -530,13 +569,6 @@ class _Teller:
         elif isinstance(error, (Cancelled, ImportFailed)):
             outcome = Outcome.CANCELLED
         self._emit(Finished(node=self._node_of(vertex), outcome=outcome, error=str(error)))
-
-
-def parse_epoch(text: str) -> int:
-    """SOURCE_DATE_EPOCH: seconds since 1970 (reproducible-builds.org/specs/source-date-epoch)."""
-    if not (text.isascii() and text.isdigit()):
-        raise InvalidInput(f"SOURCE_DATE_EPOCH is {text!r}", hint="want seconds since 1970")
-    return int(text)
 
 
 __all__ = ["BuildRequest", "BuildResult", "Builder", "parse_epoch"]

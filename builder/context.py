@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from builder.operations.selection import Ignoring, Tree
 from builder.request import BuildRequest
-from registry_client.values import frozen
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput, NotFound
 
 DOCKERFILE_LIMIT = 16 << 20
@@ -27,6 +27,7 @@ class Context:
     text: bytes
     name: str
     lasting: bool = True
+    time: int | None = None  # of a commit, or as a server says: seconds since 1970
 
 
 class ContextOpener:
@@ -37,7 +38,7 @@ class ContextOpener:
         request: BuildRequest,
         stdin: BinaryIO | None,
         new_directory: Callable[[], str],
-        fetch: Callable[[str], str],
+        fetch: Callable[[str], tuple[str, int | None]],
     ) -> None:
         self._request, self._stdin = request, stdin
         self._new_directory, self._fetch = new_directory, fetch
@@ -106,11 +107,12 @@ class ContextOpener:
 
     def _from_file(self, path: str, what: str) -> Context:
         directory = self._new_directory()
-        if not is_tar(path):
+        from builder.operations.archive import is_archive, unpack
+
+        if not is_archive(path):
             if os.path.getsize(path) == 0:
                 raise InvalidInput(f"{what} is empty: neither a Dockerfile nor an archive")
             return Context(Tree(directory), read_limited(path, DOCKERFILE_LIMIT), "Dockerfile", False)
-        from builder.operations.archive import unpack
         from builder.operations.roots import Root
         from builder.operations.step import Setting
 
@@ -142,10 +144,10 @@ class ContextOpener:
     # --- remotes --------------------------------------------------------------------------------------------------
 
     def _from_remote(self, url: str) -> Context:
-        place = self._fetch(url)
+        place, time = self._fetch(url)
         if os.path.isdir(place):
-            return self._inside(place, ignoring=False)
-        return self._from_file(place, url)
+            return replace(self._inside(place, ignoring=False), time=time)
+        return replace(self._from_file(place, url), time=time)
 
 
 def is_remote(text: str) -> bool:
@@ -158,19 +160,6 @@ def is_remote(text: str) -> bool:
         return remote_source(text) is not None
     except ValueError as error:
         raise InvalidInput(f"build context {text}: {error}") from error
-
-
-def is_tar(path: str) -> bool:
-    import tarfile
-
-    from builder.operations.archive import opened_tar
-
-    try:
-        with opened_tar(path) as archive:
-            archive.next()
-    except (tarfile.TarError, EOFError, OSError):
-        return False
-    return os.path.getsize(path) > 0
 
 
 def check_directory(path: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache import Cache, Record
@@ -35,14 +35,14 @@ from builder.trees import ImportFailed, NotYet, Trees
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.values import frozen
-from runtime.errors import PipeError
+from runtime.errors import PipeError, StepFailed
 from runtime.store.durable import faults_of_the_host
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
     from builder.keys import Shape
     from builder.sharing.form import SharedRecord
-    from runtime.store.snapshots import Snapshot
+    from runtime.store.snapshots import Draft, Snapshot
 
 
 class Sources(Protocol):
@@ -153,6 +153,7 @@ class Executor:
             self._cache,
             self._workshop,
             node=self._node_of(vertex),
+            label=vertex.label,
             span=vertex.span,
         )
 
@@ -272,8 +273,12 @@ class _Run:
     def _carry_out(self, lock: StepLock) -> RootState:
         with ExitStack() as stack:
             draft = stack.enter_context(self._store.snapshots.prepare(self._parent.snapshot()))
-            with faults_of_the_host(f"cannot carry out {self._vertex.label}"):
-                outcome = self._step.execute(draft)
+            try:
+                with faults_of_the_host(f"cannot carry out {self._vertex.label}"):
+                    outcome = self._step.execute(draft)
+            except StepFailed as error:
+                self._keep_failed(draft, error)
+                raise
             if outcome.unneeded:
                 self._record(Made("", Digest(""), Digest(self._parent.chain()), time.time_ns()), outcome)
                 lock.release()
@@ -294,6 +299,14 @@ class _Run:
             self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later
         )
         return self._state(snapshot.id, task, False)
+
+    def _keep_failed(self, draft: Draft, error: StepFailed) -> None:
+        from builder.failed import keep_failed
+
+        # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
+        with suppress(PipeError):
+            if keep_failed(self._store, draft, self._parent, self._vertex):
+                error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
         epoch = self._owner._setting.epoch

@@ -78,6 +78,16 @@ class Surroundings:
     rlimits: tuple[str, ...] = ()
     cgroup_parent: str = ""
     rewrite_epoch: int | None = None  # layer times are set to it (A-99)
+    epoch: int | None = None  # the time of directories that COPY and WORKDIR make (A-98)
+
+    def epoch_fields(self) -> dict[str, Any]:
+        """What of the times is part of the key of a step we carry out ourselves.
+
+        A layer that was made under another time, or under none, is not the one this build would make; that the same
+        inputs and time give the same digest must not depend on what the cache holds.
+        """
+        own = {} if self.epoch is None else {"epoch": self.epoch}
+        return {"rewrite epoch": self.rewrite_epoch, **own}
 
 
 def exec_shape(operation: Exec, surroundings: Surroundings) -> Shape:
@@ -123,7 +133,7 @@ def copy_shape(operation: Copy, surroundings: Surroundings) -> Shape:
             "link": operation.link,
             "parents": operation.parents,
             "unpack": [source.unpack for source in operation.sources],
-            "rewrite epoch": surroundings.rewrite_epoch,
+            **surroundings.epoch_fields(),
         },
     )
 
@@ -131,7 +141,7 @@ def copy_shape(operation: Copy, surroundings: Surroundings) -> Shape:
 def directory_shape(operation: MakeDirectory, surroundings: Surroundings) -> Shape:
     return Shape.of(
         DIRECTORY_VERSION,
-        {**operation_record(operation), "rewrite epoch": surroundings.rewrite_epoch},
+        {**operation_record(operation), **surroundings.epoch_fields()},
     )
 
 
@@ -144,9 +154,13 @@ def content_of(
     *,
     keep_owner: bool,
     read: dict[tuple[int, int], bytes] | None = None,
+    newest_ns: int | None = None,
     cancel: Cancel | None = None,
 ) -> Content:
-    """The content of a selection. `read` holds digests of files that were just copied."""
+    """The content of a selection. `read` holds digests of files that were just copied.
+
+    With `newest_ns`, which later times are set to, an earlier time counts: the layer will carry it.
+    """
     lines: list[str] = []
     for group in groups:
         # A group's own name is part of what COPY makes of a single file, not of a directory's contents.
@@ -157,7 +171,7 @@ def content_of(
             if stat.S_ISREG(status.st_mode):
                 known = read.get((status.st_dev, status.st_ino)) if read is not None else None
                 digest = (known or read_digest(item, digests, cancel)).hex()
-            lines.append(_line(item, keep_owner, digest))
+            lines.append(_line(item, keep_owner, digest, newest_ns))
     return content_of_lines(lines)
 
 
@@ -167,8 +181,8 @@ def content_of_lines(lines: Iterable[str]) -> Content:
     return Content("sha256:" + hashlib.sha256(text).hexdigest(), kept)
 
 
-def _line(item: Item, keep_owner: bool, digest: str) -> str:
-    """Name, mode, owner, size, link target, device: all but the times (B-4)."""
+def _line(item: Item, keep_owner: bool, digest: str, newest_ns: int | None) -> str:
+    """Name, mode, owner, size, link target, device: all but the times (B-4), unless they are to be reproduced."""
     status = item.status
     mode = status.st_mode
     # What a directory's size is depends on the file system.
@@ -179,4 +193,6 @@ def _line(item: Item, keep_owner: bool, digest: str) -> str:
         more = os.readlink(item.path)
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         more = str(status.st_rdev)
+    if newest_ns is not None and status.st_mtime_ns < newest_ns:
+        more += f"@{status.st_mtime_ns}"
     return f"{digest}\0{mode:o}\0{owner}\0{size}\0{more}\0{item.name}"

@@ -95,6 +95,7 @@ class FilesState:
     tree: Tree
     memory: Memory
     definition: str  # what tells two directories apart while they are in use; no part of a key
+    time: int | None = None  # of a commit, or of a file as its server says: seconds since 1970
 
 
 State = RootState | FilesState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from runtime.store.owners import is_alive
@@ -34,10 +34,20 @@ def somebody_died(store: Store) -> bool:
     drafts = os.listdir(os.path.join(store.root, "drafts"))
     owners = {name.partition(".")[2] for name in drafts}
     owners |= {row["owner"] for row in store.db.read("SELECT DISTINCT owner FROM leases")}
-    return not all(is_alive(owner) for owner in owners)
+    if not all(is_alive(owner) for owner in owners):
+        return True
+    # One that was killed before it had anything else: its holder would have removed the lock.
+    return any(True for _ in _free_locks(os.path.join(store.root, "locks")))
 
 
 def _remove_free_locks(directory: str) -> None:
+    for path in _free_locks(directory):
+        # Whoever waits for a lock that goes notices, and takes the new one (builder/locks.py).
+        os.unlink(path)
+
+
+def _free_locks(directory: str) -> Iterator[str]:
+    """Locks of steps that nobody holds; each is held while it is looked at."""
     for name in os.listdir(directory):
         if not name.startswith("step-"):
             continue
@@ -47,10 +57,9 @@ def _remove_free_locks(directory: str) -> None:
         except FileNotFoundError:
             continue
         try:
-            # Whoever waits for a lock that goes notices, and takes the new one (builder/locks.py).
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.stat(path).st_ino == os.fstat(handle).st_ino:
-                os.unlink(path)
+                yield path
         except (BlockingIOError, FileNotFoundError):
             pass
         finally:

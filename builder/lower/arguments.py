@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from builder.dockerfile.ast import Arg, Dockerfile
 from builder.dockerfile.words import Lexer, WordError
 from builder.lower.options import LowerOptions
 from registry_client.oci.platform import Platform
-from runtime.errors import InvalidInput
-from runtime.spans import Span
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 PROXY_NAMES = frozenset(PROXIES) | frozenset(name.lower() for name in PROXIES)
@@ -85,19 +82,3 @@ def unused_arguments(dockerfile: Dockerfile, options: LowerOptions) -> tuple[str
                 declared |= {argument.name for argument in command.arguments}
     known = declared | PROXY_NAMES | BUILTIN | platform_arguments(options, "").keys()
     return tuple(sorted(name for name in options.build_args if name not in known))
-
-
-def source_date_epoch(dockerfile: Dockerfile, options: LowerOptions) -> int | None:
-    """SOURCE_DATE_EPOCH of the build arguments or of a global ARG's default (A-98); None when it is not set."""
-    name = "SOURCE_DATE_EPOCH"
-    text = options.build_args.get(name) or global_arguments(dockerfile, options).get(name, "")
-    if not text:
-        return None
-    if not re.fullmatch(r"\d{1,18}", text):
-        raise InvalidInput(f"invalid {name} {text!r}", _place(dockerfile, name), hint="seconds since 1970")
-    return int(text)
-
-
-def _place(dockerfile: Dockerfile, name: str) -> Span | None:
-    args = (arg for arg in dockerfile.arguments if any(each.name == name for each in arg.arguments))
-    return next((arg.node.span for arg in args), None)

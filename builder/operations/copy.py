@@ -85,7 +85,8 @@ class CopyStep:
 
     def _selector(self, source: CopySource) -> str:
         operation = self._operation
-        return json.dumps([list(source.paths), list(operation.exclude), operation.parents])
+        rest = [] if (newest := self._setting.newest_ns) is None else [newest]
+        return json.dumps([list(source.paths), list(operation.exclude), operation.parents, *rest])
 
     def _read_content(self, source: CopySource, state: State) -> Content:
         with self._taken(source, state) as taken:
@@ -93,6 +94,7 @@ class CopyStep:
                 taken.groups,
                 self._trees.memory(state),
                 keep_owner=taken.tree.keep_owner,
+                newest_ns=self._setting.newest_ns,
                 cancel=self._setting.cancel,
             )
 
@@ -154,6 +156,7 @@ class CopyStep:
             memory,
             keep_owner=taken.tree.keep_owner,
             read=copier.contents,
+            newest_ns=self._setting.newest_ns,
             cancel=self._setting.cancel,
         )
 

@@ -32,12 +32,15 @@ from builder.workshop import Workshop
 from registry_client.oci.platform import host_platform, parse_platform, rank
 from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.events import Output
+from runtime.sandbox_errors import translated
 from runtime.spans import Span
 from runtime.store.snapshots import Draft
 
 if TYPE_CHECKING:
+    from builder.failed import FailedStep
     from runtime.containers.config import MountPoint
     from runtime.sandbox.plan import ExitInfo
+    from runtime.sandbox.spawner import Process
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_EXECUTABLE = 126
@@ -68,11 +71,12 @@ class ExecStep:
         workshop: Workshop,
         *,
         node: str,
+        label: str,
         span: Span | None,
     ) -> None:
         self._operation, self._inputs, self._setting = operation, inputs, setting
         self._trees, self._cache, self._workshop = trees, cache, workshop
-        self._node, self._span = node, span
+        self._node, self._label, self._span = node, label, span
         self._views = Views(workshop.store, trees, cache, setting)
         self.shape: Shape = exec_shape(operation, setting.surroundings)
 
@@ -111,6 +115,8 @@ class ExecStep:
             arrangement = self._arrange(stack)
             network = self._network(stack, arrangement)
             exit_info, tail = self._run(draft, arrangement, network)
+            if exit_info.code != 0 and self._setting.on_failure is not None:
+                self._setting.on_failure(self._failed(draft, arrangement, network))
         if exit_info.code != 0:
             raise self._failure(exit_info, tail)
         if not os.listdir(draft.upper):
@@ -119,6 +125,23 @@ class ExecStep:
         if self._setting.newest_ns is not None:
             clamp_times(draft.upper, self._setting.newest_ns)
         return Outcome(content, empty=not os.listdir(draft.upper))
+
+    def _failed(self, draft: Draft, arrangement: _Arrangement, network: str) -> FailedStep:
+        """The means to run something where the command failed."""
+        from builder.failed import FailedStep, shell_of
+        from runtime.containers.roots import forget_volatile
+
+        def start(argv: Sequence[str], rows: int, columns: int) -> Process:
+            plan = self._plan(draft, arrangement, network)
+            process = plan.config["process"]
+            process |= {"args": list(argv), "terminal": True}
+            process["consoleSize"] = {"height": rows, "width": columns}
+            # The first sandbox's mark; its mount is gone or will not be written to any more.
+            forget_volatile(draft.work)
+            with translated():
+                return self._workshop.spawner.create(plan)
+
+        return FailedStep(self._label, shell_of(self._operation.argv), start)
 
     def _arrange(self, stack: ExitStack) -> _Arrangement:
         arrangement = _Arrangement()
@@ -277,7 +300,8 @@ class ExecStep:
         cancel = self._setting.cancel
         cancel.check()
         with _Pipes() as pipes:
-            process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
+            with translated():
+                process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
                 tail = self._read(pipes)

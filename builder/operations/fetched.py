@@ -39,7 +39,9 @@ def _key(shape: Shape, version: str) -> str:
     return cache_key(shape, "", Content(version))
 
 
-def as_files(store: Store, record: Record, *, name: str, subdir: str = "") -> FilesState:
+def as_files(
+    store: Store, record: Record, *, name: str, subdir: str = "", time: int | None = None
+) -> FilesState:
     """The snapshot's files as a source; they are root's, as those of a context."""
     path = store.snapshots.path(record.snapshot)
-    return FilesState(Tree(f"{path}/{subdir}" if subdir else path, name=name), NoMemory(), record.key)
+    return FilesState(Tree(f"{path}/{subdir}" if subdir else path, name=name), NoMemory(), record.key, time)

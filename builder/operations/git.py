@@ -30,7 +30,7 @@ def fetch_git(store: Store, operation: GitSource) -> FilesState:
     if operation.checksum and not commit.startswith(operation.checksum):
         raise InvalidInput(f"{operation.url} has commit {commit}, not {operation.checksum}")
     shape = Shape.of(
-        "git.v1",
+        "git.v2",
         {"url": operation.url, "keep .git": operation.keep_git_dir, "submodules": operation.submodules},
     )
     record = fetched.find(store, shape, commit)
@@ -38,8 +38,11 @@ def fetch_git(store: Store, operation: GitSource) -> FilesState:
         record = fetched.keep(
             store, shape, commit, lambda place: _check_out(operation, commit, place), {"commit": commit}
         )
-    subdir = Root(store.snapshots.path(record.snapshot)).resolve(operation.subdir)
-    files = fetched.as_files(store, record, name=operation.url, subdir=subdir)
+    top = store.snapshots.path(record.snapshot)
+    subdir = Root(top).resolve(operation.subdir)
+    # The checkout gave everything the commit's time.
+    time = int(os.stat(top).st_mtime)
+    files = fetched.as_files(store, record, name=operation.url, subdir=subdir, time=time)
     if not os.path.isdir(files.tree.path):
         raise NotFound(f"no directory {operation.subdir} in {operation.url} at {commit[:12]}")
     return files
@@ -83,8 +86,18 @@ def _check_out(operation: GitSource, commit: str, place: str) -> None:
         return ""
 
     _run(operation, work)
+    time = int(_run(operation, lambda: git.log("-1", "--format=%ct", commit)))
     if not operation.keep_git_dir:
         _drop_git(place)
+    _set_times(place, time * 10**9)
+
+
+def _set_times(place: str, time_ns: int) -> None:
+    """When a file was checked out says nothing of it, and would make every clone another layer."""
+    for directory, names, files in os.walk(place, topdown=False):
+        for name in (*names, *files):
+            os.utime(os.path.join(directory, name), ns=(time_ns, time_ns), follow_symlinks=False)
+    os.utime(place, ns=(time_ns, time_ns))
 
 
 def _drop_git(place: str) -> None:

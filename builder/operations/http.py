@@ -31,20 +31,23 @@ def fetch_http(
         "http.v1", {"url": operation.url, "filename": operation.filename, "mode": operation.mode}
     )
     earlier = Cache(store).latest(shape)
+    if earlier is not None and not _fits(earlier[1], setting):
+        earlier = None
     if earlier is not None and operation.checksum and earlier[1].get("sha256") == operation.checksum:
-        return fetched.as_files(store, earlier[0], name=name)
+        return fetched.as_files(store, earlier[0], name=name, time=_time_of(earlier[1]))
     headers = _authorization(operation.url, secrets)
     if earlier is not None:
         headers |= _conditions(earlier[1])
     with _response(operation.url, headers) as response:
         if response.status_code == 304 and earlier is not None:
             _check(operation, str(earlier[1].get("sha256")))
-            return fetched.as_files(store, earlier[0], name=name)
+            return fetched.as_files(store, earlier[0], name=name, time=_time_of(earlier[1]))
         if response.status_code >= 400:
             raise Unavailable(f"{operation.url} answered {response.status_code} {response.reason_phrase}")
         notes: dict[str, str] = {
             "etag": response.headers.get("etag", ""),
             "last-modified": response.headers.get("last-modified", ""),
+            "epoch": "" if setting.epoch is None else str(setting.epoch),
         }
 
         def fill(directory: str) -> None:
@@ -52,7 +55,20 @@ def fetch_http(
             notes["sha256"] = _save(response, place, operation, setting)
 
         version = notes["etag"] or notes["last-modified"] or os.urandom(8).hex()
-        return fetched.as_files(store, fetched.keep(store, shape, version, fill, notes), name=name)
+        record = fetched.keep(store, shape, version, fill, notes)
+        return fetched.as_files(store, record, name=name, time=_time_of(notes))
+
+
+def _fits(fields: Mapping[str, Any], setting: Setting) -> bool:
+    """A file whose server told no time has the time it was fetched at, or the epoch it was fetched under."""
+    if setting.epoch is None or _time_of(fields) is not None:
+        return True
+    return bool(fields.get("epoch") == str(setting.epoch))
+
+
+def _time_of(fields: Mapping[str, Any]) -> int | None:
+    time_ns = _modified_ns(str(fields.get("last-modified") or ""))
+    return None if time_ns is None else time_ns // 10**9
 
 
 def _response(url: str, headers: dict[str, str]) -> Any:

@@ -5,23 +5,51 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from builder.graph import GitSource
+from builder.graph import GitSource, HttpSource
 from builder.operations.step import Setting
+from builder.state import FilesState
 from runtime.store.store import Store
 
 
-def fetch_context(store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str) -> tuple[str, str]:
-    """A path (a directory, or an archive or Dockerfile), and the key of the cache record that says what it is."""
+def fetch_context(
+    store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str
+) -> tuple[str, str, int | None]:
+    """A path (a directory, or an archive or Dockerfile), the key of the cache record that says what it is, and its time."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
     assert source is not None
+    files = _fetch(store, setting, secrets, source)
+    if isinstance(source, GitSource):
+        return files.tree.path, files.definition, files.time
+    path = os.path.join(files.tree.path, source.filename)
+    time = files.time if files.time is not None else _newest_entry(path)
+    return path, files.definition, time
+
+
+def time_of_remote(
+    store: Store, setting: Setting, secrets: Mapping[str, bytes], source: GitSource | HttpSource
+) -> int | None:
+    """Of a commit; of a file, which the server says; of the newest entry of an archive (A-98)."""
+    files = _fetch(store, setting, secrets, source)
+    if files.time is not None or isinstance(source, GitSource):
+        return files.time
+    return _newest_entry(os.path.join(files.tree.path, source.filename))
+
+
+def _fetch(
+    store: Store, setting: Setting, secrets: Mapping[str, bytes], source: GitSource | HttpSource
+) -> FilesState:
     if isinstance(source, GitSource):
         from builder.operations.git import fetch_git
 
-        tree = fetch_git(store, source)
-        return tree.tree.path, tree.definition
+        return fetch_git(store, source)
     from builder.operations.http import fetch_http
 
-    files = fetch_http(store, setting, source, secrets)
-    return os.path.join(files.tree.path, source.filename), files.definition
+    return fetch_http(store, setting, source, secrets)
+
+
+def _newest_entry(path: str) -> int | None:
+    from builder.operations.archive import is_archive, newest_time
+
+    return newest_time(path) if is_archive(path) else None

@@ -14,6 +14,9 @@ from runtime.cancel import Cancel
 from runtime.events import Emit, ignore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.failed import FailedStep
     from builder.state import RootState
     from registry_client.oci.digest import Digest
     from runtime.store.snapshots import Draft
@@ -42,6 +45,7 @@ class Setting:
     rewrite: bool = False  # layer times are clamped to the epoch
     cancel: Cancel = field(default_factory=Cancel)
     emit: Emit = ignore
+    on_failure: Callable[[FailedStep], None] | None = None  # called while a failed RUN's sandbox still stands
 
     @property
     def newest_ns(self) -> int | None:

@@ -26,6 +26,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
     "label", "annotation", "attest", "provenance", "sbom", "platform", "add_host", "cache_from", "cache_to",
+    "verify_reproducible", "on_failure",
 )  # fmt: skip
 
 
@@ -68,6 +69,9 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.option("--network", help="Network of build steps: default, none or host.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @_many("--no-cache-filter", help="Run every step of these stages again.")
+@click.option(
+    "--on-failure", type=click.Choice(["shell"]), help="Open a shell in the sandbox of a step that failed."
+)
 @_many("-o", "--output", help="Where the result goes: type=oci,dest=FILE or a directory.")
 @_many("--platform", help="Build for a platform, for example linux/arm64.")
 @click.option("--progress", help="auto, tty, plain, jsonl, quiet or none.")
@@ -84,6 +88,7 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @_many("-t", "--tag", help="Name the image.")
 @click.option("--target", help="The stage to build.")
 @_many("--ulimit", help="A resource limit of build steps: NAME=SOFT[:HARD].")
+@click.option("--verify-reproducible", is_flag=True, help="Build twice as if on two machines, and compare.")
 @click.option("--format", "call_format", default="text", help="text or json, with --call and --check.")
 @click.pass_obj
 def build(session: Session, /, names: tuple[str, ...], **flags: Any) -> int:
@@ -121,16 +126,26 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         from pipeline.cli.build_calls import call
 
         return call(session, context, flags)
+    if flags["verify_reproducible"]:
+        from pipeline.cli.verify import verify
+
+        return verify(session, context, flags, build.params)
     # Imports make much and leave no garbage: collecting between them is a tenth of a cached build.
     gc.disable()
     try:
         request = build_request(context, flags, environment(), session.settings.epoch)
         progress = "none" if flags["quiet"] else flags["progress"]
+        if flags["on_failure"] and progress in (None, "auto", "tty"):
+            progress = "plain"  # the shell and a moving display cannot share the terminal
         result = _look_up(session, request, progress)
     finally:
         gc.enable()
     if result is None:
         with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            if flags["on_failure"]:
+                from pipeline.cli.failed_step import enter
+
+                services.builder.on_failure = enter
             result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)

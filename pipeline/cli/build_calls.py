@@ -30,7 +30,7 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
     if context == "-" or is_remote(context):
         raise Unsupported(f"--call works on a directory, not on {context}")
 
-    def nowhere(*_: str) -> str:
+    def nowhere(*_: str) -> Any:
         raise Unsupported(f"--call works on a directory, not on {context}")
 
     found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()

@@ -31,6 +31,7 @@ COMMANDS = (
     Entry("Pipeline", "schema", _CLI + "schema:schema", "Print the JSON Schema of pipe.yaml"),
     Entry("Pipeline", "hooks", _CLI + "hooks:hooks", "Install or run the git hooks"),
     Entry("Pipeline", "why", _CLI + "cache:why", "Say why a build step ran again"),
+    Entry("Pipeline", "shell", _CLI + "shell:shell", "Look around in the state after a build step"),
     Entry("Containers", "run", _CLI + "containers:run", "Create and start a container"),
     Entry("Containers", "create", _CLI + "containers:create", "Create a container"),
     Entry("Containers", "start", _CLI + "containers:start", "Start containers"),

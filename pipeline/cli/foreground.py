@@ -52,7 +52,7 @@ class Foreground:
         with ExitStack() as stack:
             wake = stack.enter_context(self._signals())
             if self._tty and self._stdin and os.isatty(0):
-                stack.enter_context(_raw(0))
+                stack.enter_context(raw_terminal(0))
             self._send_size()
             stdin = 0 if self._stdin else -1
             return self._connection.pump(
@@ -101,7 +101,8 @@ def _output(kind: int, data: bytes) -> None:
 
 
 @contextmanager
-def _raw(fd: int) -> Iterator[None]:
+def raw_terminal(fd: int) -> Iterator[None]:
+    """The terminal passes everything on as it is typed."""
     import termios
     import tty
 

@@ -6,6 +6,7 @@ behind: the whole lives in the container's mount namespace.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -14,6 +15,12 @@ from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.mounts import PROPAGATION
 from runtime.sandbox.plan import RootFs
 
+# What the kernel says when the upper directory's file system has no whiteouts or attributes (overlayfs.rst, Upper and lower).
+_REFUSALS = (errno.EINVAL, errno.EOPNOTSUPP)
+_ELSEWHERE = (
+    "an overlay or a network file system cannot hold the store: see `pipe doctor`, and set PIPE_ROOT to a directory on "
+    "another, in a container for example on a volume"
+)
 _PAGE, _SPECIAL = 4000, ",:\\"
 # Layers must be comparable and movable: no redirects, no metadata-only copies, no index of inodes.
 _UPPER_OPTIONS = (("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"))
@@ -98,7 +105,14 @@ def mount_root(rootfs: RootFs | None, path: str) -> str:
         _attach(_directory(place), place)
     else:
         place = rootfs.upper or rootfs.lowers[0]
-        _mount_overlay(rootfs, place)
+        try:
+            _mount_overlay(rootfs, place)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            raise SandboxError(
+                f"an overlay on {place} is refused: {error.strerror}", hint=_ELSEWHERE
+            ) from error
     return place
 
 

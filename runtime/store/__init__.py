@@ -4,4 +4,10 @@ A thing exists once it was renamed into place complete; its database row follows
 containers or builds: those rooms keep their rows in tables of their own (`migrations/`).
 """
 
+import sys
+
 from runtime.store.store import Store as Store
+
+# Walks over trees recurse: two or three frames for each of the 2048 names the longest path has. (The interpreter keeps
+# these frames on its heap, so this costs no stack.)
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 10_000))

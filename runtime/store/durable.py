@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 from runtime.errors import HostFault
 
+_LONG = 3000  # bytes of a path; PATH_MAX is 4096, and a name has up to 255
+
 
 @contextmanager
 def faults_of_the_host(action: str) -> Iterator[None]:
@@ -87,27 +89,45 @@ def remove_tree(path: str) -> int:
         if not stat.S_ISDIR(status.st_mode):
             os.unlink(path)
             return _freed_by(status)
-        freed = status.st_blocks * 512 + _empty(path)
-        os.rmdir(path)
+        return status.st_blocks * 512 + _remove_directory(path)
     except FileNotFoundError:
         return 0
-    return freed
 
 
-def _empty(directory: str) -> int:
+def _remove_directory(top: str) -> int:
+    """No recursion: a container may leave a tree that is deeper than our stack, and longer than a path may be."""
     freed = 0
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                freed += remove_tree(entry.path)
+    waiting: list[tuple[str, bool]] = [(top, False)]
+    while waiting:
+        directory, is_empty = waiting.pop()
+        try:
+            if is_empty:
+                os.rmdir(directory)
                 continue
-            try:
-                found = entry.stat(follow_symlinks=False)
-                os.unlink(entry.path)
-            except FileNotFoundError:
-                continue
-            freed += _freed_by(found)
+            waiting.append((directory, True))
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    freed += _remove_entry(entry, top, waiting)
+        except FileNotFoundError:
+            continue
     return freed
+
+
+def _remove_entry(entry: os.DirEntry[str], top: str, waiting: list[tuple[str, bool]]) -> int:
+    try:
+        if not entry.is_dir(follow_symlinks=False):
+            found = entry.stat(follow_symlinks=False)
+            os.unlink(entry.path)
+            return _freed_by(found)
+        path = entry.path
+        freed = entry.stat(follow_symlinks=False).st_blocks * 512
+        if len(os.fsencode(path)) > _LONG:
+            path = f"{top}/{os.urandom(8).hex()}"
+            os.rename(entry.path, path)
+        waiting.append((path, False))
+        return freed
+    except FileNotFoundError:
+        return 0
 
 
 def _freed_by(status: os.stat_result) -> int:

@@ -86,7 +86,7 @@ class TarReader:
                 self._read_pax_map(member, records)
             _check(member)
         except ValueError as error:
-            raise InvalidInput(f"invalid header in the layer's tar: {error}") from error
+            raise InvalidInput(f"invalid header in the tar: {error}") from error
 
     def _read_old_map(self, member: Member, block: bytes) -> None:
         pieces, more, member.real_size = sparse.parse_header(block)
@@ -136,7 +136,7 @@ class TarReader:
         while len(data) < BLOCK:
             more = self._take(BLOCK - len(data))
             if not more:
-                raise InvalidInput("the layer's tar ends in the middle of a header")
+                raise InvalidInput("the tar ends in the middle of a header")
             data += more
         return data
 
@@ -152,7 +152,7 @@ class TarReader:
         self._hash.update(data)
         self.size += len(data)
         if self._limit is not None and self.size > self._limit:
-            raise InvalidInput(f"the layer is larger than {self._limit} bytes")
+            raise InvalidInput(f"the tar is larger than {self._limit} bytes")
         self._buffer = memoryview(data)
 
     def data(self) -> Iterator[memoryview]:
@@ -160,7 +160,7 @@ class TarReader:
         while self._remaining:
             view = self._take(self._remaining)
             if not view:
-                raise InvalidInput("the layer's tar ends in the middle of a file")
+                raise InvalidInput("the tar ends in the middle of a file")
             self._remaining -= len(view)
             yield view
 
@@ -193,7 +193,7 @@ class TarReader:
         try:
             return sparse.gathered(_records(self._small(member)))
         except ValueError as error:
-            raise InvalidInput(f"invalid PAX header in the layer's tar: {error}") from error
+            raise InvalidInput(f"invalid PAX header in the tar: {error}") from error
 
 
 def _has_data(kind: bytes) -> bool:
@@ -211,7 +211,8 @@ def _parse(block: bytes) -> Member:
         if block[257:263] == b"ustar\0" and block[345]:
             name = _text(block[345:500]) + b"/" + name
         if kind in _REGULARS:
-            kind = header.DIRECTORY if name.endswith(b"/") else header.REGULAR
+            # Only the oldest tars say it so; in others the name may be the cut-off beginning of a long one.
+            kind = header.DIRECTORY if kind == b"\0" and name.endswith(b"/") else header.REGULAR
         device = (0, 0)
         if kind in (header.CHARACTER, header.BLOCK_DEVICE):
             device = (_number(block[329:337]), _number(block[337:345]))

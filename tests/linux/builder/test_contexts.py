@@ -191,6 +191,7 @@ def repository(tmp_path: Path, server: Server) -> str:
     work = write_files(tmp_path / "work", {"sub/Dockerfile": COPY_ALL, "sub/a": "1", "run.sh": "#!/bin/sh\n"})
     (work / "run.sh").chmod(0o755)
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+    env["GIT_COMMITTER_DATE"] = "@1000000000 +0000"
     author = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
 
     def git(*arguments: str, cwd: Path = work) -> None:

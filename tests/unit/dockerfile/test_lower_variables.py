@@ -6,9 +6,9 @@ import pytest
 
 from builder.dockerfile import DockerfileError, parse_dockerfile
 from builder.graph import Exec, StageGraph
-from builder.lower import bases, source_date_epoch, unused_arguments
+from builder.lower import bases, unused_arguments
 from registry_client.oci.config import ContainerConfig
-from runtime.errors import InvalidInput, Unsupported
+from runtime.errors import Unsupported
 from tests.support.dockerfile import created, lowered, options_with
 
 DEBIAN = "docker.io/library/debian:latest"
@@ -155,15 +155,6 @@ def test_an_error_in_a_word_names_its_line() -> None:
     with pytest.raises(DockerfileError, match="token: give one") as caught:
         lowered('FROM scratch\n\nENV a="${token:?give one}"\n')
     assert caught.value.span is not None and caught.value.span.line == 3
-
-
-def test_the_epoch_comes_from_a_build_arg_or_a_global_arg() -> None:
-    dockerfile = parse_dockerfile("ARG SOURCE_DATE_EPOCH=7\nFROM scratch\n")
-    assert source_date_epoch(dockerfile, options_with()) == 7
-    assert source_date_epoch(dockerfile, options_with(build_args={"SOURCE_DATE_EPOCH": "9"})) == 9
-    assert source_date_epoch(parse_dockerfile("FROM scratch\n"), options_with()) is None
-    with pytest.raises(InvalidInput, match="invalid SOURCE_DATE_EPOCH 'x'"):
-        source_date_epoch(dockerfile, options_with(build_args={"SOURCE_DATE_EPOCH": "x"}))
 
 
 @pytest.mark.parametrize(
