@@ -64,8 +64,6 @@ def run(arguments: list[str] | None = None) -> int:
 
         report_bug(error, session.debug)
         return 3
-    finally:
-        session.close()
 
 
 def _dispatch(session: Session, arguments: list[str]) -> object:

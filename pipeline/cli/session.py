@@ -25,7 +25,6 @@ class Session:
     def __init__(self) -> None:
         self.cancel = Cancel()
         self._settings: Settings | None = None
-        self._stack = ExitStack()
 
     @property
     def settings(self) -> Settings:
@@ -79,6 +78,3 @@ class Session:
     def _restore(handlers: dict[int, object]) -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        self._stack.close()

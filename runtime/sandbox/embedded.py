@@ -13,9 +13,9 @@ import socket
 import time
 
 from runtime.sandbox import wire
-from runtime.sandbox.plan import Json, Plan
+from runtime.sandbox.plan import Json
 from runtime.sandbox.server import Server
-from runtime.sandbox.spawner import Process
+from runtime.sandbox.spawner import Process, Starting
 
 
 class EmbeddedProcess(Process):
@@ -33,7 +33,7 @@ class EmbeddedProcess(Process):
         return True
 
 
-class Embedded:
+class Embedded(Starting):
     """What a shim uses of `Spawner`: create and join."""
 
     def __init__(self) -> None:
@@ -47,41 +47,12 @@ class Embedded:
         """Do what is ready."""
         self._server.turn(0)
 
-    def create(
-        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
-    ) -> Process:
-        """As `Spawner.create`."""
-        message = {"op": "create", "plan": plan.to_json(), "pause": pause}
-        process = self._request(message, (stdin, stdout, stderr))
-        process.until_created() if pause else process.until_started()
-        return process
-
-    def join(
-        self,
-        pid: int,
-        process: Json,
-        stdin: int = -1,
-        stdout: int = -1,
-        stderr: int = -1,
-        *,
-        seccomp: str = "",
-    ) -> Process:
-        """As `Spawner.join`."""
-        message = {"op": "join", "pid": pid, "process": process, "seccomp": seccomp}
-        joined = self._request(message, (stdin, stdout, stderr))
-        joined.until_started()
-        return joined
-
     def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process:
         ours, theirs = wire.packet_pair()
-        fds = [theirs.detach()]
-        positions = []
-        for descriptor in stdio:
-            if descriptor >= 0:
-                fds.append(os.dup(descriptor))
-            positions.append(len(fds) - 1 if descriptor >= 0 else 0)
+        given, places = wire.numbered(stdio)
+        fds = [theirs.detach(), *map(os.dup, given)]
         try:
-            self._server.serve_one({**message, "stdio": positions}, fds)
+            self._server.serve_one({**message, "stdio": places}, fds)
         finally:
             for descriptor in fds:
                 if descriptor >= 0:

@@ -78,14 +78,13 @@ class OciRuntime:
         if path is None:
             message = f"no OCI runtime {self.command!r} on this machine"
             raise SandboxError(message, kind="unsupported", hint="install it, or leave --runtime out")
-        given = [descriptor for descriptor in (stdin, stdout, stderr) if descriptor >= 0]
+        given, places = wire.numbered((stdin, stdout, stderr))
         argument = {
             "plan": plan.to_json(),
             "name": name or f"pipe-{os.urandom(8).hex()}",
             "runtime": path,
             "state": self.state,
-            # The line is the first descriptor; 0 says "none".
-            "stdio": [1 + given.index(fd) if fd >= 0 else 0 for fd in (stdin, stdout, stderr)],
+            "stdio": places,
             "pause": pause,
         }
         process = self._supervised(argument, given)

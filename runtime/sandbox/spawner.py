@@ -13,6 +13,7 @@ import signal
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any
 
@@ -122,32 +123,8 @@ class ShimHandle:
         self.pid = pid
 
 
-class Spawner:
-    """The owner's end of the line. A context manager: leaving it kills what is left."""
-
-    def __init__(self, line: socket.socket, pid: int) -> None:
-        self._line = line
-        self._lock = threading.Lock()
-        self._pid = pid
-        self._moving: Process | None = None  # on its way into another mount namespace
-
-    @classmethod
-    def start(cls) -> Spawner:
-        """Fork the helper. Only before the first thread."""
-        ours, theirs = wire.stream_pair()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                ours.close()
-                _be_spawner(theirs)
-            finally:
-                os._exit(70)
-        theirs.close()
-        return cls(ours, pid)
-
-    @property
-    def pid(self) -> int:
-        return self._pid
+class Starting(ABC):
+    """How containers and further processes are started, whichever way the requests go."""
 
     def create(
         self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
@@ -177,6 +154,37 @@ class Spawner:
         joined.until_started()
         return joined
 
+    @abstractmethod
+    def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process: ...
+
+
+class Spawner(Starting):
+    """The owner's end of the line. A context manager: leaving it kills what is left."""
+
+    def __init__(self, line: socket.socket, pid: int) -> None:
+        self._line = line
+        self._lock = threading.Lock()
+        self._pid = pid
+        self._moving: Process | None = None  # on its way into another mount namespace
+
+    @classmethod
+    def start(cls) -> Spawner:
+        """Fork the helper. Only before the first thread."""
+        ours, theirs = wire.stream_pair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                _be_spawner(theirs)
+            finally:
+                os._exit(70)
+        theirs.close()
+        return cls(ours, pid)
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
     def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
         """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
         shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
@@ -192,17 +200,11 @@ class Spawner:
         self._moving = self._send({"op": "mounts"}, [namespace])
 
     def _request(self, message: Json, stdio: tuple[int, int, int]) -> Process:
-        """The line itself is the first descriptor, so positions start at 1; 0 says "none"."""
         if (moving := self._moving) is not None:
             moving.until_started()
             self._moving = None
-        fds: list[int] = []
-        positions = []
-        for descriptor in stdio:
-            if descriptor >= 0:
-                fds.append(descriptor)
-            positions.append(len(fds) if descriptor >= 0 else 0)
-        return self._send({**message, "stdio": positions}, fds)
+        given, places = wire.numbered(stdio)
+        return self._send({**message, "stdio": places}, given)
 
     def _send(self, message: Json, fds: list[int]) -> Process:
         ours, theirs = wire.packet_pair()

@@ -59,6 +59,13 @@ def _received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return fds
 
 
+def numbered(stdio: tuple[int, int, int]) -> tuple[list[int], list[int]]:
+    """The descriptors that are there, and where each stands in the request: the line itself is the first, 0 says "none"."""
+    given = [descriptor for descriptor in stdio if descriptor >= 0]
+    places = iter(range(1, len(given) + 1))
+    return given, [next(places) if descriptor >= 0 else 0 for descriptor in stdio]
+
+
 def send_request(stream: socket.socket, message: dict[str, Any], fds: list[int]) -> None:
     """Send a whole request; the descriptors go with its first byte."""
     text = dumps(message).encode()
