@@ -13,6 +13,7 @@ from builder.dockerfile.ast import Argument
 from builder.graph import Instruction, Vertex
 from registry_client.oci.config import ContainerConfig, ImageConfig
 from registry_client.oci.platform import Platform
+from registry_client.values import replace as replace_value
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
@@ -20,14 +21,19 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 
 @dataclass(slots=True)
 class StageState:
-    """What `FROM thisstage` would hand on."""
+    """What `FROM thisstage` would hand on. `config` alone is not whole: `finished_config` is."""
 
     platform: Platform
     base: Vertex
     base_config: ImageConfig | None
     root: Vertex
-    config: ContainerConfig
+    config: ContainerConfig  # without what is gathered below: one more of many costs no copy of all
     author: str = ""
+    environment: dict[str, str] = field(default_factory=dict)  # ENV only: name -> NAME=VALUE
+    labels: dict[str, str] = field(default_factory=dict)
+    ports: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
+    triggers: list[str] = field(default_factory=list)  # of ONBUILD
     variables: dict[str, str] = field(default_factory=dict)
     arguments: list[Argument] = field(default_factory=list)  # declared in the stage and in those it is FROM
     history: list[Instruction] = field(default_factory=list)
@@ -37,7 +43,18 @@ class StageState:
 
     def change(self, **fields: Any) -> None:
         """Set fields of the container config."""
-        self.config = replace(self.config, **fields)
+        self.config = replace_value(self.config, **fields)
+
+    def finished_config(self) -> ContainerConfig:
+        """The container config with all that was gathered."""
+        return replace_value(
+            self.config,
+            env=tuple(self.environment.values()),
+            labels=dict(self.labels),
+            exposed_ports=tuple(sorted(self.ports)),
+            volumes=tuple(sorted(self.volumes)),
+            on_build=tuple(self.triggers),
+        )
 
     def record(self, created_by: str, vertex: Vertex | None = None) -> None:
         """One history entry; with a vertex it has a layer."""
@@ -63,8 +80,12 @@ class StageState:
         """
         return replace(
             self,
-            config=replace(self.config, on_build=()),
-            variables={**self.variables, **_variables(self.config)},
+            environment=dict(self.environment),
+            labels=dict(self.labels),
+            ports=set(self.ports),
+            volumes=set(self.volumes),
+            triggers=[],
+            variables={**self.variables, **_variables(self.environment)},
             arguments=list(self.arguments),
             history=list(self.history),
             command_set=False,
@@ -73,18 +94,25 @@ class StageState:
 
 def fresh_state(platform: Platform, base: Vertex, config: ImageConfig | None) -> StageState:
     """The state right after FROM an image or scratch."""
-    container = replace(config.config, on_build=()) if config else ContainerConfig(working_dir="/")
-    names = {entry.partition("=")[0] for entry in container.env}
-    if "PATH" not in names and platform.os != "windows":
-        container = replace(container, env=(*container.env, f"PATH={DEFAULT_PATH}"))
+    container = config.config if config else ContainerConfig(working_dir="/")
+    environment = {entry.partition("=")[0]: entry for entry in container.env}
+    if "PATH" not in environment and platform.os != "windows":
+        environment["PATH"] = f"PATH={DEFAULT_PATH}"
     if container.working_dir:
-        container = replace(container, working_dir=clean_path("/", container.working_dir))
-    author = config.author if config else ""
-    return StageState(platform, base, config, base, container, author, variables=_variables(container))
+        container = replace_value(container, working_dir=clean_path("/", container.working_dir))
+    return StageState(
+        platform, base, config, base, container,
+        author=config.author if config else "",
+        environment=environment,
+        labels=dict(container.labels),
+        ports=set(container.exposed_ports),
+        volumes=set(container.volumes),
+        variables=_variables(environment),
+    )  # fmt: skip
 
 
-def _variables(config: ContainerConfig) -> dict[str, str]:
-    return {name: value for name, _, value in (entry.partition("=") for entry in config.env)}
+def _variables(environment: dict[str, str]) -> dict[str, str]:
+    return {name: entry.partition("=")[2] for name, entry in environment.items()}
 
 
 def clean_path(directory: str, path: str) -> str:
