@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 
 from registry_client.values import frozen
@@ -108,8 +109,12 @@ class Changes:
 
 
 def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
+    found = []
     with os.scandir(directory) as entries:
-        return sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+        for entry in entries:
+            with suppress(FileNotFoundError):  # a container that runs has removed it meanwhile
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+    return sorted(found)
 
 
 def _is_litter(status: os.stat_result) -> bool:

@@ -139,19 +139,20 @@ class Copies:
         return directory, merged
 
     def _keep(self, layer: str, tree: _Kept) -> None:
-        doomed = [tree]
+        doomed: list[_Kept] = [tree]
         if layer:
             with self._trees_lock:
                 before = self._trees.pop(layer, None)
                 self._trees[layer] = tree
-                doomed = [before] if before is not None else []
+                doomed = [] if before is None else [before]
                 doomed += [self._trees.pop(each) for each in list(self._trees)[:-_KEPT]]
         for each in doomed:
             remove_tree(each.directory)
 
     def close(self) -> None:
         """Remove all that is kept; nobody uses any of it."""
-        doomed = [each.directory for each in (*self._trees.values(), *self._views.values())]
+        doomed = [tree.directory for tree in self._trees.values()]
+        doomed += [view.directory for view in self._views.values()]
         self._trees.clear()
         self._views.clear()
         for each in doomed:
@@ -196,10 +197,10 @@ def _remove_stubs(merged: Merged, stubs: Sequence[bytes]) -> None:
 # --- trees that stay ------------------------------------------------------------------------------------------------
 
 
-def make_tree(directory: str, layers: Sequence[str]) -> str:
+def make_tree(directory: str, layers: Sequence[str], upper: str) -> str:
     """A tree of the layers at `directory`, with its notes for later, made whole or not at all; the path of its root.
 
-    What a maker who was killed left beside it goes.
+    What is in `upper`, from a time when overlay served, counts as changed. What a maker who was killed left beside it goes.
     """
     root = os.path.join(directory, _TREE)
     if os.path.isdir(root):
@@ -219,6 +220,7 @@ def make_tree(directory: str, layers: Sequence[str]) -> str:
             _add_all(merged, layers)
             with open(os.path.join(new, _NOTED), "wb") as file:
                 marshal.dump(merged.noted, file)
+            Merged(merged.root, merged.noted).add(upper)
             os.rename(new, directory)
         except BaseException:
             remove_tree(new)
@@ -238,10 +240,7 @@ def _locked(directory: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def notes_of(directory: str) -> tuple[str, Noted] | None:
-    """The root of the tree at `directory` and what was noted of it; None when there is no tree."""
-    try:
-        with open(os.path.join(directory, _NOTED), "rb") as file:
-            return os.path.join(directory, _TREE), marshal.load(file)
-    except FileNotFoundError:
-        return None
+def notes_of(directory: str) -> tuple[str, Noted]:
+    """The root of the tree at `directory` and what was noted of it when it was made."""
+    with open(os.path.join(directory, _NOTED), "rb") as file:
+        return os.path.join(directory, _TREE), marshal.load(file)

@@ -43,7 +43,7 @@ def probe(directory: str) -> Probed:
         try:
             _check_files(place, kind)
             if not _holds(place):
-                return Probed(False, f"{kind} holds no overlay", kind)
+                return Probed(False, f"{kind} cannot carry an overlay", kind)
             return _mounted(place, kind)
         finally:
             remove_tree(place)

@@ -51,6 +51,12 @@ def write(host: Host, path: str, text: str) -> None:
     file.write_text(text)
 
 
+def link(host: Host, path: str, target: str) -> None:
+    place = Path(host.file(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+
+
 def remove(host: Host, path: str) -> None:
     Path(host.file(path)).unlink()
 
@@ -103,10 +109,20 @@ WRONG: dict[str, tuple[Callable[[Host], None], Level, str]] = {
         "seccomp",
     ),
     "no libseccomp": (lambda host: remove(host, "/usr/lib/libseccomp.so.2"), Level.LIMITED, "seccomp"),
-    "no overlay": (lambda host: write(host, "/proc/filesystems", "\text4\n"), Level.BROKEN, "overlayfs"),
+    "no overlay": (lambda host: write(host, "/proc/filesystems", "\text4\n"), Level.LIMITED, "overlayfs"),
     "store on overlay": (
         lambda host: write(host, "/proc/self/mountinfo", MOUNTS + "31 21 0:9 / /var/lib rw - overlay o rw\n"),
+        Level.LIMITED,
+        "store",
+    ),
+    "store on vfat": (
+        lambda host: write(host, "/proc/self/mountinfo", MOUNTS + "31 21 0:9 / /var/lib rw - vfat v rw\n"),
         Level.BROKEN,
+        "store",
+    ),
+    "store that found overlay refused": (
+        lambda host: link(host, "/var/lib/pipe/filesystem", "fs:boot:1:an overlay on ext4 is refused"),
+        Level.LIMITED,
         "store",
     ),
     "store on tmpfs": (
