@@ -33,13 +33,6 @@ class Host:
         except (FileNotFoundError, NotADirectoryError):
             return ""
 
-    def link(self, path: str) -> str:
-        """The target of a symbolic link, "" when there is none."""
-        try:
-            return os.readlink(self.file(path))
-        except OSError:
-            return ""
-
     def exists(self, path: str) -> bool:
         return os.path.exists(self.file(path))
 

@@ -31,7 +31,7 @@ def store(host: Host) -> Iterator[Finding]:
     kind, point = _file_system(host)
     where = f"{host.store} on {kind or 'an unknown file system'} ({point})"
     # A store says what was found out when it was first used.
-    recorded = host.link(os.path.join(host.store, "filesystem")).split(":", 3)[3:]
+    recorded = host.read(os.path.join(host.store, "filesystem")).strip().split(":", 3)[3:]
     refused = any(recorded) if recorded else kind in _REFUSING or kind.startswith("fuse.")
     hint = "put it on a local file system such as ext4 or xfs with PIPE_ROOT"
     if kind in _UNFIT:

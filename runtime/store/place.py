@@ -1,25 +1,21 @@
 """What the store's file system can do, found out once and kept beside the layers: hold overlay's marks, carry an overlay.
 
-The record is a symbolic link, `filesystem`, whose target is the text: reading it is one system call, replacing it one
-rename. The form of the layers in it holds as long as the store; the rest is found out anew after a boot and when the
-store has come to another device.
+The record is a line in the file `filesystem`: reading it costs less than a row of the database. The form of the layers in
+it holds as long as the store; the rest is found out anew after a boot and when the store has come to another device.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from registry_client.values import frozen
 from runtime.errors import Unsupported
+from runtime.store.durable import replace_file
 from runtime.store.hiding import FORMS, OVERLAY, PLAIN, Form
 from runtime.store.owners import boot_id
 
-if TYPE_CHECKING:
-    from runtime.store.probing import Probed
-
 SNAPSHOTS = ("auto", "overlay", "copy")
-_NAME = "filesystem"
+_NAME, _LIMIT = "filesystem", 1000
 
 
 @frozen
@@ -41,20 +37,28 @@ class Places:
 
     def _read(self) -> Place | None:
         try:
-            form, boot, device, refusal = os.readlink(os.path.join(self._root, _NAME)).split(":", 3)
-            return Place(FORMS[form], boot, int(device), refusal)
-        except (FileNotFoundError, KeyError, ValueError):
+            handle = os.open(os.path.join(self._root, _NAME), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
             return None
+        try:
+            form, boot, device, refusal = os.read(handle, _LIMIT).decode().rstrip("\n").split(":", 3)
+            return Place(FORMS[form], boot, int(device), refusal)
+        except (KeyError, ValueError):
+            return None
+        finally:
+            os.close(handle)
 
     @property
     def form(self) -> Form:
         """The form of the layers that are here."""
+        if self._known is None:
+            self._known = self._read()  # another process may have made the first one meanwhile
         return OVERLAY if self._known is None else self._known.form
 
     def settled_form(self) -> Form:
         """The form of the layers that are to be made here; the file system is looked at if it was not yet."""
-        if self._known is None and self._wanted != "overlay":
-            self._look()
+        if self._wanted != "overlay":
+            self._settle()
         return self.form
 
     @property
@@ -67,35 +71,36 @@ class Places:
                     hint="leave out PIPE_SNAPSHOTS=overlay, or use another store with PIPE_ROOT",
                 )
             return ""
-        if self._known is None or (self._known.boot, self._known.device) != (boot_id(), self._device):
-            self._look()
-        assert self._known is not None
-        if self.form is PLAIN:
-            return self._known.refusal or "its layers are in plain form"
-        return self._known.refusal or ("asked for with PIPE_SNAPSHOTS=copy" if self._wanted == "copy" else "")
+        place = self._settle()
+        if place.form is PLAIN:
+            return place.refusal or "the store's layers are in plain form"
+        return place.refusal or ("asked for with PIPE_SNAPSHOTS=copy" if self._wanted == "copy" else "")
 
-    def _look(self) -> None:
+    def _settle(self) -> Place:
+        """What is known, looked at again where it may have changed."""
+        known = self._known or self._read()
+        if known is None:
+            known = self._look(None)
+        elif known.form is OVERLAY and (known.boot, known.device) != (boot_id(), self._device):
+            known = self._look(known)
+        self._known = known
+        return known
+
+    def _look(self, before: Place | None) -> Place:
         from runtime.store.probing import adopt_form, probe
 
         probed = probe(os.path.join(self._root, "drafts"))
-        if self._known is None:
-            form = adopt_form(self._root, OVERLAY if probed.holds else PLAIN)
+        if before is None:
+            form = adopt_form(self._root, probed.holds)
+        elif probed.holds:
+            form = before.form
         else:
-            form = self._still(self._known.form, probed)
-        self._known = Place(form, boot_id(), self._device, probed.refusal)
-        if probed.lasting:
-            self._write(self._known)
-
-    def _still(self, form: Form, probed: Probed) -> Form:
-        if form is OVERLAY and not probed.holds:
             raise Unsupported(
                 f"the layers of the store {self._root} are in overlay form, which {probed.kind} cannot hold",
                 hint="move the store back, or use another with PIPE_ROOT",
             )
-        return form
-
-    def _write(self, place: Place) -> None:
-        text = f"{place.form.directory}:{place.boot}:{place.device}:{place.refusal}"
-        temporary = os.path.join(self._root, f".{_NAME}.{os.urandom(6).hex()}")
-        os.symlink(text, temporary)
-        os.rename(temporary, os.path.join(self._root, _NAME))
+        place = Place(form, boot_id(), self._device, probed.refusal)
+        if probed.lasting:
+            text = f"{form.directory}:{place.boot}:{place.device}:{place.refusal}\n"
+            replace_file(os.path.join(self._root, _NAME), text.encode())
+        return place

@@ -15,7 +15,7 @@ from registry_client.values import frozen
 from runtime.errors import Unsupported
 from runtime.linux import mounts
 from runtime.store.durable import faults_of_the_host, remove_tree
-from runtime.store.hiding import FORMS, OVERLAY, Form
+from runtime.store.hiding import OVERLAY, PLAIN, Form
 from runtime.store.owners import own_token
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -150,18 +150,18 @@ def kind_of(path: str) -> str:
 # --- stores that were there before ----------------------------------------------------------------------------------
 
 
-def adopt_form(root: str, form: Form) -> Form:
-    """The form for a store without a record. What it has by now has no marks the file system could not hold.
+def adopt_form(root: str, holds: bool) -> Form:
+    """The form for a store without a record, by what is in it and what its file system holds.
 
-    Directories of layers bear the name of their form, so those of the other name are renamed.
+    Layers that an older pipe unpacked where no marks can be have none, and are in plain form once they have its name.
     """
     snapshots = os.path.join(root, "snapshots")
-    for snapshot in os.listdir(snapshots):
-        for other in FORMS:
-            if other != form.directory:
-                with suppress(FileNotFoundError):
-                    os.rename(
-                        os.path.join(snapshots, snapshot, other),
-                        os.path.join(snapshots, snapshot, form.directory),
-                    )
-    return form
+    places = [os.path.join(snapshots, each) for each in os.listdir(snapshots)]
+    if any(os.path.isdir(os.path.join(each, PLAIN.directory)) for each in places):
+        return PLAIN
+    if holds:
+        return OVERLAY
+    for each in places:
+        with suppress(FileNotFoundError):
+            os.rename(os.path.join(each, OVERLAY.directory), os.path.join(each, PLAIN.directory))
+    return PLAIN
