@@ -206,7 +206,13 @@ def _set_xattrs(full: bytes, member: Member) -> None:
         try:
             os.setxattr(full, name, value, follow_symlinks=False)
         except OSError as error:
-            # What this file system or kernel does not know is left out, as every engine does.
+            if error.errno == errno.ENOTSUP and name.startswith(("user.", "security.capability")):
+                raise HostFault(
+                    f"the store's file system keeps no extended attribute {name}, which the layer's "
+                    f"{os.fsdecode(member.name)!r} has",
+                    hint="put the store on another one with PIPE_ROOT, such as ext4 or xfs",
+                ) from error
+            # What else this kernel does not know is left out, as every engine does.
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
 
