@@ -385,7 +385,7 @@ def test_no_room_for_a_copy_is_said_and_leaves_nothing(tmp_path: Path) -> None:
             parent = step(store, None, lambda root: (root / "big").write_bytes(os.urandom(9 << 20)))
             store.snapshots.close()
             (small / "ballast").write_bytes(bytes(8 << 20))
-            with pytest.raises(HostFault, match="cannot copy the layers to .*: No space left") as caught:
+            with pytest.raises(HostFault, match=r"cannot copy the layers to .*: No space left") as caught:
                 step(store, parent, lambda root: None)
             assert "free some space" in caught.value.hint
             assert os.listdir(store.snapshots.drafts) == []
