@@ -171,8 +171,9 @@ def test_an_overlay_store_goes_on_by_copying_where_overlay_cannot_be_mounted_any
     with Store.open(root) as store:
         assert "is refused: Invalid argument" in store.snapshots.copied_because
         assert shown(store, top) == ["d", "d/b", "o", "o/y"]
-        with store.snapshots.prepare(top) as draft, draft.merged() as view:
-            os.unlink(os.path.join(view, "d", "b"))
+        with store.snapshots.prepare(top) as draft:
+            with draft.merged() as view:
+                os.unlink(os.path.join(view, "d", "b"))
             made = draft.commit()
         assert OVERLAY.is_whiteout(os.lstat(os.path.join(store.snapshots.path(made.id), "d", "b")))
 
@@ -243,6 +244,7 @@ def test_what_a_file_system_without_attributes_cannot_keep_is_named(tmp_path: Pa
     noted = make_tar(Entry("f", b"f", pax={"SCHILY.xattr.user.note": "n"}))
     with without_attributes(tmp_path / "ram") as place, Store.open(str(place / "store")) as store:
         assert shown(store, unpack(store, LOWER, UPPER)) == ["d", "d/b", "o", "o/y"]
+        store.snapshots.close()
         before = sorted(os.listdir(store.snapshots.directory))
         with pytest.raises(HostFault, match=r"no extended attribute user\.note, .* 'f' has") as caught:
             unpack(store, noted)
@@ -276,9 +278,6 @@ def test_a_read_only_file_system_says_so(tmp_path: Path) -> None:
     with mounted("tmpfs", tmp_path / "place", "tmpfs") as place:
         Store.open(str(place / "store")).close()
         mounts.mount("", str(place), "", mounts.MS_REMOUNT | mounts.MS_RDONLY)
-        with pytest.raises(HostFault, match="(?i)read-?only"):
-            with Store.open(str(place / "store")) as store:
-                store.snapshots.prepare()
         with pytest.raises(HostFault, match="Read-only file system"):
             Places(str(place / "store"), 0).settled_form()
 
