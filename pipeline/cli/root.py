@@ -56,7 +56,7 @@ def _option(flag: Flag) -> click.Option:
 
 
 @click.pass_context
-def _pipe(ctx: click.Context, **flags: str | bool | None) -> None:
+def _pipe(ctx: click.Context, /, **flags: str | bool | None) -> None:
     session = ctx.find_object(Session)
     assert session is not None
     # A switch that was given is True, which settings write `true`.
