@@ -24,11 +24,11 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
-from builder.keys import Content, cache_key, digest_of_fields
+from builder.keys import Content, cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
-from builder.operations.step import Outcome, Setting, Step
+from builder.operations.step import Outcome, Setting, Sought, Step
 from builder.pools import Pool
 from builder.state import FilesState, Made, RootState, State
 from builder.trees import ImportFailed, NotYet, Trees
@@ -143,6 +143,8 @@ class Executor:
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
+        if self._hashing is None and not operation.mounts:
+            return Sought(exec_shape(operation, setting.surroundings))
         from builder.operations.exec import ExecStep
 
         return ExecStep(

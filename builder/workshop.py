@@ -7,7 +7,6 @@ directory that bears this process's name, so that after a kill the garbage colle
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -81,7 +80,7 @@ class Workshop:
     @cached_property
     def scratch(self) -> str:
         """A directory of this build, gone with it."""
-        path = os.path.join(self.store.root, "drafts", f"{secrets.token_hex(8)}.{own_token()}")
+        path = os.path.join(self.store.root, "drafts", f"{os.urandom(8).hex()}.{own_token()}")
         os.mkdir(path, 0o711)
         self._stack.callback(remove_tree, path)
         return path

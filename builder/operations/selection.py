@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from builder.operations.globs import compile_component, has_wildcard, unescape
 from builder.operations.roots import Root, clean
+from registry_client.tuples import NamedTuple
 from registry_client.values import frozen
 from runtime.errors import NotFound
 

@@ -5,7 +5,7 @@ Nothing is imported here, so that `pipe --help` and completion stay instant. A n
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from registry_client.tuples import NamedTuple
 
 
 class Entry(NamedTuple):

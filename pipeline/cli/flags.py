@@ -9,8 +9,8 @@ business. Imports nothing but our errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput, did_you_mean
 
 

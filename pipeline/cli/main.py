@@ -43,7 +43,9 @@ _YOUNG = 20_000
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit, at once: `run` closed what has to be closed, and taking the interpreter apart takes 10 ms."""
     gc.set_threshold(_YOUNG, 20, 20)
-    session = Session()  # held to the end: with it the last connection to the database would be closed, two syncs of a disk
+    session = (
+        Session()
+    )  # held to the end: with it the last connection to the database would be closed, two syncs of a disk
     code = run(arguments, session)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # closed, or nobody reads it any more

@@ -7,9 +7,9 @@ they mean is `run_values` and `run_spec`. Flags end at the image: what follows b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pipeline.cli.flags import Flag, Flags
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput
 
 _WINDOWS = "only Windows containers have it"
