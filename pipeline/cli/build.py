@@ -66,9 +66,6 @@ def _build_pipeline(session: Session, names: tuple[str, ...], flags: dict[str, A
 
 
 def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> int:
-    from pipeline.cli.build_flags import build_request
-    from pipeline.settings import environment
-
     if flags["check"] or flags["call"] not in (None, "build"):
         from pipeline.cli.build_calls import call
 
@@ -78,13 +75,18 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         from pipeline.cli.verify import verify
 
         return verify(session, context, flags, command.params)
-    request = build_request(context, flags, environment(), session.settings.epoch)
     progress = "none" if flags["quiet"] else flags["progress"]
     if flags["on_failure"] and progress in (None, "auto", "tty"):
         progress = "plain"  # the shell and a moving display cannot share the terminal
-    result = _look_up(session, request, progress)
-    if result is None:
+    request = result = None
+    if not flags["no_cache"]:
+        request = _request(session, context, flags)
+        result = _look_up(session, request, progress)
+    if request is None or result is None:
+        # Where there is nothing to look up the spawner is forked at once: it gets ready beside our own imports, and a
+        # small process is cheaper to fork, for each step again.
         with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            request = request or _request(session, context, flags)
             if flags["on_failure"]:
                 from pipeline.cli.failed_step import enter
 
@@ -95,6 +97,13 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     if flags["quiet"] and not any(output.dest == "-" for output in request.outputs):
         print(result.image_id, flush=True)
     return 0
+
+
+def _request(session: Session, context: str, flags: dict[str, Any]) -> BuildRequest:
+    from pipeline.cli.build_flags import build_request
+    from pipeline.settings import environment
+
+    return build_request(context, flags, environment(), session.settings.epoch)
 
 
 def _look_up(session: Session, request: BuildRequest, progress: str | None) -> BuildResult | None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from runtime.containers.spec import NetworkAttachment
 from runtime.networks import names
 from runtime.networks.listening import name_server_sockets
-from runtime.networks.resolver import Resolver
 from runtime.sandbox import netns
 
 if TYPE_CHECKING:
     from runtime.networks.networks import Networks
+    from runtime.networks.resolver import Resolver
 
 
 class Namespace:
@@ -86,6 +86,8 @@ class NetnsPool:
             )
             networks.attach_namespace(endpoint, descriptor)
             if self._embedded:
+                from runtime.networks.resolver import Resolver
+
                 sockets = netns.inside(descriptor, name_server_sockets)
                 resolver = Resolver(sockets, networks.records, identity)
                 resolver.start()
