@@ -328,14 +328,19 @@ class _Run:
         It may wait for the root's own hash. That was submitted earlier to the same first-in-first-out pool, so it runs
         or has run.
         """
-        from runtime.store.layers import EMPTY_LAYER, hash_layer
+        from runtime.store.layers import EMPTY_LAYER
 
-        with later:
+        assert self._owner._hashing is not None
+        with ExitStack() as stack:
+            # Taking a draft away waits until the kernel has taken the container's overlay apart: nobody else need.
+            stack.callback(self._owner._hashing.submit, later.close)
             if outcome.empty:
                 diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from runtime.store.layers import hash_layer
+
                 info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=lowers)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()

@@ -86,6 +86,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         # Where there is nothing to look up the spawner is forked at once: it gets ready beside our own imports, and a
         # small process is cheaper to fork, for each step again.
         with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            services.spawner.get_ready()
             request = request or _request(session, context, flags)
             if flags["on_failure"]:
                 from pipeline.cli.failed_step import enter
