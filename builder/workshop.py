@@ -139,7 +139,7 @@ class Workshop:
         """Have a network namespace ready, and what a RUN and its layer import, before the first one needs it."""
         if self._spawner is None or self._networks is None or self.facilities.network != "default":
             return
-        import runtime.containers.config  # noqa: F401
+        import runtime.containers.config
 
         self.network_pool().prepare()
         import runtime.store.layers.diff  # noqa: F401
