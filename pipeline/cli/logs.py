@@ -160,7 +160,7 @@ def _container_logs(
         raise NotFound(
             f"no run, node or container {names[0]!r}", hint="`pipe runs` and `pipe ps -a` list them"
         )
-    from pipeline.cli.containers import show_logs
+    from pipeline.cli.container_logs import show_logs
 
     show_logs(services, names[0], follow=follow, tail=tail, since=since, until=until, timestamps=timestamps)
     return 0
