@@ -94,7 +94,9 @@ class BuildWarning:
 
     message: str
     span: Span | None = None
-    rule: str = ""
+    rule: str = ""  # of a build check, with the page about it and what it is about
+    url: str = ""
+    detail: str = ""
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline.cli.session import Session
+from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.option("-c", "--cpu-shares", type=int, help="CPU weight.")
 @click.option("--cpuset-cpus", help="The CPUs build steps may use.")
 @click.option("--cpuset-mems", help="The memory nodes build steps may use.")
+@click.option("-D", "--debug", is_flag=True, help="Say all there is about warnings; log to stderr.")
 @click.option("-f", "--file", help="The Dockerfile, or - for standard input.")
 @click.option("--iidfile", help="Write the image id to a file.")
 @_many("--label", help="Set a label of the image.")
@@ -93,6 +95,8 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.pass_obj
 def build(session: Session, /, names: tuple[str, ...], **flags: Any) -> int:
     """Build the images of pipe.yaml, or an image from a Dockerfile."""
+    if flags["debug"]:
+        session.settings = replace(session.settings, debug=True)
     if not is_docker_build(names, flags):
         return _build_pipeline(session, names, flags)
     if len(names) > 1:
@@ -226,7 +230,9 @@ def _metadata(result: BuildResult) -> dict[str, Any]:
         only = len(result.provenance) == 1
         record["buildx.build.provenance" if only else f"buildx.build.provenance/{platform}"] = predicate
     if result.warnings:
-        record["buildx.build.warnings"] = [{"short": warning.message} for warning in result.warnings]
+        from builder.checks.report import warning_record
+
+        record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
     record["containerimage.config.digest"] = result.image_id
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):
         record["containerimage.descriptor"] = described
