@@ -86,7 +86,7 @@ def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
 @click.option("--sbom", help="Say which software is in it beside the result: true or false.")
 @_many("--secret", help="A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE].")
 @click.option("--shm-size", help="Size of /dev/shm in build steps.")
-@_many("--ssh", help="Forward an ssh agent: default or NAME[=SOCKET].")
+@_many("--ssh", help="An ssh agent for build steps: default or NAME[=SOCKET|KEY[,KEY]].")
 @_many("-t", "--tag", help="Name the image.")
 @click.option("--target", help="The stage to build.")
 @_many("--ulimit", help="A resource limit of build steps: NAME=SOFT[:HARD].")

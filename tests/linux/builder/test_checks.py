@@ -7,7 +7,11 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from tests.support.builder import log_of, run_pipe, write_files
+
+pytestmark = pytest.mark.linux
 
 DOCKERFILE = """FROM base:1 AS unused
 ENV x y
