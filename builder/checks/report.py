@@ -8,6 +8,7 @@ from typing import Any
 
 from builder.checks.check import CheckResult
 from builder.checks.outline import Outline, OutlineMount, Target
+from builder.checks.rules import Finding
 from builder.request import BuildWarning
 from runtime.spans import Span
 
@@ -28,6 +29,8 @@ def check_text_report(result: CheckResult) -> str:
         place = f"\n{_excerpt(result.error.span)}" if result.error.span else ""
         hint = f"\nhint: {result.error.hint}" if result.error.hint else ""
         blocks.append(f"ERROR: {result.error.message}{hint}{place}")
+    elif result.failed:
+        blocks.append(f"ERROR: {broken_rules(result.findings)}")
     return "\n\n".join([head, *blocks]) + "\n"
 
 
@@ -54,6 +57,11 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
 
 
+def broken_rules(findings: Sequence[Finding]) -> str:
+    """What is said where findings count as errors."""
+    return f"build checks failed: {', '.join(dict.fromkeys(finding.rule.name for finding in findings))}"
+
+
 def check_json_report(result: CheckResult) -> dict[str, Any]:
     record: dict[str, Any] = {
         "warnings": [
@@ -69,6 +77,8 @@ def check_json_report(result: CheckResult) -> dict[str, Any]:
     }
     if result.error is not None:
         record["buildError"] = {"message": result.error.message, "location": _location(result.error.span)}
+    elif result.failed:
+        record["buildError"] = {"message": broken_rules(result.findings)}
     return record
 
 
