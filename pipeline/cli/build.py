@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.session import Session
+from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def build_directly(session: Session, arguments: tuple[str, ...]) -> int | None:
 
 def build(session: Session, names: tuple[str, ...], flags: dict[str, Any]) -> int:
     """Build the images of pipe.yaml, or an image from a Dockerfile."""
+    if flags["debug"]:
+        session.settings = replace(session.settings, debug=True)
     if not is_docker_build(names, flags):
         return _build_pipeline(session, names, flags)
     if len(names) > 1:
@@ -178,7 +181,9 @@ def _metadata(result: BuildResult) -> dict[str, Any]:
         only = len(result.provenance) == 1
         record["buildx.build.provenance" if only else f"buildx.build.provenance/{platform}"] = predicate
     if result.warnings:
-        record["buildx.build.warnings"] = [{"short": warning.message} for warning in result.warnings]
+        from builder.checks.report import warning_record
+
+        record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
     record["containerimage.config.digest"] = result.image_id
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):
         record["containerimage.descriptor"] = described

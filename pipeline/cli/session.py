@@ -70,7 +70,7 @@ class Session:
             return ignore
         from pipeline.ui.stream import open_stream
 
-        return stack.enter_context(open_stream(kind))
+        return stack.enter_context(open_stream(kind, expand=self.debug))
 
     def _catch_signals(self) -> dict[int, object]:
         """First signal: stop in order. Second: Python's own KeyboardInterrupt, at once."""
