@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from runtime.store.content import Writer
 
 _MANIFEST_LIMIT = 4 << 20
-_WORKERS = 4
+_LAYERS_AT_ONCE = 3  # each holds some 10 MiB of data on its way through its threads
+_CHUNKS_AHEAD = 4
+_CHUNK = 1 << 20
 _TYPES = {
     "": media_types.OCI_LAYER,
     "gzip": media_types.OCI_LAYER_GZIP,
@@ -95,7 +97,7 @@ def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descr
 
     _check_kind(packing.kind)
     chain = chain_ids(image.diff_ids)
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="compress") as pool:
+    with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="compress") as pool:
         jobs = [
             pool.submit(_packed_layer, images, diff_id, chain_id, packing)
             for diff_id, chain_id in zip(image.diff_ids, chain)
@@ -151,24 +153,20 @@ def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
 def _compress_blob(images: Images, digest: Digest, packing: Packing, writer: Writer) -> None:
     from runtime.store.layers import compress
 
-    with images.store.content.open(digest) as file:
-        out = compress(writer, packing.kind, packing.level)
-        while chunk := file.read(1 << 20):
+    with images.store.content.open(digest) as file, compress(writer, packing.kind, packing.level) as out:
+        while chunk := file.read(_CHUNK):
             out.write(chunk)
-        out.close()
 
 
 def _write_again(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, writer: Writer) -> None:
-    """Write the layer's tar from its snapshot, compressed on a second thread while the first reads and hashes."""
+    """Write the layer's tar from its snapshot, compressed on other threads while this one reads and hashes."""
     from runtime.store.layers import compress
     from runtime.store.layers.pipe import Piped
 
-    for lowers in layer_variants(images, diff_id, chain_id):
+    for source in layer_variants(images, diff_id, chain_id):
         writer.restart()
-        out = compress(writer, packing.kind, packing.level)
-        with Piped(out) as pipe:
-            found = lowers(pipe)
-        out.close()
+        with compress(writer, packing.kind, packing.level) as out, Piped(out, _CHUNKS_AHEAD) as pipe:
+            found = source(pipe)
         if found == diff_id:
             return
     raise HostFault(
