@@ -7,7 +7,6 @@ directory that bears this process's name, so that after a kill the garbage colle
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -82,7 +81,7 @@ class Workshop:
     @cached_property
     def scratch(self) -> str:
         """A directory of this build, gone with it."""
-        path = os.path.join(self.store.root, "drafts", f"{secrets.token_hex(8)}.{own_token()}")
+        path = os.path.join(self.store.root, "drafts", f"{os.urandom(8).hex()}.{own_token()}")
         os.mkdir(path, 0o711)
         self._stack.callback(remove_tree, path)
         return path
@@ -138,12 +137,13 @@ class Workshop:
             return self.pool
 
     def warm_up(self) -> None:
-        """Have a network namespace ready, and what a RUN imports, before the first one needs it."""
+        """Have a network namespace ready, and what a RUN and its layer import, before the first one needs it."""
         if self._spawner is None or self._networks is None or self.facilities.network != "default":
             return
-        import runtime.containers.config  # noqa: F401
+        import runtime.containers.config
 
         self.network_pool().prepare()
+        import runtime.store.layers.diff  # noqa: F401
 
     @cached_property
     def _resolv_conf_texts(self) -> dict[str, str]:

@@ -12,7 +12,6 @@ import select as polling
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import Cache
@@ -48,14 +47,14 @@ _TAIL = 16 << 10
 _PIECE = 64 << 10
 
 
-@dataclass(slots=True)
 class _Arrangement:
     """What the mounts of one step come to."""
 
-    points: list[MountPoint] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
-    env: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.points: list[MountPoint] = []
+        self.files: list[dict[str, Any]] = []
+        self.targets: list[Target] = []
+        self.env: dict[str, str] = {}
 
 
 class ExecStep:

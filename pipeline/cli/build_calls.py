@@ -37,7 +37,7 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
         raise Unsupported(f"--call works on a directory, not on {context}")
 
     found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()
-    as_json = flags["call_format"] == "json" or "format=json" in more
+    as_json = flags["format"] == "json" or "format=json" in more
     return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
 
 

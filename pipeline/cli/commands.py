@@ -5,7 +5,7 @@ Nothing is imported here, so that `pipe --help` and completion stay instant. A n
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from registry_client.tuples import NamedTuple
 
 
 class Entry(NamedTuple):
@@ -18,7 +18,7 @@ class Entry(NamedTuple):
 _CLI = "pipeline.cli."
 
 COMMANDS = (
-    Entry("Pipeline", "build", _CLI + "build:build", "Build the images of pipe.yaml, or of a Dockerfile"),
+    Entry("Pipeline", "build", _CLI + "build_command:build", "Build the images of pipe.yaml, or of a Dockerfile"),
     Entry("Pipeline", "test", _CLI + "test:test", "Build what is needed and run the stages of pipe.yaml"),
     Entry("Pipeline", "deploy", _CLI + "deploy:deploy", "Deploy to an environment what was built and tested"),
     Entry("Pipeline", "rollback", _CLI + "rollback:rollback", "Bring an environment's earlier release back"),
