@@ -115,6 +115,8 @@ def _field(node: Node, option: MountOption, value: str | None) -> dict[str, Any]
             return {option.key: _number(node, option, text, 10)}
         case "from":
             return {"origin": text}
+        case "env" if not text:
+            raise node.error("env in mount needs the name of a variable", option.text)
         case _:
             return {option.key: text}
 
