@@ -131,11 +131,11 @@ def fields(
     extra: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, str]:
     """`a=b,c=d` (CSV, so values may be quoted); a word without `=` is the field `alone`. `extra` are known too."""
-    import csv
+    from runtime.fields import comma_fields
 
     found: dict[str, str] = {}
     names = tuple(known)
-    for word in next(csv.reader([text]), []):
+    for word in comma_fields(text, flag):
         name, equals, value = word.partition("=")
         if not equals and alone and alone not in found:
             name, value = alone, word
