@@ -98,16 +98,28 @@ class Writer:
         return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch)
 
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
-        """Names in the store. Annotated, the image gets its manifest now: a later push sends it as it is."""
+        """Names in the store. Annotated, or known by digest, the image gets its manifest now: a later push sends it as it is."""
         names = ",".join([str(self._tag(name)) for name in _split(wanted.name)])
         form = image_form(wanted, self._request.annotations, attested=False)
-        if not form.annotations:
+        repositories = self._known_by_digest(wanted)
+        if not form.annotations and not repositories:
             return OutputMade(wanted.type, names)
         bundles = []
         for built in self._built:
             bundles.append(bundle := make_bundle(self._images, [built], form, (), None, self._setting.epoch))
-            self._images.keep_manifest(built.image, bundle.manifests[0])
+            manifest = bundle.manifests[0]
+            self._images.keep_manifest(built.image, manifest)
+            for name in repositories:
+                self._images.records.put_manifest(built.image.id, manifest.digest, manifest.media_type, name)
         return OutputMade(wanted.type, names, bundles[0].top.digest, bundles[0].describe())
+
+    def _known_by_digest(self, wanted: OutputWanted) -> list[str]:
+        """Repositories in which the image is `repository@digest`: those of its names, or the one for images without."""
+        names = self._names(wanted)
+        if names:
+            return [name.name for name in names] if flag(wanted.options, "name-canonical") else []
+        prefix = wanted.options.get("dangling-name-prefix", "")
+        return [_reference(prefix).name] if prefix else []
 
     def _tag(self, name: str) -> Reference:
         return self._images.tag(native(self._built).image.id, name)

@@ -149,6 +149,16 @@ def test_the_id_and_the_metadata_are_written_to_files(made: tuple[Path, Path], t
     assert metadata["image.name"] == "docker.io/library/out:2"
 
 
+def test_an_image_can_be_known_by_its_digest_too(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, context = made
+    meta = str(tmp_path / "meta.json")
+    for output in ("name=reg.example.org/a:1,name-canonical=true", "dangling-name-prefix=reg.example.org/a"):
+        build(root, context, "-o", f"type=image,{output}", "--metadata-file", meta)
+        digest = json.loads((tmp_path / "meta.json").read_text())["containerimage.digest"]
+        known = json.loads(run_pipe(root, "inspect", f"reg.example.org/a@{digest}").stdout)[0]
+        assert f"reg.example.org/a@{digest}" in known["RepoDigests"]
+
+
 def test_a_failed_output_leaves_the_earlier_file(made: tuple[Path, Path], tmp_path: Path) -> None:
     root, context = made
     (tmp_path / "file").write_text("earlier")
