@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from runtime.store.content import Writer
 
 _MANIFEST_LIMIT = 4 << 20
-_LAYERS_AT_ONCE = 3  # each holds some 10 MiB of data on its way through its threads
+_LAYERS_AT_ONCE = 2  # each holds some 20 MiB of data on its way through its threads
 _CHUNKS_AHEAD = 4
 _CHUNK = 1 << 20
 _TYPES = {
@@ -96,7 +96,7 @@ def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descr
     from concurrent.futures import ThreadPoolExecutor
 
     _check_kind(packing.kind)
-    _keep_freed_memory()
+    _reuse_memory()
     chain = chain_ids(image.diff_ids)
     with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="compress") as pool:
         jobs = [
@@ -106,10 +106,14 @@ def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descr
         return tuple(job.result() for job in jobs)
 
 
-def _keep_freed_memory() -> None:
-    """Have chunks of data reuse the pages of earlier ones. Else half of the time goes into the kernel's zeroing of new ones."""
-    from runtime.linux.memory import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt
+def _reuse_memory() -> None:
+    """Have chunks of data take the pages of earlier ones, whichever thread freed them.
 
+    Else half of the time goes into the kernel's zeroing of new pages; and what each thread keeps for itself adds up.
+    """
+    from runtime.linux.memory import M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt
+
+    mallopt(M_ARENA_MAX, 1)
     mallopt(M_MMAP_THRESHOLD, 32 << 20)
     mallopt(M_TRIM_THRESHOLD, 256 << 20)
 
