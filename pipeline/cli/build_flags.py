@@ -234,7 +234,7 @@ def _ulimit(text: str) -> Rlimit:
 
 _ATTESTATIONS = {
     "provenance": ("type", "mode", "builder-id", "reproducible", "version", "disabled"),
-    "sbom": ("type", "disabled"),
+    "sbom": ("type", "generator", "disabled"),
 }
 
 
@@ -265,6 +265,7 @@ def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
         builder_id=about.get("builder-id", ""),
         reproducible=about.get("reproducible", "").lower() == "true",
         sbom="sbom" in on,
+        generator=on.get("sbom", {}).get("generator", ""),
     )
 
 
