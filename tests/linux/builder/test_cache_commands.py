@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -190,4 +191,8 @@ def test_check_outline_and_targets(tmp_path: Path, fresh_root: Path) -> None:
     assert {each["ruleName"] for each in found["warnings"]} >= {"FromAsCasing"}
     assert b"last" in run_pipe(fresh_root, "build", "--call=targets", str(context)).stdout
     assert b"V" in run_pipe(fresh_root, "build", "--call=outline", str(context)).stdout
+    piped = run_pipe(fresh_root, "build", "--check", "-", stdin=dockerfile.encode(), code=1)
+    assert b"FromAsCasing" in piped.stdout
+    packed = subprocess.run(["tar", "-cz", "-C", str(context), "."], check=True, capture_output=True).stdout
+    assert b"last" in run_pipe(fresh_root, "build", "--call=targets", "-", stdin=packed).stdout
     assert not fresh_root.exists()
