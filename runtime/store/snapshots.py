@@ -22,7 +22,6 @@ from runtime.errors import NotFound
 from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.leases import Leases
-from runtime.store.overlay import overlay
 from runtime.store.owners import boot_id, own_token
 from runtime.store.place import Places
 
@@ -95,30 +94,48 @@ class Snapshots:
                 self._link_own_chain(connection, draft.id, draft.parent, diff_id)
         return self.get(draft.id)
 
-    def identify(self, snapshot_id: str, diff_id: Digest, size: int = 0) -> Snapshot:
-        """Record what hashing the snapshot's layer gave, and the chain it is then known by."""
+    def identify(
+        self, snapshot_id: str, diff_id: Digest, size: int = 0, *, below: str | None = None
+    ) -> Snapshot:
+        """Record what hashing the snapshot's layer gave, and the chain it is then known by.
+
+        `below` is the chain it was made on, of those its parent is known by.
+        """
         with self._database.transaction() as connection:
             change = "UPDATE snapshots SET diff_id = ?, size = ? WHERE id = ?"
             connection.execute(change, (diff_id, size, snapshot_id))
-            self._link_own_chain(connection, snapshot_id, self.get(snapshot_id).parent, diff_id)
+            self._link_own_chain(connection, snapshot_id, self.get(snapshot_id).parent, diff_id, below)
         return self.get(snapshot_id)
 
     def link(self, diff_ids: tuple[Digest, ...], snapshot_id: str) -> None:
         """Record that the chain of `diff_ids` is unpacked as this snapshot."""
         chain = chain_ids(diff_ids)
+        self.link_chain(chain[-1], chain[-2] if chain[1:] else None, diff_ids[-1], snapshot_id)
+
+    def link_chain(self, chain_id: str, below: str | None, diff_id: str, snapshot_id: str) -> None:
+        """Record that a chain, the layer `diff_id` on the chain `below`, is unpacked as this snapshot."""
         with self._database.transaction() as connection:
-            _insert_chain(connection, chain[-1], chain[-2] if chain[1:] else None, diff_ids[-1], snapshot_id)
+            _insert_chain(connection, chain_id, below, diff_id, snapshot_id)
 
     def _link_own_chain(
-        self, connection: sqlite3.Connection, snapshot_id: str, parent: str | None, diff_id: Digest
+        self,
+        connection: sqlite3.Connection,
+        snapshot_id: str,
+        parent: str | None,
+        diff_id: Digest,
+        below: str | None = None,
     ) -> None:
-        below: list[str | None] = [None]
-        if parent is not None:
-            rows = connection.execute("SELECT chain_id FROM chains WHERE snapshot = ?", (parent,))
-            below = [row["chain_id"] for row in rows]
-        for chain in below:
-            chain_id = diff_id if chain is None else chain_ids((Digest(chain), diff_id))[-1]
-            _insert_chain(connection, chain_id, chain, diff_id, snapshot_id)
+        """One name is enough to begin with. A root has as many as there were steps on it that changed nothing, and were all
+        of them handed on, every snapshot of a build would get hundreds.
+        """
+        if parent is not None and below is None:
+            sql = "SELECT chain_id FROM chains WHERE snapshot = ? ORDER BY chain_id LIMIT 1"
+            row = connection.execute(sql, (parent,)).fetchone()
+            if row is None:
+                return  # nobody hashed the parent yet
+            below = row["chain_id"]
+        chain_id = diff_id if below is None else chain_ids((Digest(below), diff_id))[-1]
+        _insert_chain(connection, chain_id, below, diff_id, snapshot_id)
 
     # --- finding --------------------------------------------------------------------------------------------------
 
@@ -203,6 +220,8 @@ class Snapshots:
     def _overlay(
         self, lowers: tuple[str, ...], upper: str = "", work: str = ""
     ) -> AbstractContextManager[str]:
+        from runtime.store.overlay import overlay
+
         return overlay(self.mounts, lowers, upper, work, empty=self._empty)
 
 

@@ -26,7 +26,7 @@ _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 def write_layer(
     directory: str, out: BinaryIO, *, epoch: int | None = None, lowers: Sequence[str] = ()
 ) -> DiffInfo:
-    """Write the layer's tar; the same bytes every time."""
+    """Write the layer's tar; the same bytes every time. A fault of `out` is its OSError, one of the tree a HostFault."""
     return _walk(directory, LayerWriter(out, epoch=epoch), lowers)
 
 
@@ -36,12 +36,14 @@ def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str
 
 
 def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
-    """Add all that is in a directory to an archive, below `prefix`, which gets the directory's own attributes."""
+    """Add all that is in a directory to an archive, below `prefix`, which gets the directory's own attributes. Faults as above."""
     try:
         if prefix:
             writer.add(prefix, os.lstat(directory))
         _Walk(os.fsencode(directory), writer, None).run(prefix)
     except OSError as error:
+        if error is writer.fault:
+            raise
         raise HostFault(f"cannot read the tree {directory}: {error}") from error
 
 
@@ -49,6 +51,8 @@ def _walk(directory: str, writer: LayerWriter, lowers: Sequence[str]) -> DiffInf
     try:
         _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None).run()
     except OSError as error:
+        if error is writer.fault:
+            raise
         raise HostFault(f"cannot read the layer {directory}: {error}") from error
     return writer.finish()
 

@@ -11,10 +11,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 from runtime.errors import HostFault
 from runtime.store.layers import header
 from runtime.store.layers.header import NO_XATTRS
@@ -48,7 +48,7 @@ class Status(Protocol):
     def st_rdev(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiffInfo:
     """A layer's tar: digest and size of its bytes, and how many entries it has."""
 
@@ -62,6 +62,9 @@ class LayerWriter:
 
     def __init__(self, out: BinaryIO | None = None, *, epoch: int | None = None) -> None:
         self._out, self._epoch = out, epoch
+        self.fault: OSError | None = (
+            None  # of writing, which whoever reads the tree must not take for one of reading
+        )
         self._hash = hashlib.sha256()
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -159,7 +162,11 @@ class LayerWriter:
         self._pending_size = 0
         self._hash.update(data)
         if self._out is not None:
-            self._out.write(data)
+            try:
+                self._out.write(data)
+            except OSError as error:
+                self.fault = error
+                raise
 
     def finish(self) -> DiffInfo:
         """End the archive; its digest and size."""
