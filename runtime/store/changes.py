@@ -1,9 +1,8 @@
 """What a program changed in a directory that `Merged` made, and how it becomes a layer: as overlayfs would have made it.
 
-A file counts as changed when it is another inode or its change time is not the noted one; names that are gone become
+A file counts as changed when it is another inode, its change time is not the noted one, or it was open for writing; names that are gone become
 whiteouts, directories that were replaced are opaque, and a directory in which something was made, removed or changed is there
-with its attributes. What is left over from overlayfs: there a file that was only opened for writing counts as changed, and a
-file with several names is changed under one of them.
+with its attributes. What differs from overlayfs: there a change of a file with several names is seen under one of them only.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from enum import StrEnum
 
@@ -41,10 +40,13 @@ class Change:
 
 
 class Changes:
-    """The changes of one tree, found at once; `statuses` are those of its directories at that moment."""
+    """The changes of one tree, found at once; `statuses` are those of its directories at that moment.
 
-    def __init__(self, root: str, noted: Noted) -> None:
-        self._top, self._noted = os.fsencode(root), noted
+    `written` are inodes that were open for writing (runtime/store/written.py).
+    """
+
+    def __init__(self, root: str, noted: Noted, written: Collection[int] = ()) -> None:
+        self._top, self._noted, self._written = os.fsencode(root), noted, written
         self.statuses: dict[bytes, os.stat_result] = {}
         self.found = tuple(self._merged(b"", os.lstat(self._top)))
 
@@ -102,7 +104,7 @@ class Changes:
 
     def _is_unchanged(self, path: bytes, status: os.stat_result, before: tuple[int, int, bytes]) -> bool:
         inode, changed, source = before
-        if status.st_ino != inode:
+        if status.st_ino != inode or inode in self._written:
             return False
         # Removing one of its names changes an inode too: such a file is compared with what it was copied from.
         return status.st_ctime_ns == changed or (bool(source) and _is_copy(self._full(path), status, source))
@@ -149,19 +151,19 @@ def _attributes(path: bytes) -> dict[str, bytes]:
     }
 
 
-def draw_out(root: str, noted: Noted, upper: str) -> None:
+def draw_out(root: str, noted: Noted, upper: str, written: Collection[int] = ()) -> None:
     """Move what was changed into the layer's directory `upper`, whose form its name tells.
 
     What is left is as it was before, without what was changed: with that layer added it is again what it is now.
     """
-    _Drawing(root, noted, upper).run()
+    _Drawing(root, noted, upper, written).run()
 
 
 class _Drawing:
-    def __init__(self, root: str, noted: Noted, upper: str) -> None:
+    def __init__(self, root: str, noted: Noted, upper: str, written: Collection[int]) -> None:
         self._top, self._upper = os.fsencode(root), os.fsencode(upper)
         self._noted, self._form = noted, form_of(upper)
-        self._changes = Changes(root, noted)
+        self._changes = Changes(root, noted, written)
         self._raised: list[bytes] = [b""]  # a directory before what is in it
         self._in_upper = {b""}
         self._replaced: list[bytes] = []

@@ -146,6 +146,7 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
     "an attribute": (lambda root: os.setxattr(root / "d", "user.a", b"1"),),
     "an owner": (lambda root: os.chown(root / "d" / "sub" / "deep", 3, 4),),
     "a link's owner": (lambda root: os.lchown(root / "link", 3, 4),),
+    "a file opened for writing": (lambda root: (root / "d" / "file").open("a").close(),),
     "a deleted file": (lambda root: (root / "d" / "file").unlink(),),
     "a deleted directory": (lambda root: shutil.rmtree(root / "d"),),
     "one made and deleted": (lambda root: ((root / "e" / "x").mkdir(), (root / "e" / "x").rmdir()),),
