@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
 
@@ -19,6 +19,7 @@ from runtime.linux.files import birth_time
 from runtime.store.durable import remove_tree
 from runtime.store.hiding import OVERLAY, form_of
 from runtime.store.merging import BORN, CHANGED, ENTRIES, INODE, Noted, copy_attributes, forget
+from runtime.store.written import Written
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; change times are read from it
 _CHUNK = 1 << 20
@@ -42,11 +43,11 @@ class Change:
 class Changes:
     """The changes of one tree, found at once; `statuses` are those of its directories at that moment.
 
-    `written` are inodes that were open for writing (runtime/store/written.py).
+    `written` are the files that were open for writing (runtime/store/written.py).
     """
 
-    def __init__(self, root: str, noted: Noted, written: Collection[int] = ()) -> None:
-        self._top, self._noted, self._written = os.fsencode(root), noted, written
+    def __init__(self, root: str, noted: Noted, written: Written | None = None) -> None:
+        self._top, self._noted, self._written = os.fsencode(root), noted, written or {}
         self.statuses: dict[bytes, os.stat_result] = {}
         self.found = tuple(self._merged(b"", os.lstat(self._top)))
 
@@ -104,10 +105,14 @@ class Changes:
 
     def _is_unchanged(self, path: bytes, status: os.stat_result, before: tuple[int, int, bytes]) -> bool:
         inode, changed, source = before
-        if status.st_ino != inode or inode in self._written:
+        if status.st_ino != inode:
             return False
-        # Removing one of its names changes an inode too: such a file is compared with what it was copied from.
-        return status.st_ctime_ns == changed or (bool(source) and _is_copy(self._full(path), status, source))
+        if not source:
+            return status.st_ctime_ns == changed and inode not in self._written
+        # Removing one of its names changes an inode too: a file with several is compared with what it was copied from.
+        if path in self._written.get(inode, ()):
+            return False
+        return status.st_ctime_ns == changed or _is_copy(self._full(path), status, source)
 
 
 def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
@@ -151,7 +156,7 @@ def _attributes(path: bytes) -> dict[str, bytes]:
     }
 
 
-def draw_out(root: str, noted: Noted, upper: str, written: Collection[int] = ()) -> None:
+def draw_out(root: str, noted: Noted, upper: str, written: Written | None = None) -> None:
     """Move what was changed into the layer's directory `upper`, whose form its name tells.
 
     What is left is as it was before, without what was changed: with that layer added it is again what it is now.
@@ -160,7 +165,7 @@ def draw_out(root: str, noted: Noted, upper: str, written: Collection[int] = ())
 
 
 class _Drawing:
-    def __init__(self, root: str, noted: Noted, upper: str, written: Collection[int]) -> None:
+    def __init__(self, root: str, noted: Noted, upper: str, written: Written | None) -> None:
         self._top, self._upper = os.fsencode(root), os.fsencode(upper)
         self._noted, self._form = noted, form_of(upper)
         self._changes = Changes(root, noted, written)

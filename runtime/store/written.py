@@ -1,7 +1,7 @@
 """Which files were open for writing while a program ran: overlayfs copies those up, though nothing was written to them.
 
 Locks are such files, dpkg's for example. The kernel says of every file of the file system that it was closed by a writer
-(fanotify(7)); of that only the inode is kept. Where that is not allowed, such files go unnoticed.
+(fanotify(7)); of that the inode and the name are kept. Where that is not allowed, such files go unnoticed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ _FLAGS = (
 _OPENING = os.O_RDONLY | os.O_LARGEFILE | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
 
 
-@contextmanager
-def written_inodes(path: str) -> Iterator[set[int]]:
-    """The inodes of regular files that were open for writing during the block; complete when it has ended.
+Written = dict[int, set[bytes]]
 
-    All of the file system that `path` is on, so the caller asks only for inodes he knows.
+
+@contextmanager
+def written_below(path: str) -> Iterator[Written]:
+    """The inodes of regular files that were open for writing during the block, each with its names; complete in the end.
+
+    The whole file system that `path` is on is heard of, so the caller asks only for inodes he knows. Names are relative to
+    `path`, or to the root of whoever wrote, if that was in a sandbox whose root `path` is.
     """
-    found: set[int] = set()
+    found: Written = {}
     try:
         group = fanotify.fanotify_init(_FLAGS, _OPENING)
     except OSError:
@@ -43,7 +47,9 @@ def written_inodes(path: str) -> Iterator[set[int]]:
             flags = fanotify.FAN_MARK_ADD | fanotify.FAN_MARK_FILESYSTEM
             fanotify.fanotify_mark(group, flags, fanotify.FAN_CLOSE_WRITE, AT_FDCWD, path)
         # At once and not in the end: an event that waits keeps a deleted file on the disk.
-        thread = threading.Thread(target=_listen, args=(group, reading, found), name="written")
+        thread = threading.Thread(
+            target=_listen, args=(group, reading, os.fsencode(path), found), name="written"
+        )
         thread.start()
         try:
             yield found
@@ -55,19 +61,19 @@ def written_inodes(path: str) -> Iterator[set[int]]:
         os.close(group)
 
 
-def _listen(group: int, stop: int, found: set[int]) -> None:
+def _listen(group: int, stop: int, top: bytes, found: Written) -> None:
     poll = select.poll()
     poll.register(group, select.POLLIN)
     poll.register(stop, select.POLLHUP)
     while True:
         stopping = any(descriptor == stop for descriptor, _ in poll.poll())
-        while _take(group, found):
+        while _take(group, top, found):
             pass
         if stopping:
             return
 
 
-def _take(group: int, found: set[int]) -> bool:
+def _take(group: int, top: bytes, found: Written) -> bool:
     """Take some events off the queue; False when there are none."""
     try:
         data = os.read(group, _READ)
@@ -80,8 +86,9 @@ def _take(group: int, found: set[int]) -> bool:
         descriptor = int.from_bytes(data[at + 16 : at + 20], byteorder, signed=True)
         if descriptor >= 0:
             status = os.fstat(descriptor)
-            os.close(descriptor)
             if stat.S_ISREG(status.st_mode):
-                found.add(status.st_ino)
+                name = os.readlink(b"/proc/self/fd/%d" % descriptor).removeprefix(top).lstrip(b"/")
+                found.setdefault(status.st_ino, set()).add(name)
+            os.close(descriptor)
         at += int.from_bytes(data[at : at + 4], byteorder)
     return True

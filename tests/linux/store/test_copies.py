@@ -147,6 +147,14 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
     "an owner": (lambda root: os.chown(root / "d" / "sub" / "deep", 3, 4),),
     "a link's owner": (lambda root: os.lchown(root / "link", 3, 4),),
     "a file opened for writing": (lambda root: (root / "d" / "file").open("a").close(),),
+    "one name of two opened for writing": (lambda root: (root / "twin").open("a").close(),),
+    "one name of two replaced after it was opened": (
+        lambda root: (
+            (root / "f").open("a").close(),
+            (root / "new").touch(),
+            os.rename(root / "new", root / "f"),
+        ),
+    ),
     "a deleted file": (lambda root: (root / "d" / "file").unlink(),),
     "a deleted directory": (lambda root: shutil.rmtree(root / "d"),),
     "one made and deleted": (lambda root: ((root / "e" / "x").mkdir(), (root / "e" / "x").rmdir()),),
