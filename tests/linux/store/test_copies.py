@@ -179,6 +179,12 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
         lambda root: ((root / "new").write_text("old"), os.rename(root / "new", root / "d" / "file")),
     ),
     "one name of two deleted": (lambda root: (root / "twin").unlink(),),
+    "a new directory renamed into place": (
+        lambda root: ((root / "e" / "new").mkdir(), os.rename(root / "e" / "new", root / "e" / "name")),
+    ),
+    "a new directory renamed into the place of another": (
+        lambda root: (shutil.rmtree(root / "d"), (root / "new").mkdir(), os.rename(root / "new", root / "d")),
+    ),
     "a third name": (lambda root: os.link(root / "d" / "file", root / "third"),),
     "every kind": (make_everything, lambda root: (root / "x" / "setuid").unlink(), replace_directory),
 }
