@@ -173,7 +173,10 @@ class ExecStep:
 
     def _arrange_bind(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
         located = self.binds[mount.target] = self._views.located(self._inputs[mount.input], mount.source)
-        source = stack.enter_context(self._views.shown(*located, mount.readonly, mount.source))
+        insecure = self._operation.security == "insecure"
+        # A view of hard links is the layers themselves, and who has all capabilities can make any mount writable.
+        shared = mount.readonly and not (insecure and self._workshop.store.snapshots.copied_because)
+        source = stack.enter_context(self._views.shown(*located, shared, mount.source))
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
         options = ("rbind", "ro") if mount.readonly else ("rbind", "rw")
         self._add_point(arrangement, mount.target, "bind", source, options, is_directory)

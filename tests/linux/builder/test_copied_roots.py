@@ -253,3 +253,14 @@ sys.exit(run(sys.argv[1:]))
     done = subprocess.run(command, input=dockerfile.encode(), env=env, capture_output=True, timeout=120)
     assert done.returncode == 130, done.stderr
     assert os.listdir(place / "interrupted" / "drafts") == []
+
+
+def test_a_step_with_all_capabilities_cannot_reach_the_layers_through_a_mount(
+    root: Path, context: Path
+) -> None:
+    build_text(root, context, "FROM base:1\nRUN echo good > /file\nRUN echo 2 > /other\n", "-t", "kept:1")
+    change = "mount -o remount,bind,rw /m && echo bad > /m/file; cat /m/file > /seen"
+    mounting = f"FROM base:1\nRUN --security=insecure --mount=type=bind,from=kept:1,target=/m {change}\n"
+    build_text(root, context, mounting, "--allow", "security.insecure", "-t", "seen:1")
+    assert run_pipe(root, "run", "--rm", "seen:1", "cat", "/seen").stdout == b"bad\n"
+    assert run_pipe(root, "run", "--rm", "kept:1", "cat", "/file").stdout == b"good\n"
