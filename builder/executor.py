@@ -309,7 +309,7 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex):
+            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:

@@ -77,6 +77,7 @@ class ExecStep:
         self._trees, self._cache, self._workshop = trees, cache, workshop
         self._node, self._label, self._span = node, label, span
         self._views = Views(workshop.store, trees, cache, setting)
+        self.binds: dict[str, tuple[str | None, str]] = {}  # by target: the snapshot, the path in it
         self.shape: Shape = exec_shape(operation, setting.surroundings)
 
     # --- the key --------------------------------------------------------------------------------------------------
@@ -162,9 +163,8 @@ class ExecStep:
         return arrangement
 
     def _arrange_bind(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
-        source = stack.enter_context(
-            self._views.shown(self._inputs[mount.input], mount.source, mount.readonly)
-        )
+        located = self.binds[mount.target] = self._views.located(self._inputs[mount.input], mount.source)
+        source = stack.enter_context(self._views.shown(*located, mount.readonly, mount.source))
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
         options = ("rbind", "ro") if mount.readonly else ("rbind", "rw")
         self._add_point(arrangement, mount.target, "bind", source, options, is_directory)
