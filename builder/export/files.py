@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from registry_client.oci.digest import Digest
 from runtime.cancel import Cancel
-from runtime.errors import InvalidInput
+from runtime.errors import HostFault, InvalidInput
 from runtime.store.durable import faults_of_the_host, remove_file, replace_file
 from runtime.store.store import Store
 
@@ -23,8 +23,13 @@ def opened_output(dest: str) -> Iterator[BinaryIO]:
     """The file to write to, complete under its name at the end of the block or not at all."""
     if dest == "-":
         out = sys.stdout.buffer
-        yield out
-        out.flush()
+        try:
+            yield out
+            out.flush()
+        except BrokenPipeError:
+            raise  # whoever read it has enough, which is no fault
+        except OSError as error:
+            raise HostFault(f"cannot write to standard output: {error.strerror}") from error
         return
     if os.path.isdir(dest):
         raise InvalidInput(f"output {dest} is a directory", hint="name a file")

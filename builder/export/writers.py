@@ -18,9 +18,11 @@ from builder.export.files import opened_output, write_layout
 from builder.export.options import flag, image_form
 from builder.export.roots import (
     Piece,
+    check_clearable,
     file_subjects,
     opened_root,
     platform_directory,
+    remove_others,
     write_directory,
     write_pieces,
     write_tar,
@@ -228,11 +230,18 @@ class Writer:
         }
 
     def _write_local(self, wanted: OutputWanted) -> OutputMade:
-        split = self._is_split(wanted)
+        split, clearing = self._is_split(wanted), wanted.options.get("mode") == "delete"
+        if clearing:
+            check_clearable(wanted.dest, self._request.context)
+        names: set[str] = set()
         for built in self._built:
-            place = os.path.join(wanted.dest, platform_directory(built.platform)) if split else wanted.dest
+            below = platform_directory(built.platform) if split else ""
+            place = os.path.join(wanted.dest, below) if below else wanted.dest
             with opened_root(self._store, self._images, built.image) as root:
-                write_directory(root, place, self._setting, self._beside(wanted, built, root))
+                written = write_directory(root, place, self._setting, self._beside(wanted, built, root))
+            names |= {below, *(f"{below}/{name}" for name in written)} if below else written
+        if clearing:
+            remove_others(wanted.dest, names)
         return OutputMade(wanted.type, wanted.dest)
 
     def _write_tar(self, wanted: OutputWanted) -> OutputMade:
