@@ -138,7 +138,7 @@ def _reuse_memory() -> None:
 
     mallopt(M_ARENA_MAX, 1)
     mallopt(M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(M_TRIM_THRESHOLD, 256 << 20)
+    mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _packed_layer(
