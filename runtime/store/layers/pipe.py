@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import BinaryIO, cast
 
-from runtime.store.layers.compression import Sink
+from runtime.cancel import Sink
 
 _DEPTH = 16
 _CHUNK = 1 << 20
