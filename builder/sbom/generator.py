@@ -116,4 +116,4 @@ def _attestation(root: Root, name: str, generator: str) -> Attestation:
         raise StepFailed(
             f"the generator {generator} left no in-toto statement about {SPDX_DOCUMENT} in {place}"
         )
-    return Attestation(SPDX_DOCUMENT, record["predicate"])
+    return Attestation(SPDX_DOCUMENT, record["predicate"], name)
