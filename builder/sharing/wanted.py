@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TypeVar
 
 from registry_client.reference import parse_reference
 from runtime.errors import InvalidInput, Unsupported, did_you_mean
+from runtime.fields import comma_fields
 
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 _ELSEWHERE = ("gha", "s3", "azblob")
@@ -95,7 +95,7 @@ def _fields(text: str, flag: str, known: tuple[str, ...]) -> dict[str, str]:
     if "=" not in text:
         return {"type": "registry", "ref": text}
     found = {}
-    words = [word.partition("=") for word in next(csv.reader([text]))]
+    words = [word.partition("=") for word in comma_fields(text, flag)]
     kind = next((value for name, _, value in words if name == "type"), "")
     if kind in _ELSEWHERE:  # its own fields are none of ours
         raise Unsupported(f"{flag} type={kind} is not supported", hint="type=registry and type=local are")
