@@ -266,7 +266,10 @@ class _Build:
             return {}
         from builder.sbom.generator import generated
 
-        return {each.image.id: generated(self._owner, self._request, each.image) for each in made}
+        return {
+            each.image.id: generated(self._owner.build, self._images, self._request, each.image)
+            for each in made
+        }
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:
