@@ -136,7 +136,7 @@ class _Build:
                 raise NotYet
             from builder.operations.remotes import time_of_remote
 
-            return time_of_remote(self._store, setting, self._request.secrets, source)
+            return time_of_remote(self._store, setting, self._request.secrets, self._workshop.agent, source)
 
         return timed(setting, self._request, self._parsed(context), Moments(context.time, time_of))
 
@@ -280,7 +280,7 @@ class _Build:
         def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            found = fetch_context(self._store, setting, self._request.secrets, url)
+            found = fetch_context(self._store, setting, self._request.secrets, self._workshop.agent, url)
             path, self._context_key, time_of_it = found
             return path, time_of_it
 
