@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 from builder.operations.roots import Root
 
@@ -40,21 +41,19 @@ class RootFiles:
         return sorted(os.listdir(places[0])) if places else []
 
     @contextmanager
-    def executable(self, directory: str, name: str) -> Iterator[int | None]:
-        """A descriptor of a regular file that `walk` told of; None when nobody may execute it, or we not read it."""
+    def opened(self, directory: str, name: str, *, executable: bool = False) -> Iterator[BinaryIO | None]:
+        """A regular file that `walk` told of; None where we may not read it, or with `executable` nobody may execute it."""
         path = f"{self._path}/{directory}/{name}"
         try:
-            if not os.lstat(path).st_mode & 0o111:
+            if executable and not os.lstat(path).st_mode & 0o111:
                 yield None
                 return
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             yield None
             return
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "rb") as file:
+            yield file
 
     def walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
         """`(directory, its directories, its files)` of the whole root, sorted; no link is followed."""

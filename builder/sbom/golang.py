@@ -23,12 +23,12 @@ _SENTINEL = 16  # bytes around the list of modules
 def read_go(files: RootFiles, directory: str, names: list[str], found: Findings) -> None:
     """The programs among the files of one directory."""
     for name in names:
-        with files.executable(directory, name) as descriptor:
-            if descriptor is None:
+        with files.opened(directory, name, executable=True) as file:
+            if file is None:
                 continue
             place = f"{directory}/{name}" if directory else name
             try:
-                info = build_info(descriptor)
+                info = build_info(file.fileno())
             except (ValueError, struct.error) as error:
                 found.notes.append(f"/{place} cannot be read as a Go program: {error}")
                 continue
