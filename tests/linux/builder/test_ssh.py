@@ -175,6 +175,23 @@ def test_repositories_are_fetched_with_the_agent_of_the_build(root: Path, contex
     assert (place / "out" / "file").read_text() == "of the repository"
 
 
+def test_an_image_of_a_project_has_the_keys_and_agents_its_pipe_yaml_names(
+    root: Path, context: Path, key: Path
+) -> None:
+    text = (
+        "name: keys\nimages:\n  app:\n    ssh: [default, deploy=./keys/id]\n    dockerfile_inline: |\n"
+        "      FROM tools:1\n      RUN --mount=type=ssh ssh-add -l\n      RUN --mount=type=ssh,id=deploy ssh-add -l\n"
+    )
+    other = make_key(key.parent, "ecdsa")
+    directory = write_files(key.parent / "project", {"pipe.yaml": text, "keys/id": other.read_bytes()})
+    with agent_with(key) as agent:
+        done = run_pipe(root, "build", cwd=directory, env={"SSH_AUTH_SOCK": agent})
+    assert fingerprint(key) in done.stderr.decode()
+    assert fingerprint(other) in done.stderr.decode()
+    failed = run_pipe(root, "build", "--no-cache", cwd=directory, code=2)
+    assert b"--ssh default: no agent is running" in failed.stderr
+
+
 # --- what cannot be used, said before anything is built -----------------------------------------------------------
 
 
