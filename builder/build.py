@@ -136,7 +136,7 @@ class _Build:
                 raise NotYet
             from builder.operations.remotes import time_of_remote
 
-            return time_of_remote(self._store, setting, self._request.secrets, source)
+            return time_of_remote(self._store, setting, self._request.secrets, self._workshop.agent, source)
 
         return timed(setting, self._request, self._parsed(context), Moments(context.time, time_of))
 
@@ -266,7 +266,10 @@ class _Build:
             return {}
         from builder.sbom.generator import generated
 
-        return {each.image.id: generated(self._owner, self._request, each.image) for each in made}
+        return {
+            each.image.id: generated(self._owner.build, self._images, self._request, each.image)
+            for each in made
+        }
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:
@@ -277,7 +280,7 @@ class _Build:
         def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            found = fetch_context(self._store, setting, self._request.secrets, url)
+            found = fetch_context(self._store, setting, self._request.secrets, self._workshop.agent, url)
             path, self._context_key, time_of_it = found
             return path, time_of_it
 

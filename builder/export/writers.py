@@ -226,7 +226,8 @@ class Writer:
             raise InvalidInput(f"--output: attestation-prefix {prefix!r} is the start of a file's name")
         made = self._attestor(built, None)
         return {
-            prefix + _FILES[each.predicate_type]: statement(each, subjects, readable=True) for each in made
+            prefix + (each.file or _FILES[each.predicate_type]): statement(each, subjects, readable=True)
+            for each in made
         }
 
     def _write_local(self, wanted: OutputWanted) -> OutputMade:
