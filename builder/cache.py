@@ -12,7 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from builder.keys import Content, Shape
+from builder.content import Content
+from builder.keys import Shape
 from registry_client.oci.digest import Digest
 from registry_client.values import frozen
 from runtime.store.store import Store
@@ -73,6 +74,16 @@ class Cache:
         record = None if row is None else self.find(row["key"])
         return None if row is None or record is None else (record, fields_of(row))
 
+    def earlier(self, shape: Shape, place: str) -> str | None:
+        """The files of the newest record of a shape, of this place before others; its snapshot leased."""
+        rows = self._database.read(
+            """SELECT snapshot FROM cache_records WHERE shape = ? AND snapshot != ''
+               ORDER BY place = ? DESC, rowid DESC LIMIT 1""",
+            (shape.digest, place),
+        )
+        found = [row["snapshot"] for row in rows if self._store.snapshots.find(row["snapshot"])]
+        return self._store.snapshots.path(found[0]) if found else None
+
     def fields(self, key: str) -> dict[str, Any]:
         """The named fields of a record, and its notes; empty when there is none."""
         row = self._database.one("SELECT fields FROM cache_records WHERE key = ?", (key,))
@@ -102,7 +113,7 @@ class Cache:
                 "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             )
             if content.lines:
-                files = "\n".join(content.lines).encode("utf-8", "surrogateescape")
+                files = b"\n".join(content.lines)
                 connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
 
     def note_use(self) -> None:

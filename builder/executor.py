@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache import Cache, Record
+from builder.content import Content
 from builder.graph import (
     SOURCES,
     Copy,
@@ -24,7 +25,7 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
-from builder.keys import Content, cache_key, digest_of_fields
+from builder.keys import cache_key, digest_of_fields
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
@@ -136,10 +137,16 @@ class Executor:
         step = self._prepare(vertex, inputs)
         return _Run(self, vertex, parent, step, definition).result()
 
+    def _place_of(self, vertex: Vertex) -> str:
+        """`[stage 2/5]` without the command: where in which Dockerfile."""
+        return f"{self._place}:{vertex.label.partition(']')[0]}"
+
     def _prepare(self, vertex: Vertex, inputs: Sequence[State]) -> Step:
         operation, setting = vertex.operation, self._setting
         if isinstance(operation, Copy):
-            return CopyStep(operation, inputs, setting, self._trees, self._cache, self._workshop.helper)
+            place = None if vertex.no_cache else self._place_of(vertex)
+            helper = self._workshop.helper
+            return CopyStep(operation, inputs, setting, self._trees, self._cache, helper, place=place)
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
@@ -235,7 +242,15 @@ class _Run:
             made = Made("", shared.diff_id, chain_id, shared.made, shared.size)
         self._owner.keys[self._vertex.digest] = shared.key
         self._owner._borrowed.append(
-            _Borrowed(shared, chain_id, self._step.shape, content, self._place(), chain, self._notes())
+            _Borrowed(
+                shared,
+                chain_id,
+                self._step.shape,
+                content,
+                self._owner._place_of(self._vertex),
+                chain,
+                self._notes(),
+            )
         )
         return self._state(None, None, True) if made is None else self._without_files(made)
 
@@ -358,15 +373,11 @@ class _Run:
             record,
             self._step.shape,
             outcome.content,
-            place=self._place(),
+            place=self._owner._place_of(self._vertex),
             root=self._parent.chain(),
             notes={**self._notes(), **self._elsewhere()},
         )
         self._owner.keys[self._vertex.digest] = key
-
-    def _place(self) -> str:
-        """`[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`."""
-        return f"{self._owner._place}:{self._vertex.label.partition(']')[0]}"
 
     def _elsewhere(self) -> dict[str, Any]:
         """The nearest step that was known elsewhere: `pipe why` has nothing else to compare with in a new store."""

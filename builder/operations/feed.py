@@ -39,7 +39,7 @@ class _Entry:
 
 
 class LayerFeed:
-    """The layer of one COPY."""
+    """The layer of one COPY. A context manager."""
 
     def __init__(self) -> None:
         from runtime.store.layers import LayerWriter
@@ -50,6 +50,13 @@ class LayerFeed:
 
     def abandon(self) -> None:
         self._alive = False
+        self._writer.close()
+
+    def __enter__(self) -> LayerFeed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
 
     @property
     def alive(self) -> bool:

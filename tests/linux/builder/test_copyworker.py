@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.operations.copy import HELPED_FROM
+from builder.operations.copying import HELPED_FROM
 from builder.operations.copyworker import ChangedWhileCopied, CopyWorker
 from runtime.sandbox.spawner import Spawner
 from tests.support.builder import build_text
