@@ -88,6 +88,8 @@ class Builder:
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
+        # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
+        self.missed: frozenset[Digest] = frozenset()
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -115,9 +117,11 @@ class Builder:
         if not _is_plain(request) or somebody_died(self.store):
             return None
         with ExitStack() as stack:
+            build = _Build(self, request, self._cancel, stack)
             try:
-                return _Build(self, request, self._cancel, stack).result_by_looking()
+                return build.result_by_looking()
             except (NotYet, ImportFailed, PipeError):
+                self.missed = frozenset(build.missed)
                 return None  # `build` will come upon the same mistake, and tell it
 
 
@@ -153,6 +157,8 @@ class _Build:
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
         self._context_key = ""  # of the cache record of a context that was fetched
+        self.missed = set(owner.missed)
+        owner.missed = frozenset()
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, self._facilities())
         )
@@ -479,6 +485,7 @@ class _Build:
             node_of,
             place=place,
         )
+        executor.missed = self.missed
         return executor, node_of
 
     def _finish(

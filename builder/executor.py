@@ -87,6 +87,7 @@ class Executor:
         self._trees = Trees(store, may_mount=hashing is not None)
         self._place = place
         self.keys: dict[Digest, str] = {}
+        self.missed: set[Digest] = set()  # vertices that have no record, as was found a moment ago
         self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -179,6 +180,7 @@ class _Run:
         if (found := self._find()) is not None:
             return found
         if self._owner._hashing is None:
+            self._owner.missed.add(self._vertex.digest)
             raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)
@@ -207,7 +209,10 @@ class _Run:
     def _find(self) -> RootState | None:
         if self._vertex.no_cache:
             return None
-        if self._cache.may_hit(self._step.shape):
+        missed = self._owner.missed
+        if self._vertex.digest in missed:
+            missed.remove(self._vertex.digest)  # once: somebody we wait for may make it
+        elif self._cache.may_hit(self._step.shape):
             content = self._step.content()
             record = self._cache.find(self._key(content))
             if record is not None:

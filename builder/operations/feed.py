@@ -88,6 +88,9 @@ class LayerFeed:
         """Anything but a directory. A regular file with `data` None gets its bytes by `write`."""
         if not self._alive:
             return
+        if data is not None and source.st_nlink == 1 and not xattrs and stat.S_ISREG(source.st_mode):
+            self._writer.add_file(os.fsencode(path), mode, *owner, mtime_ns, data)
+            return
         entry = self._set(stat.S_IFMT(source.st_mode) | mode, owner[0], owner[1], mtime_ns)
         entry.st_nlink, entry.st_ino, entry.st_dev = source.st_nlink, source.st_ino, source.st_dev
         entry.st_size, entry.st_rdev = source.st_size, source.st_rdev

@@ -18,6 +18,7 @@ from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
+    from registry_client.oci.digest import Digest
     from runtime.events import Event
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -137,7 +138,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
         progress = "none" if flags["quiet"] else flags["progress"]
         if flags["on_failure"] and progress in (None, "auto", "tty"):
             progress = "plain"  # the shell and a moving display cannot share the terminal
-        result = _look_up(session, request, progress)
+        result, missed = _look_up(session, request, progress)
     finally:
         gc.enable()
     if result is None:
@@ -146,6 +147,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
                 from pipeline.cli.failed_step import enter
 
                 services.builder.on_failure = enter
+            services.builder.missed = missed
             result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
@@ -154,8 +156,13 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     return 0
 
 
-def _look_up(session: Session, request: BuildRequest, progress: str | None) -> BuildResult | None:
-    """The result if every step is cached: then no process, thread or mount namespace has to be made for it."""
+def _look_up(
+    session: Session, request: BuildRequest, progress: str | None
+) -> tuple[BuildResult | None, frozenset[Digest]]:
+    """The result if every step is cached: then no process, thread or mount namespace has to be made for it.
+
+    Else the step that is not, so that its files need not be looked at twice.
+    """
     from builder.build import Builder
     from pipeline.services import Services
 
@@ -172,7 +179,7 @@ def _look_up(session: Session, request: BuildRequest, progress: str | None) -> B
             for event in told:
                 shown.publish(event)
             shown.publish(_end(request, result))
-    return result
+    return result, builder.missed
 
 
 def _begin(request: BuildRequest) -> Event:

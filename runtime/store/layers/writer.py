@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _END = bytes(2 * header.BLOCK)
+_ZEROS = bytes(header.BLOCK)
 _BUFFER = 256 << 10
 _LARGE = 4 << 20  # bytes: a larger layer is hashed on a thread of its own
 
@@ -115,6 +116,21 @@ class LayerWriter:
         if data and kind == header.REGULAR:
             self.write(data)
         return True
+
+    def add_file(self, path: bytes, mode: int, uid: int, gid: int, mtime_ns: int, data: bytes) -> None:
+        """What `add` does, for a regular file with one name and no attributes: most are."""
+        if self._remaining:
+            raise ValueError(f"{self._remaining} bytes of the entry before are missing")
+        self.entries += 1
+        mtime, size = mtime_ns // 1_000_000_000, len(data)
+        if self._epoch is not None and mtime > self._epoch:
+            mtime = self._epoch
+        block = header.header(path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
+        padding = -size % header.BLOCK
+        self._pending += (block, data, _ZEROS[:padding])
+        self._pending_size += len(block) + size + padding
+        if self._pending_size >= _BUFFER:
+            self._flush()
 
     def known_link(self, status: Status) -> bool:
         """Whether `add` would write this file as a hard link, without data."""
