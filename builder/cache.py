@@ -74,15 +74,22 @@ class Cache:
         record = None if row is None else self.find(row["key"])
         return None if row is None or record is None else (record, fields_of(row))
 
-    def earlier(self, shape: Shape, place: str) -> str | None:
-        """The files of the newest record of a shape, of this place before others; its snapshot leased."""
-        rows = self._database.read(
-            """SELECT snapshot FROM cache_records WHERE shape = ? AND snapshot != ''
+    def earlier(self, shape: Shape, place: str) -> tuple[str, frozenset[bytes]] | None:
+        """The files of the newest record of a shape, of this place before others, and which stretches it copied.
+
+        The snapshot is leased.
+        """
+        row = self._database.one(
+            """SELECT key, snapshot FROM cache_records WHERE shape = ? AND snapshot != ''
                ORDER BY place = ? DESC, rowid DESC LIMIT 1""",
             (shape.digest, place),
         )
-        found = [row["snapshot"] for row in rows if self._store.snapshots.find(row["snapshot"])]
-        return self._store.snapshots.path(found[0]) if found else None
+        if row is None or self._store.snapshots.find(row["snapshot"]) is None:
+            return None
+        copied = self._database.one("SELECT stretches FROM cache_stretches WHERE key = ?", (row["key"],))
+        blob = b"" if copied is None else copied["stretches"]
+        stretches = frozenset(blob[at : at + 32] for at in range(0, len(blob), 32))
+        return self._store.snapshots.path(row["snapshot"]), stretches
 
     def fields(self, key: str) -> dict[str, Any]:
         """The named fields of a record, and its notes; empty when there is none."""
@@ -115,6 +122,9 @@ class Cache:
             if content.lines:
                 files = b"\n".join(content.lines)
                 connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
+            if content.copied:
+                copied = (record.key, b"".join(content.copied))
+                connection.execute("INSERT OR REPLACE INTO cache_stretches VALUES (?, ?)", copied)
 
     def note_use(self) -> None:
         """Count the records this build used."""

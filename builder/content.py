@@ -26,10 +26,14 @@ _MOST_KEPT = 32 << 20  # bytes of lines: more is not compared file by file
 
 @frozen
 class Content:
-    """One digest over all, and for `pipe why` the files' lines, several in a piece (none where only the digest is needed)."""
+    """One digest over all, and for `pipe why` the files' lines, several in a piece (none where only the digest is needed).
+
+    `copied` are the fingerprints of stretches that were copied with nothing special about them.
+    """
 
     digest: str
     lines: tuple[bytes, ...] = ()
+    copied: tuple[bytes, ...] = ()
 
 
 EMPTY_CONTENT = Content("")
@@ -62,6 +66,7 @@ class ContentWriter:
         self._hash = hashlib.sha256()
         self._lines: list[bytes] = []
         self._kept = 0
+        self.copied: list[bytes] = []
 
     def group(self, group: Group) -> None:
         # A group's own name is part of what COPY makes of a single file, not of a directory's contents.
@@ -114,7 +119,7 @@ class ContentWriter:
             self._lines.append(lines)
 
     def finish(self) -> Content:
-        return Content("sha256:" + self._hash.hexdigest(), tuple(self._lines))
+        return Content("sha256:" + self._hash.hexdigest(), tuple(self._lines), tuple(self.copied))
 
 
 def content_of(

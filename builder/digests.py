@@ -57,7 +57,9 @@ class Memory(Protocol):
 
     def learn_stretch(
         self, fingerprint: bytes, statuses: Sequence[os.stat_result], digest: bytes
-    ) -> None: ...
+    ) -> bytes | None:
+        """Remember the digest, and give it back; None where that is not safe."""
+        ...
 
     def fingerprint(self, stretch: Stretch, flavour: str) -> bytes:
         """What names and statuses hash to, for a way of describing them; b"" where stretches are not remembered."""
@@ -151,10 +153,14 @@ class FileDigests:
             self._met[fingerprint] = digest
         return digest
 
-    def learn_stretch(self, fingerprint: bytes, statuses: Sequence[os.stat_result], digest: bytes) -> None:
-        if all(map(self.was_quiet, statuses)):
-            self._met[fingerprint] = digest
-            self._fresh = True
+    def learn_stretch(
+        self, fingerprint: bytes, statuses: Sequence[os.stat_result], digest: bytes
+    ) -> bytes | None:
+        if not all(map(self.was_quiet, statuses)):
+            return None
+        self._met[fingerprint] = digest
+        self._fresh = True
+        return digest
 
     def load(self, inode: int) -> dict[int, bytes]:
         """The files of a directory as they are in the store."""
@@ -251,8 +257,10 @@ class NoMemory:
     def know_stretch(self, fingerprint: bytes) -> bytes | None:
         return None
 
-    def learn_stretch(self, fingerprint: bytes, statuses: Sequence[os.stat_result], digest: bytes) -> None:
-        """Nothing is kept."""
+    def learn_stretch(
+        self, fingerprint: bytes, statuses: Sequence[os.stat_result], digest: bytes
+    ) -> bytes | None:
+        return None
 
     def save(self) -> None:
         """Nothing is kept."""

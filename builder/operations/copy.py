@@ -27,7 +27,7 @@ from builder.operations.step import Outcome, Setting
 from builder.operations.walking import Stretch, changed_while_read
 from builder.state import FilesState, RootState, State
 from builder.trees import Trees
-from registry_client.values import frozen
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
 
@@ -145,17 +145,19 @@ class CopyStep:
             info = feed.finish()
         content = combined(parts)
         if info is None:
+            # Something came over something else: what was copied need not be there.
+            content = replace(content, copied=())
             return Outcome(content, empty=not os.listdir(draft.upper), taken=tuple(stages))
         return Outcome(content, diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
     def _earlier(self, stack: ExitStack) -> Earlier | None:
         """The files of the nearest earlier run of this step, if there is one."""
-        snapshot = None if self._place is None else self._cache.earlier(self.shape, self._place)
-        if snapshot is None:
+        found = None if self._place is None else self._cache.earlier(self.shape, self._place)
+        if found is None:
             return None
         from builder.operations.reuse import Earlier
 
-        return stack.enter_context(Earlier(snapshot))
+        return stack.enter_context(Earlier(*found))
 
     def _copy(
         self,

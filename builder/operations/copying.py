@@ -85,6 +85,8 @@ class Copier:
         self.count = 0  # of what was placed
         self._upper, self._parent, self._fresh = f"{root.upper}/", "\0", False
         self._foreign_group = False
+        self._plain = True  # no file of this stretch has several names or attributes
+        self._untouched = False  # this stretch is as it was when `earlier` was made of it
 
     def place_stretch(self, stretch: Stretch, prefix: str, content: ContentWriter) -> None:
         """Put the directory and the files of a stretch into the root, their names behind `prefix`; take them into `content`."""
@@ -92,21 +94,24 @@ class Copier:
             content.directory(directory)
             self.place(directory, prefix + directory.name)
         if stretch.names:
-            files = self._memory.directory(stretch.inode)
-            digests = [self.place(item, prefix + item.name, files) for item in stretch.files()]
-            self._take_in(stretch, digests, content)
+            self._place_files(stretch, [prefix + name for name in stretch.full_names()], content)
 
     def place_single(self, stretch: Stretch, target: str, content: ContentWriter) -> None:
         """Put the only file of a stretch at the path `target` of the root, whose parent is there."""
-        (item,) = stretch.files()
-        files = self._memory.directory(stretch.inode)
-        self._take_in(stretch, [self.place(item, target, files)], content)
+        self._place_files(stretch, [target], content)
 
-    def _take_in(self, stretch: Stretch, digests: Sequence[bytes], content: ContentWriter) -> None:
+    def _place_files(self, stretch: Stretch, targets: Sequence[str], content: ContentWriter) -> None:
+        memory = self._memory
+        files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
+        self._plain = True
+        self._untouched = self._earlier is not None and fingerprint in self._earlier.stretches
+        digests = [self.place(item, target, files) for item, target in zip(stretch.files(), targets)]
         digest = content.files(stretch, digests)
-        fingerprint = self._memory.fingerprint(stretch, content.flavour)
-        if self._memory.know_stretch(fingerprint) is None:
-            self._memory.learn_stretch(fingerprint, stretch.statuses, digest)
+        known = memory.know_stretch(fingerprint)
+        if known is None:
+            known = memory.learn_stretch(fingerprint, stretch.statuses, digest)
+        if self._plain and known == digest:
+            content.copied.append(fingerprint)
 
     def place(self, item: Item, target: str, files: Directory | None = None) -> bytes:
         """Put one item at the path `target` of the root, whose parent is there.
@@ -150,6 +155,8 @@ class Copier:
 
     def _create(self, item: Item, target: str, kind: int, place: str, files: Directory | None) -> bytes:
         several = item.status.st_nlink > 1
+        if several:
+            self._plain = False
         if several and (first := self._links.get((item.status.st_dev, item.status.st_ino))) is not None:
             # Another name of a file that was copied already.
             os.link(first[0], place, follow_symlinks=False)
@@ -246,6 +253,8 @@ class Copier:
 
     def _copied(self, item: Item, target: str, place: str, source: int, known: bytes | None) -> bytes:
         status, xattrs = item.status, visible(source)
+        if xattrs:
+            self._plain = False
         # One byte more than there should be: a file that grew is noticed, and nothing large is allocated for a small one.
         data = os.read(source, min(status.st_size + 1, CHUNK))
         if len(data) < CHUNK:
@@ -307,9 +316,12 @@ class Copier:
         """Make a link to the earlier snapshot's file, if that is just what a copy would be."""
         earlier, style, status = self._earlier, self._style, item.status
         assert earlier is not None
-        uid, gid = self._owner(status)
         name = target.rpartition("/")[2]
-        handle = earlier.open(name, status.st_size, style.mode(status), uid, gid, style.mtime_ns(status))
+        if self._untouched:
+            handle = earlier.open_untouched(name)
+        else:
+            uid, gid = self._owner(status)
+            handle = earlier.open(name, status.st_size, style.mode(status), uid, gid, style.mtime_ns(status))
         if handle is None:
             return False
         try:
@@ -326,17 +338,20 @@ class Copier:
 
     def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
         """Whether an open file has this content; the layer is told of it."""
-        xattrs = visible(handle)
+        sure = self._untouched
+        xattrs = NO_XATTRS if sure else visible(handle)
+        if xattrs:
+            self._plain = False
         data = os.read(handle, min(item.status.st_size + 1, CHUNK))
         if len(data) < CHUNK:
-            if digest_of_data(data, xattrs) != digest:
+            if len(data) != item.status.st_size or not (sure or digest_of_data(data, xattrs) == digest):
                 return False
             self._tell(item, target, data=data, xattrs=xattrs)
             return True
         # Too long to be held until it is known: if the guess was wrong, the layer is hashed from the directory.
         self._tell(item, target, data=None, xattrs=xattrs)
-        found = stream(handle, item, data, self._feed, self._cancel, copy=None, digest=True)
-        if with_xattrs(found, xattrs) == digest:
+        found = stream(handle, item, data, self._feed, self._cancel, copy=None, digest=not sure)
+        if sure or with_xattrs(found, xattrs) == digest:
             return True
         if self._feed is not None:
             self._feed.abandon()

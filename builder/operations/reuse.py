@@ -2,7 +2,8 @@
 
 A snapshot is never written to, so its files can be shared. A file is taken when it is what a copy would be: the same
 data and attributes by digest, computed anew from the very bytes, and the same mode, owner and time. So nothing has to
-be known about the earlier run but where it lies; a wrong guess costs time only.
+be known about the earlier run but where it lies; a wrong guess costs time only. Where a whole stretch of files
+(`operations.walking`) is as it was when that run copied it, by names and statuses, its copies need not be compared.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _NOWHERE = -1
 class Earlier:
     """The files of one snapshot's own layer. A context manager; not for several threads."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, stretches: frozenset[bytes] = frozenset()) -> None:
+        self.stretches = stretches
         self._top, self._handle, self._place = directory, _NOWHERE, ""
         self._taken: set[int] = set()
         self._opened = 0
@@ -56,6 +58,16 @@ class Earlier:
             if status.st_nlink > 1 and status.st_ino in self._taken:
                 return None
             self._opened = status.st_ino if status.st_nlink > 1 else 0
+            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+        except OSError:
+            return None
+
+    def open_untouched(self, name: str) -> int | None:
+        """The file of that name, of a stretch that was copied and is unchanged."""
+        if self._handle == _NOWHERE:
+            return None
+        self._opened = 0
+        try:
             return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
         except OSError:
             return None

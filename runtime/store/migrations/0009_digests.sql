@@ -17,3 +17,9 @@ CREATE TABLE file_digests (
     files     BLOB NOT NULL,
     PRIMARY KEY (root, directory)
 ) STRICT, WITHOUT ROWID;
+
+-- Stretches, by what their statuses hash to, that a record's snapshot has just as they would be copied again.
+CREATE TABLE cache_stretches (
+    key       TEXT PRIMARY KEY REFERENCES cache_records (key) ON DELETE CASCADE,
+    stretches BLOB NOT NULL
+) STRICT;

@@ -170,7 +170,7 @@ def test_an_earlier_file_that_only_looks_the_same_is_no_model(
         file.seek(-1, os.SEEK_END)
         file.write(b"!")
     os.utime(before / name, ns=(status.st_atime_ns, status.st_mtime_ns))
-    (context / "d3" / "f150").write_text("a reason to copy")
+    (context / "d0" / "f2").write_text("a reason to look at the files beside it one by one")
     after = build(store)
     assert (after / name).read_bytes() == (context / name).read_bytes()
     assert tar_of(after) == as_if_new()
