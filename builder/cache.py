@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.content import Content
@@ -19,6 +19,8 @@ from registry_client.values import frozen
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.sharing.imports import Imports
 
 
@@ -120,8 +122,7 @@ class Cache:
                 "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             )
             if content.lines:
-                files = b"\n".join(content.lines)
-                connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
+                _put_lines(connection, record.key, content.lines)
             if content.copied:
                 copied = (record.key, b"".join(content.copied))
                 connection.execute("INSERT OR REPLACE INTO cache_stretches VALUES (?, ?)", copied)
@@ -163,6 +164,18 @@ class Cache:
         rows = [(*place, digest) for place, digest in self.contents.items()]
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", rows)
+
+
+def _put_lines(connection: sqlite3.Connection, key: str, lines: Sequence[bytes]) -> None:
+    """Piece by piece: joined, bound and stored they would be in memory three times."""
+    size = sum(map(len, lines)) + len(lines) - 1
+    sql = "INSERT OR REPLACE INTO cache_files VALUES (?, zeroblob(?))"
+    row = connection.execute(sql, (key, size)).lastrowid
+    if not size or row is None:
+        return
+    with connection.blobopen("cache_files", "files", row) as blob:
+        for number, piece in enumerate(lines):
+            blob.write(b"\n" + piece if number else piece)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

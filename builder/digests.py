@@ -32,7 +32,7 @@ _STATE = struct.Struct("<Qqq")  # size, mtime, ctime
 _FILE = struct.Struct("<Q24s32s")  # inode, state, digest
 _PAIR = 64
 _MOST_LEARNED = 8 << 20
-_LOADED = 32  # directories whose files are held ready
+_MOST_LOADED = 4 << 20  # bytes of records held ready; one directory always is
 _KEPT_NS = 60 * 24 * 3600 * 10**9
 
 
@@ -75,20 +75,25 @@ class _Files:
 
     def __init__(self, owner: FileDigests, inode: int) -> None:
         self._owner, self._inode = owner, inode
-        self.old: dict[int, bytes] | None = None
+        self.old: tuple[bytes, dict[int, int]] | None = None  # the records, and where each begins
         self.new = bytearray()
         self.asked = 0
 
     def know(self, status: os.stat_result) -> bytes | None:
         self.asked += 1
-        old = self.old
-        if old is None:
-            old = self.old = self._owner.load(self._inode)
-        entry = old.get(status.st_ino)
-        if entry is None or status.st_dev != self._owner.device:
+        records, places = self.old or self._load()
+        at = places.get(status.st_ino)
+        if at is None or status.st_dev != self._owner.device:
             return None
         state = _STATE.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return entry[24:] if entry.startswith(state) else None
+        return records[at + 32 : at + 64] if records.startswith(state, at + 8) else None
+
+    def _load(self) -> tuple[bytes, dict[int, int]]:
+        records = self._owner.load(self._inode)
+        inodes = (inode for inode, *_ in _FILE.iter_unpack(records))
+        self.old = loaded = records, {inode: at * _FILE.size for at, inode in enumerate(inodes)}
+        self._owner.make_room(self, len(records))
+        return loaded
 
     def learn(self, status: os.stat_result, digest: bytes) -> None:
         if status.st_dev == self._owner.device and self._owner.was_quiet(status):
@@ -98,12 +103,12 @@ class _Files:
 
     def packed(self) -> bytes:
         """The row to store. What was not met this time stays while it is not too much."""
-        merged = self._owner.load(self._inode)
-        new = {inode: state + digest for inode, state, digest in _FILE.iter_unpack(self.new)}
-        if len(merged) > 4 * max(self.asked, len(new)) + 1000:
-            merged = {}
-        merged |= new
-        return b"".join(inode.to_bytes(8, "little") + entry for inode, entry in merged.items())
+        old, size = self._owner.load(self._inode), _FILE.size
+        new = {inode for inode, *_ in _FILE.iter_unpack(self.new)}
+        if len(old) // size > 4 * max(self.asked, len(new)) + 1000:
+            old = b""
+        kept = (old[at : at + size] for at in range(0, len(old), size))
+        return b"".join(each for each in kept if int.from_bytes(each[:8], "little") not in new) + self.new
 
 
 class FileDigests:
@@ -121,7 +126,7 @@ class FileDigests:
         self._seen: set[int] = set()  # directories
         self._files: dict[int, _Files] = {}
         self.learned = 0  # bytes that are to be saved
-        self._loaded: list[_Files] = []
+        self._loaded: list[tuple[_Files, int]] = []
         self._lock = threading.Lock()
         self._fresh = False
 
@@ -162,24 +167,18 @@ class FileDigests:
         self._fresh = True
         return digest
 
-    def load(self, inode: int) -> dict[int, bytes]:
-        """The files of a directory as they are in the store."""
+    def load(self, inode: int) -> bytes:
+        """The records of a directory's files as they are in the store."""
         sql = "SELECT files FROM file_digests WHERE root = ? AND directory = ?"
         row = None if self._root is None else self._database.one(sql, (self._root, _signed(inode)))
-        if row is None:
-            return {}
-        loaded = {number: state + digest for number, state, digest in _FILE.iter_unpack(row["files"])}
-        self._make_room(self._files.get(inode))
-        return loaded
+        return b"" if row is None else bytes(row["files"])
 
-    def _make_room(self, files: _Files | None) -> None:
-        """Of directories that were done with a while ago only what was learned is kept in memory."""
-        if files is None:
-            return
+    def make_room(self, files: _Files, size: int) -> None:
+        """Of directories that were done with a while ago only what was learned stays in memory."""
         with self._lock:
-            self._loaded.append(files)
-            if len(self._loaded) > _LOADED:
-                self._loaded.pop(0).old = None
+            self._loaded.append((files, size))
+            while len(self._loaded) > 1 and sum(size for _, size in self._loaded) > _MOST_LOADED:
+                self._loaded.pop(0)[0].old = None
 
     def save(self) -> None:
         """Keep what was learned. Contexts nobody built for a long time are forgotten."""

@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol, cast
 from runtime.store.layers.compression import Sink
 
 _DEPTH = 16
+_HASHED = 4  # pieces a hash may be behind
 _CHUNK = 1 << 20
 
 
@@ -65,18 +66,26 @@ class Hashing:
 
     def __init__(self, hasher: Hasher) -> None:
         self._hash = hasher
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        # Both threads are busy: queues that are not written in Python cost them less.
+        self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._behind = 0
         self._thread: threading.Thread | None = None
 
     def update(self, data: bytes, /) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
             self._thread.start()
+        if self._behind == _HASHED:
+            self._done.get()
+        else:
+            self._behind += 1
         self._pieces.put(data)
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
             self._hash.update(piece)
+            self._done.put(None)
 
     def digest(self) -> bytes:
         self.close()

@@ -26,7 +26,7 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _END = bytes(2 * header.BLOCK)
 _ZEROS = bytes(header.BLOCK)
-_BUFFER = 256 << 10
+_BUFFER = 512 << 10
 _LARGE = 4 << 20  # bytes: a larger layer is hashed on a thread of its own
 
 
