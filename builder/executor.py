@@ -25,11 +25,11 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
-from builder.keys import cache_key, digest_of_fields
+from builder.keys import cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
-from builder.operations.step import Outcome, Setting, Step
+from builder.operations.step import Outcome, Setting, Sought, Step
 from builder.pools import Pool
 from builder.state import FilesState, Made, RootState, State
 from builder.trees import ImportFailed, NotYet, Trees
@@ -151,6 +151,8 @@ class Executor:
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
+        if self._hashing is None and not operation.mounts:
+            return Sought(exec_shape(operation, setting.surroundings))
         from builder.operations.exec import ExecStep
 
         return ExecStep(
@@ -284,7 +286,9 @@ class _Run:
 
             with snapshots.prepare(self._parent.snapshot()) as draft:
                 link_tree(snapshots.path(record.snapshot), draft.upper)
-                known = draft.commit(diff_id=record.diff_id, size=record.size)
+                known = draft.commit()
+            below = self._parent.chain() or None
+            snapshots.identify(known.id, record.diff_id, record.size, below=below)
         made = Made(known.id, record.diff_id, chain_id, record.made, record.size)
         return self._state(known.id, made, True)
 
@@ -311,7 +315,7 @@ class _Run:
                 stack.callback(lock.release)
                 later = stack.pop_all()
             else:
-                snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
+                snapshot = draft.commit()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
@@ -325,7 +329,7 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex):
+            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
@@ -346,14 +350,19 @@ class _Run:
         It may wait for the root's own hash. That was submitted earlier to the same first-in-first-out pool, so it runs
         or has run.
         """
-        from runtime.store.layers import EMPTY_LAYER, hash_layer
+        from runtime.store.layers import EMPTY_LAYER
 
-        with later:
+        assert self._owner._hashing is not None
+        with ExitStack() as stack:
+            # Taking a draft away waits until the kernel has taken the container's overlay apart: nobody else need.
+            stack.callback(self._owner._hashing.submit, later.close)
             if outcome.empty:
                 diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from runtime.store.layers import hash_layer
+
                 info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=lowers)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()
@@ -363,9 +372,9 @@ class _Run:
             taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
-                    self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
+                    self._store.snapshots.link_chain(chain_id, chain or None, diff_id, snapshot.id)
                 else:
-                    self._store.snapshots.identify(snapshot.id, diff_id, size)
+                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=chain or None)
                 self._record(made, outcome)
                 for each in taken:
                     self._cache.remember_content(*each)

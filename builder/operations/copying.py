@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
@@ -28,6 +27,7 @@ from builder.operations.regular import (
 )
 from builder.operations.roots import Root
 from builder.operations.walking import Item, Stretch, changed_while_read, unreadable
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 from runtime.errors import InvalidInput
 
@@ -41,7 +41,7 @@ HELPED_FROM = 128  # files: below that a second process does not pay
 _CHECK_EVERY = 256
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """How what is copied shall look. None keeps what the source has; `newest_ns` is the latest time a file may carry."""
 

@@ -11,8 +11,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput, PipeError
 
 LONGEST = 512  # files of a stretch

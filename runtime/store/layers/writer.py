@@ -11,10 +11,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 from runtime.errors import HostFault
 from runtime.store.layers import header
 from runtime.store.layers.header import NO_XATTRS
@@ -53,7 +53,7 @@ class Status(Protocol):
     def st_rdev(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiffInfo:
     """A layer's tar: digest and size of its bytes, and how many entries it has."""
 
@@ -70,6 +70,9 @@ class LayerWriter:
 
     def __init__(self, out: BinaryIO | None = None, *, epoch: int | None = None) -> None:
         self._out, self._epoch = out, epoch
+        self.fault: OSError | None = (
+            None  # of writing, which whoever reads the tree must not take for one of reading
+        )
         self._hash: Hasher = hashlib.sha256()
         self._threaded: Hashing | None = None
         self._pending: list[bytes] = []
@@ -195,7 +198,11 @@ class LayerWriter:
             self._hash = self._threaded = Hashing(self._hash)
         self._hash.update(data)
         if self._out is not None:
-            self._out.write(data)
+            try:
+                self._out.write(data)
+            except OSError as error:
+                self.fault = error
+                raise
 
     def finish(self) -> DiffInfo:
         """End the archive; its digest and size."""
