@@ -28,7 +28,7 @@ _MOST_KEPT = 32 << 20  # bytes of lines: more is not compared file by file
 class Content:
     """One digest over all, and for `pipe why` the files' lines, several in a piece (none where only the digest is needed).
 
-    `copied` are the fingerprints of stretches that were copied with nothing special about them.
+    `copied` are the fingerprints of stretches that were copied with nothing special about them (`Style.as_copied`).
     """
 
     digest: str

@@ -7,9 +7,10 @@ Directories get their times last. Nothing is synced; the store does that when it
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
@@ -54,6 +55,11 @@ class Style:
         mode = stat.S_IMODE(status.st_mode)
         return mode if self.change_mode is None else self.change_mode(mode, stat.S_ISDIR(status.st_mode))
 
+    def as_copied(self, fingerprint: bytes) -> bytes:
+        """The fingerprint of a stretch together with what of this style no cache key tells: names of owners were looked up."""
+        owner = b"" if self.owner is None else b"%d:%d" % self.owner
+        return hashlib.sha256(fingerprint + owner).digest()
+
     def mtime_ns(self, status: os.stat_result) -> int:
         time_ns = status.st_mtime_ns
         return time_ns if self.newest_ns is None else min(time_ns, self.newest_ns)
@@ -94,24 +100,28 @@ class Copier:
             content.directory(directory)
             self.place(directory, prefix + directory.name)
         if stretch.names:
-            self._place_files(stretch, [prefix + name for name in stretch.full_names()], content)
+            self._place_files(stretch, None, prefix, content)
 
     def place_single(self, stretch: Stretch, target: str, content: ContentWriter) -> None:
         """Put the only file of a stretch at the path `target` of the root, whose parent is there."""
-        self._place_files(stretch, [target], content)
+        self._place_files(stretch, target, "", content)
 
-    def _place_files(self, stretch: Stretch, targets: Sequence[str], content: ContentWriter) -> None:
+    def _place_files(self, stretch: Stretch, target: str | None, prefix: str, content: ContentWriter) -> None:
         memory = self._memory
         files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
+        copied = self._style.as_copied(fingerprint)
         self._plain = True
-        self._untouched = self._earlier is not None and fingerprint in self._earlier.stretches
-        digests = [self.place(item, target, files) for item, target in zip(stretch.files(), targets)]
+        self._untouched = self._earlier is not None and copied in self._earlier.stretches
+        if target is None and self._untouched and self._feed is not None and self._feed.alive:
+            digests = self._link_all(stretch, prefix, files, self._feed)
+        else:
+            digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
         digest = content.files(stretch, digests)
         known = memory.know_stretch(fingerprint)
         if known is None:
             known = memory.learn_stretch(fingerprint, stretch.statuses, digest)
         if self._plain and known == digest:
-            content.copied.append(fingerprint)
+            content.copied.append(copied)
 
     def place(self, item: Item, target: str, files: Directory | None = None) -> bytes:
         """Put one item at the path `target` of the root, whose parent is there.
@@ -335,6 +345,30 @@ class Copier:
         else:
             link_or_copy(earlier.take(name), place)
         return True
+
+    def _link_all(self, stretch: Stretch, prefix: str, files: Directory, feed: LayerFeed) -> list[bytes]:
+        """`place` for each file of an untouched stretch, in one go: of a large context nearly all files are."""
+        earlier, style, digests = self._earlier, self._style, []
+        assert earlier is not None
+        prefix += stretch.prefix
+        self._enter(prefix.rstrip("/"))
+        worker = self._helping()
+        for name, status in zip(stretch.names, stretch.statuses):
+            digest = data = None
+            if worker is not None and stat.S_ISREG(status.st_mode) and status.st_size < CHUNK:
+                digest = files.know(status)
+                data = earlier.read_untouched(name, status.st_size) if digest else None
+            if worker is None or digest is None or data is None:
+                item = Item(stretch.prefix + name, f"{stretch.path}/{name}", status)
+                digests.append(self.place(item, prefix + name, files))
+                continue
+            self.count += 1
+            owner = style.owner or (status.st_uid, status.st_gid)
+            feed.add_file(prefix + name, style.mode(status), owner, style.mtime_ns(status), data)
+            worker.link(earlier.take(name), f"{self._upper}{prefix}{name}")
+            digests.append(digest)
+        self._cancel.check()
+        return digests
 
     def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
         """Whether an open file has this content; the layer is told of it."""

@@ -89,12 +89,16 @@ class LayerFeed:
         if not self._alive:
             return
         if data is not None and source.st_nlink == 1 and not xattrs and stat.S_ISREG(source.st_mode):
-            self._writer.add_file(os.fsencode(path), mode, *owner, mtime_ns, data)
+            self.add_file(path, mode, owner, mtime_ns, data)
             return
         entry = self._set(stat.S_IFMT(source.st_mode) | mode, owner[0], owner[1], mtime_ns)
         entry.st_nlink, entry.st_ino, entry.st_dev = source.st_nlink, source.st_ino, source.st_dev
         entry.st_size, entry.st_rdev = source.st_size, source.st_rdev
         self._writer.add(os.fsencode(path), entry, data, target=os.fsencode(target), xattrs=xattrs)
+
+    def add_file(self, path: str, mode: int, owner: tuple[int, int], mtime_ns: int, data: bytes) -> None:
+        """A regular file with one name and no attributes, where the feed is alive."""
+        self._writer.add_file(os.fsencode(path), mode, *owner, mtime_ns, data)
 
     def write(self, data: bytes) -> None:
         if self._alive:

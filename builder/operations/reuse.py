@@ -72,6 +72,17 @@ class Earlier:
         except OSError:
             return None
 
+    def read_untouched(self, name: str, size: int) -> bytes | None:
+        """The data of such a file; None if it cannot be had, or is not as long as it should be."""
+        handle = self.open_untouched(name)
+        if handle is None:
+            return None
+        try:
+            data = os.read(handle, size + 1)
+        finally:
+            os.close(handle)
+        return data if len(data) == size else None
+
     def take(self, name: str) -> str:
         """The path to link to, of the file that was opened last."""
         if self._opened:

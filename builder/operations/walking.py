@@ -57,10 +57,6 @@ class Stretch:
         for name, status in zip(self.names, self.statuses):
             yield Item(prefix + name, path + name, status)
 
-    def full_names(self) -> Iterator[str]:
-        """The names of the items."""
-        return map(self.prefix.__add__, self.names)
-
     def items(self) -> Iterator[Item]:
         if self.directory is not None:
             yield self.directory

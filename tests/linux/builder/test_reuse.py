@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from builder.build import Builder
+from builder.operations.linking import link_or_copy
 from builder.request import BuildRequest
 from runtime.images.images import Images
 from runtime.sandbox.spawner import Spawner
@@ -63,18 +65,18 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def build(spawner: Spawner | None, context: Path) -> Callable[..., Path]:
     """Build the context; where its layer lies."""
 
-    def build(store: Store, *, no_cache: bool = False) -> Path:
+    def build(store: Store, *, no_cache: bool = False, dockerfile: bytes = DOCKERFILE) -> Path:
         images = Images(store)
         # With an epoch, which the directory made on the way carries: else it would tell the builds apart.
         request = BuildRequest(
-            context=str(context), dockerfile_text=DOCKERFILE, no_cache=no_cache, epoch=10**9
+            context=str(context), dockerfile_text=dockerfile, no_cache=no_cache, epoch=10**9
         )
         result = Builder(store, images, None, spawner).build(request)
         image = images.get(result.image_id)
         snapshot = images.snapshot(image)
         assert snapshot is not None
         layer = store.snapshots.path(snapshot)
-        assert hash_layer(layer).diff_id == image.diff_ids[0]
+        assert hash_layer(layer).diff_id == image.diff_ids[-1]
         return Path(layer, "app")
 
     return build
@@ -217,3 +219,57 @@ def test_the_snapshot_before_may_go(build: Callable[..., Path], store: Store, co
     for path in sorted(before.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     assert tar_of(after) == whole
+
+
+def test_an_owner_by_name_is_looked_up_again(build: Callable[..., Path], store: Store, context: Path) -> None:
+    dockerfile = b"FROM scratch\nCOPY passwd /etc/passwd\nCOPY --chown=app d0 /app/\n"
+    (context / "passwd").write_text("app:x:5:6::/:/bin/sh\n")
+    before = build(store, dockerfile=dockerfile)
+    (context / "passwd").write_text("app:x:7:8::/:/bin/sh\n")
+    after = build(store, dockerfile=dockerfile)
+    assert os.stat(before / "f1").st_uid == 5
+    assert os.stat(after / "f1").st_uid == 7
+
+
+def test_a_copy_over_a_copy_is_no_model_for_what_lies_below(
+    build: Callable[..., Path], store: Store, context: Path
+) -> None:
+    """Two directories with a file of the same name: what the step left is not what it copied first."""
+    dockerfile = b"FROM scratch\nCOPY one two /app/\n"
+    for name in ("one", "two"):
+        (context / name).mkdir()
+        (context / name / "same").write_text(name)
+        (context / name / "other").write_text(name * 2)
+        os.utime(context / name / "same", (7, 7))
+    build(store, dockerfile=dockerfile)
+    (context / "two" / "same").unlink()
+    after = build(store, dockerfile=dockerfile)
+    assert (after / "same").read_text() == "one"
+    assert (after / "other").read_text() == "twotwo"
+
+
+def test_as_many_names_as_the_file_system_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then a copy has to do, with all that a layer tells of a file."""
+
+    def link(source: str, target: str, *, follow_symlinks: bool = True) -> None:
+        raise OSError(errno.EMLINK, os.strerror(errno.EMLINK), source)
+
+    source = tmp_path / "source"
+    source.write_bytes(b"data" * 1000)
+    source.chmod(0o4751)
+    os.chown(source, 3, 4)
+    source.chmod(0o4751)
+    os.setxattr(source, "user.note", b"1")
+    os.utime(source, ns=(5, 7))
+    monkeypatch.setattr(os, "link", link)
+    link_or_copy(str(source), str(tmp_path / "target"))
+    before, after = os.stat(source), os.stat(tmp_path / "target")
+    assert before.st_ino != after.st_ino
+    assert (tmp_path / "target").read_bytes() == source.read_bytes()
+    assert (after.st_mode, after.st_uid, after.st_gid, after.st_mtime_ns) == (
+        before.st_mode,
+        3,
+        4,
+        before.st_mtime_ns,
+    )
+    assert os.getxattr(tmp_path / "target", "user.note") == b"1"
