@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 
 from builder.build import Builder
 from builder.operations.linking import link_or_copy
+from builder.prune import entries, on_disk
 from builder.request import BuildRequest
 from runtime.images.images import Images
 from runtime.sandbox.spawner import Spawner
 from runtime.store import Store
 from runtime.store.layers import hash_layer, write_layer
+from runtime.store.usage import usage
 
 pytestmark = pytest.mark.linux
 
@@ -273,3 +276,17 @@ def test_as_many_names_as_the_file_system_allows(tmp_path: Path, monkeypatch: py
         before.st_mtime_ns,
     )
     assert os.getxattr(tmp_path / "target", "user.note") == b"1"
+
+
+def test_what_steps_share_takes_the_disk_once(
+    build: Callable[..., Path], store: Store, context: Path
+) -> None:
+    first = build(store)
+    alone = on_disk(store)
+    (context / "d1" / "f60").write_text("changed")
+    second = build(store)
+    du = subprocess.run(["du", "-s", "-B1", first.parent, second.parent], capture_output=True, check=True)
+    assert on_disk(store) == sum(int(line.split()[0]) for line in du.stdout.splitlines())
+    assert on_disk(store) < alone + LARGE
+    assert sum(entry.size for entry in entries(store)) > 2 * LARGE
+    assert sum(each.size for each in usage(store)) < alone + LARGE
