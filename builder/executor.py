@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache import Cache, Record
+from builder.content import Content
 from builder.graph import (
     SOURCES,
     Copy,
@@ -24,11 +25,11 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
-from builder.keys import Content, cache_key, digest_of_fields
+from builder.keys import cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
-from builder.operations.step import Outcome, Setting, Step
+from builder.operations.step import Outcome, Setting, Sought, Step
 from builder.pools import Pool
 from builder.state import FilesState, Made, RootState, State
 from builder.trees import ImportFailed, NotYet, Trees
@@ -86,6 +87,7 @@ class Executor:
         self._trees = Trees(store, may_mount=hashing is not None)
         self._place = place
         self.keys: dict[Digest, str] = {}
+        self.missed: set[Digest] = set()  # vertices that have no record, as was found a moment ago
         self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -136,13 +138,21 @@ class Executor:
         step = self._prepare(vertex, inputs)
         return _Run(self, vertex, parent, step, definition).result()
 
+    def _place_of(self, vertex: Vertex) -> str:
+        """`[stage 2/5]` without the command: where in which Dockerfile."""
+        return f"{self._place}:{vertex.label.partition(']')[0]}"
+
     def _prepare(self, vertex: Vertex, inputs: Sequence[State]) -> Step:
         operation, setting = vertex.operation, self._setting
         if isinstance(operation, Copy):
-            return CopyStep(operation, inputs, setting, self._trees, self._cache, self._workshop.helper)
+            place = None if vertex.no_cache else self._place_of(vertex)
+            helper = self._workshop.helper
+            return CopyStep(operation, inputs, setting, self._trees, self._cache, helper, place=place)
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
+        if self._hashing is None and not operation.mounts:
+            return Sought(exec_shape(operation, setting.surroundings))
         from builder.operations.exec import ExecStep
 
         return ExecStep(
@@ -172,6 +182,7 @@ class _Run:
         if (found := self._find()) is not None:
             return found
         if self._owner._hashing is None:
+            self._owner.missed.add(self._vertex.digest)
             raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)
@@ -200,7 +211,10 @@ class _Run:
     def _find(self) -> RootState | None:
         if self._vertex.no_cache:
             return None
-        if self._cache.may_hit(self._step.shape):
+        missed = self._owner.missed
+        if self._vertex.digest in missed:
+            missed.remove(self._vertex.digest)  # once: somebody we wait for may make it
+        elif self._cache.may_hit(self._step.shape):
             content = self._step.content()
             record = self._cache.find(self._key(content))
             if record is not None:
@@ -235,7 +249,15 @@ class _Run:
             made = Made("", shared.diff_id, chain_id, shared.made, shared.size)
         self._owner.keys[self._vertex.digest] = shared.key
         self._owner._borrowed.append(
-            _Borrowed(shared, chain_id, self._step.shape, content, self._place(), chain, self._notes())
+            _Borrowed(
+                shared,
+                chain_id,
+                self._step.shape,
+                content,
+                self._owner._place_of(self._vertex),
+                chain,
+                self._notes(),
+            )
         )
         return self._state(None, None, True) if made is None else self._without_files(made)
 
@@ -264,7 +286,9 @@ class _Run:
 
             with snapshots.prepare(self._parent.snapshot()) as draft:
                 link_tree(snapshots.path(record.snapshot), draft.upper)
-                known = draft.commit(diff_id=record.diff_id, size=record.size)
+                known = draft.commit()
+            below = self._parent.chain() or None
+            snapshots.identify(known.id, record.diff_id, record.size, below=below)
         made = Made(known.id, record.diff_id, chain_id, record.made, record.size)
         return self._state(known.id, made, True)
 
@@ -291,7 +315,7 @@ class _Run:
                 stack.callback(lock.release)
                 later = stack.pop_all()
             else:
-                snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
+                snapshot = draft.commit()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
@@ -305,7 +329,7 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex):
+            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
@@ -326,14 +350,19 @@ class _Run:
         It may wait for the root's own hash. That was submitted earlier to the same first-in-first-out pool, so it runs
         or has run.
         """
-        from runtime.store.layers import EMPTY_LAYER, hash_layer
+        from runtime.store.layers import EMPTY_LAYER
 
-        with later:
+        assert self._owner._hashing is not None
+        with ExitStack() as stack:
+            # Taking a draft away waits until the kernel has taken the container's overlay apart: nobody else need.
+            stack.callback(self._owner._hashing.submit, later.close)
             if outcome.empty:
                 diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from runtime.store.layers import hash_layer
+
                 info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=lowers)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()
@@ -343,9 +372,9 @@ class _Run:
             taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
-                    self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
+                    self._store.snapshots.link_chain(chain_id, chain or None, diff_id, snapshot.id)
                 else:
-                    self._store.snapshots.identify(snapshot.id, diff_id, size)
+                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=chain or None)
                 self._record(made, outcome)
                 for each in taken:
                     self._cache.remember_content(*each)
@@ -358,15 +387,11 @@ class _Run:
             record,
             self._step.shape,
             outcome.content,
-            place=self._place(),
+            place=self._owner._place_of(self._vertex),
             root=self._parent.chain(),
             notes={**self._notes(), **self._elsewhere()},
         )
         self._owner.keys[self._vertex.digest] = key
-
-    def _place(self) -> str:
-        """`[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`."""
-        return f"{self._owner._place}:{self._vertex.label.partition(']')[0]}"
 
     def _elsewhere(self) -> dict[str, Any]:
         """The nearest step that was known elsewhere: `pipe why` has nothing else to compare with in a new store."""

@@ -7,8 +7,6 @@ masker. `handed_out` puts the files for one container below /dev/shm and removes
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -118,7 +116,7 @@ class SecretStore:
         if not files:
             yield (), tuple(variables)
             return
-        with _memory_directory() as directory:
+        with memory_directory() as directory:
             yield (
                 tuple(self._mount(use, directory, number) for number, use in enumerate(files)),
                 tuple(variables),
@@ -135,11 +133,14 @@ class SecretStore:
 
 
 @contextmanager
-def _memory_directory() -> Iterator[str]:
+def memory_directory() -> Iterator[str]:
     """A directory of mode 0700 in memory where the host has one (shm_overview(7)), removed afterwards.
 
     The container's user reaches a file by its mount, not through the directory.
     """
+    import shutil
+    import tempfile
+
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
     _sweep(parent)
     path = tempfile.mkdtemp(prefix=f"{_PREFIX}{own_token()}-", dir=parent)
@@ -151,6 +152,8 @@ def _memory_directory() -> Iterator[str]:
 
 def _sweep(parent: str) -> None:
     """Remove what a killed process of ours left."""
+    import shutil
+
     for name in os.listdir(parent):
         if name.startswith(_PREFIX) and not is_alive(name[len(_PREFIX) :].rpartition("-")[0]):
             path = os.path.join(parent, name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.dockerfile.ast import Mount, MountOption
 from builder.dockerfile.nodes import Node
+from registry_client.tuples import NamedTuple
 from runtime.errors import did_you_mean
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
@@ -116,6 +117,8 @@ def _field(node: Node, option: MountOption, value: str | None) -> dict[str, Any]
             return {option.key: _number(node, option, text, 10)}
         case "from":
             return {"origin": text}
+        case "env" if not text:
+            raise node.error("env in mount needs the name of a variable", option.text)
         case _:
             return {option.key: text}
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from builder.digests import NoMemory
 from builder.operations.copying import Copier, Style
 from builder.operations.owners import Owner
 from builder.operations.roots import Root
 from builder.operations.selection import Tree, walk
+from builder.operations.walking import Item
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import frozen
@@ -50,7 +52,7 @@ def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
     from builder.attest.statement import Subject
 
     found = []
-    for item in walk(Tree(root, keep_owner=True), ""):
+    for item in _files(root):
         if stat.S_ISREG(item.status.st_mode):
             setting.cancel.check()
             with open(item.path, "rb") as file:
@@ -60,23 +62,58 @@ def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
     return tuple(found)
 
 
-def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> None:
-    """Copy the files into `dest`, over what is there. They become the caller's, as with docker; devices are left out."""
+def _files(root: str) -> Iterator[Item]:
+    stretches = walk(Tree(root, keep_owner=True), "", os.stat(root))
+    return (item for stretch in stretches for item in stretch.items())
+
+
+def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> set[str]:
+    """Copy the files into `dest`, over what is there; the names. They become the caller's, as with docker; devices are left out."""
     if os.path.exists(dest) and not os.path.isdir(dest):
         raise InvalidInput(f"output {dest} is not a directory")
     with faults_of_the_host(f"cannot write to {dest}"):
         os.makedirs(dest, exist_ok=True)
         target = Root(os.path.realpath(dest))
         style = Style(owner=Owner(os.geteuid(), os.getegid()), newest_ns=_newest(setting), directory_ns=0)
-        copier = Copier(target, style, cancel=setting.cancel)
-        for item in walk(Tree(root, keep_owner=True), ""):
+        copier = Copier(target, style, NoMemory(), setting.cancel)
+        names = set(beside)
+        for item in _files(root):
             mode = item.status.st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 continue
             copier.place(item, item.name)
+            names.add(item.name)
         target.settle()
         for name, data in beside.items():
             _write_beside(os.path.join(target.upper, name), data, setting)
+    return names
+
+
+def remove_others(dest: str, kept: Set[str]) -> None:
+    """Remove what is in `dest` and was not written now. Links are removed, not followed."""
+    from runtime.store.durable import remove_tree
+
+    def clear(directory: str, prefix: str) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if name not in kept:
+                    remove_tree(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    clear(entry.path, f"{name}/")
+
+    with faults_of_the_host(f"cannot clear {dest}"):
+        clear(dest, "")
+
+
+def check_clearable(dest: str, context: str) -> None:
+    """A directory whose other files go must not be the one with the sources."""
+    real = os.path.realpath(dest)
+    inside = os.path.realpath(context) if os.path.exists(context) else os.getcwd()
+    if os.path.commonpath([real, inside]) == real:
+        raise InvalidInput(
+            f"--output: mode=delete would remove {context} itself", hint="give a directory of its own as dest"
+        )
 
 
 def _write_beside(place: str, data: bytes, setting: Setting) -> None:
@@ -108,14 +145,14 @@ def write_pieces(pieces: Sequence[Piece], out: BinaryIO, setting: Setting) -> No
     """Several roots, or one with files beside it, as one tar."""
     from runtime.store.layers import LayerWriter, add_tree
 
-    writer = LayerWriter(out, epoch=setting.epoch)
-    for piece in pieces:
-        setting.cancel.check()
-        add_tree(writer, piece.root, piece.prefix.encode())
-        for name, data in sorted(piece.beside.items()):
-            status = _Ours(len(data), (setting.epoch or 0) * 10**9)
-            writer.add(os.path.join(piece.prefix, name).encode(), status, data)
-    writer.finish()
+    with LayerWriter(out, epoch=setting.epoch) as writer:
+        for piece in pieces:
+            setting.cancel.check()
+            add_tree(writer, piece.root, piece.prefix.encode())
+            for name, data in sorted(piece.beside.items()):
+                status = _Ours(len(data), (setting.epoch or 0) * 10**9)
+                writer.add(os.path.join(piece.prefix, name).encode(), status, data)
+        writer.finish()
 
 
 @frozen

@@ -192,7 +192,7 @@ class _Lowering:
         return self._vertex(origin, node)[0]
 
     def _finished(self, stage: Stage, state: StageState) -> StageGraph:
-        config, base = state.finished_config(), state.base_config
+        config, base = state.finished(), state.base_config
         return StageGraph(
             name=stage.name,
             index=stage.number,

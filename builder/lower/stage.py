@@ -199,8 +199,7 @@ class StageLowering:
     def _env(self, command: ast.Env) -> None:
         state, pairs = self.state, self._pairs(command.node, command.pairs)
         for key, value in pairs:
-            state.environment[key] = f"{key}={value}"
-            state.variables[key] = value
+            state.set_environment(key, value)
         state.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _pairs(self, node: Node, pairs: tuple[ast.Pair, ...]) -> list[tuple[str, str]]:
@@ -228,7 +227,7 @@ class StageLowering:
 
     def _label(self, command: ast.Label) -> None:
         pairs = self._pairs(command.node, command.pairs)
-        self.state.labels.update(pairs)
+        self.state.set_labels(dict(pairs))
         self.state.record("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _words(self, words: tuple[str, ...], shell: bool) -> tuple[str, ...]:
@@ -297,7 +296,7 @@ class StageLowering:
 
     def _onbuild_(self, command: ast.Onbuild) -> None:
         """No history entry; the image carries the text."""
-        self.state.triggers.append(command.expression)
+        self.state.change(on_build=(*self.state.config.on_build, command.expression))
 
 
 _METHODS: Mapping[type[Any], Callable[[StageLowering, Any], None]] = {

@@ -6,8 +6,8 @@ Names are looked up in two ways: `FROM x` takes the latest stage *before* it who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from builder.dockerfile.ast import Command, Copy, Dockerfile, Onbuild, Run, Stage
 from builder.dockerfile.nodes import Node
@@ -22,6 +22,7 @@ from registry_client.reference import parse_reference
 from registry_client.values import frozen
 from runtime.errors import InvalidInput, did_you_mean
 
+_IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 SCRATCH = "scratch"
 CONTEXT = "context"
 IMAGE_SCHEME = "docker-image://"
@@ -40,15 +41,15 @@ class NamedContext:
 Origin = Stage | BaseWanted | NamedContext | None  # None: the empty root
 
 
-@dataclass(slots=True)
 class PlannedStage:
     """One stage with its base found. `triggers` are the ONBUILD instructions of its base, known once that is resolved."""
 
-    stage: Stage
-    base: Origin
-    platform: Platform | None
-    replaced: bool = False  # by a named context: its instructions are not run
-    triggers: tuple[Command, ...] = ()
+    def __init__(
+        self, stage: Stage, base: Origin, platform: Platform | None, *, replaced: bool = False
+    ) -> None:
+        self.stage, self.base, self.platform = stage, base, platform
+        self.replaced = replaced  # by a named context: its instructions are not run
+        self.triggers: tuple[Command, ...] = ()
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -141,6 +142,8 @@ class StagePlans:
         wanted = platform or self.options.target_platform
         if context.value.startswith(IMAGE_SCHEME):
             reference = context.value.removeprefix(IMAGE_SCHEME)
+            if _IMAGE_ID.fullmatch(reference):
+                return BaseWanted(reference, wanted, node.span)  # of the store, whatever names it has
             try:
                 return BaseWanted(str(parse_reference(reference).or_latest()), wanted, node.span)
             except ValueError as error:

@@ -1,6 +1,7 @@
 """RUN: a command in a sandbox on top of the root (FEATURES B-25, A-56…A-63).
 
-The step's root is an overlay of the draft's upper, the lower snapshots and, beneath all, the skeleton of mount points.
+The step's root is an overlay of the draft's upper, the lower snapshots and, beneath all, the skeleton of mount points; where
+overlay is refused it is a copy of them (runtime/store/copies.py).
 Files that every container has (/etc/hosts, /etc/resolv.conf) are mounts; what is mounted never lands in the layer.
 """
 
@@ -11,13 +12,13 @@ import os
 import select as polling
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import Cache
+from builder.content import EMPTY_CONTENT, Content, combined, content_of
 from builder.graph import Exec, RunMount
-from builder.keys import EMPTY_CONTENT, Content, Shape, content_of, content_of_lines, exec_shape
+from builder.keys import Shape, exec_shape
 from builder.masking import Masker
 from builder.operations.cachemounts import cache_mount
 from builder.operations.clamp import clamp_times
@@ -48,14 +49,15 @@ _TAIL = 16 << 10
 _PIECE = 64 << 10
 
 
-@dataclass(slots=True)
 class _Arrangement:
     """What the mounts of one step come to."""
 
-    points: list[MountPoint] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
-    env: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.points: list[MountPoint] = []
+        self.files: list[dict[str, Any]] = []
+        self.targets: list[Target] = []
+        self.env: dict[str, str] = {}
+        self.tree = ""  # the root as one directory, where overlay is refused
 
 
 class ExecStep:
@@ -78,23 +80,22 @@ class ExecStep:
         self._trees, self._cache, self._workshop = trees, cache, workshop
         self._node, self._label, self._span = node, label, span
         self._views = Views(workshop.store, trees, cache, setting)
+        self.binds: dict[str, tuple[str | None, str]] = {}  # by target: the snapshot, the path in it
         self.shape: Shape = exec_shape(operation, setting.surroundings)
 
     # --- the key --------------------------------------------------------------------------------------------------
 
-    def content(self) -> Content:
+    def content(self, *, keep_lines: bool = False) -> Content:
         """What bind mounts show: part of the key, unlike caches and secrets (A-57)."""
         binds = [mount for mount in self._operation.mounts if mount.type == "bind"]
         if not binds:
             return EMPTY_CONTENT
-        parts = [self._content_of(mount) for mount in binds]
-        digest = content_of_lines(part.digest for part in parts).digest
-        return Content(digest, tuple(line for part in parts for line in part.lines))
+        return combined([self._content_of(mount, keep_lines) for mount in binds])
 
-    def _content_of(self, mount: RunMount) -> Content:
+    def _content_of(self, mount: RunMount, keep_lines: bool) -> Content:
         state = self._inputs[mount.input]
         if isinstance(state, FilesState):
-            return self._views.content(state, mount.source)
+            return self._views.content(state, mount.source, keep_lines=keep_lines)
         chain = state.chain()
         if not clean(mount.source):
             return Content(chain)
@@ -110,10 +111,12 @@ class ExecStep:
     # --- the work -------------------------------------------------------------------------------------------------
 
     def execute(self, draft: Draft) -> Outcome:
-        content = self.content()
+        content = self.content(keep_lines=True)
         with ExitStack() as stack:
             arrangement = self._arrange(stack)
             network = self._network(stack, arrangement)
+            if self._workshop.copies_roots(self._setting.emit, self._node):
+                arrangement.tree = stack.enter_context(self._copied(draft, arrangement))
             exit_info, tail = self._run(draft, arrangement, network)
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
@@ -143,9 +146,14 @@ class ExecStep:
 
         return FailedStep(self._label, shell_of(self._operation.argv), start)
 
+    def _copied(self, draft: Draft, arrangement: _Arrangement) -> AbstractContextManager[str]:
+        """The root as a directory; when the block ends what was changed in it is in the draft."""
+        skeleton = self._workshop.skeleton(arrangement.targets)
+        return draft.copied(skeleton=skeleton, check=self._setting.cancel.check)
+
     def _arrange(self, stack: ExitStack) -> _Arrangement:
         arrangement = _Arrangement()
-        for number, mount in enumerate(self._operation.mounts):
+        for mount in self._operation.mounts:
             match mount.type:
                 case "bind":
                     self._arrange_bind(stack, mount, arrangement)
@@ -156,16 +164,18 @@ class ExecStep:
                 case "secret":
                     self._arrange_secret(mount, arrangement)
                 case "ssh":
-                    self._arrange_ssh(mount, arrangement, number)
+                    self._arrange_ssh(stack, mount, arrangement)
         for name, data in self._operation.files:
             source = self._workshop.write_file("heredoc", data, 0o755)
             arrangement.files.append({"path": f"/dev/pipes/{name}", "source": source, "readonly": True})
         return arrangement
 
     def _arrange_bind(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
-        source = stack.enter_context(
-            self._views.shown(self._inputs[mount.input], mount.source, mount.readonly)
-        )
+        located = self.binds[mount.target] = self._views.located(self._inputs[mount.input], mount.source)
+        insecure = self._operation.security == "insecure"
+        # A view of hard links is the layers themselves, and who has all capabilities can make any mount writable.
+        shared = mount.readonly and not (insecure and self._workshop.store.snapshots.copied_because)
+        source = stack.enter_context(self._views.shown(*located, shared, mount.source))
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
         options = ("rbind", "ro") if mount.readonly else ("rbind", "rw")
         self._add_point(arrangement, mount.target, "bind", source, options, is_directory)
@@ -212,18 +222,19 @@ class ExecStep:
             source = self._workshop.secret_file(value, mode, mount.uid, mount.gid)
             self._add_point(arrangement, mount.target, "bind", source, ("bind", "ro"), False)
 
-    def _arrange_ssh(self, mount: RunMount, arrangement: _Arrangement, number: int) -> None:
-        name = mount.id or "default"
-        socket_path = self._workshop.facilities.ssh.get(name)
-        if socket_path is None:
+    def _arrange_ssh(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
+        agent = self._workshop.agent(mount.id)
+        if agent is None:
             if mount.required:
-                raise InvalidInput(
-                    f"no ssh agent {name!r} was given", self._span, hint=f"forward one with --ssh {name}"
-                )
+                hint = f"forward one with --ssh {mount.id}"
+                raise InvalidInput(f"no ssh agent {mount.id!r} was given", self._span, hint=hint)
             return
-        target = mount.target or f"/run/buildkit/ssh_agent.{number}"
-        self._add_point(arrangement, target, "bind", socket_path, ("bind", "rw"), False)
-        arrangement.env["SSH_AUTH_SOCK"] = target
+        from builder.operations.agents import forwarded
+
+        source, mode = self._workshop.new_name("ssh"), 0o600 if mount.mode is None else mount.mode
+        stack.enter_context(forwarded(agent, source, uid=mount.uid, gid=mount.gid, mode=mode))
+        self._add_point(arrangement, mount.target, "bind", source, ("bind", "rw"), False)
+        arrangement.env["SSH_AUTH_SOCK"] = mount.target
 
     @staticmethod
     def _add_point(
@@ -287,8 +298,11 @@ class ExecStep:
             rlimits=facilities.rlimits,
             limits=facilities.limits,
         )
-        skeleton = self._workshop.skeleton(arrangement.targets)
-        rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
+        if arrangement.tree:
+            rootfs = RootFs([], arrangement.tree)
+        else:
+            skeleton = self._workshop.skeleton(arrangement.targets)
+            rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
         return Plan(config, rootfs, files=arrangement.files, seccomp=self._workshop.seccomp(config, insecure))
 
     def _environment(self, extra: Mapping[str, str]) -> list[str]:

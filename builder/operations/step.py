@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from builder.keys import EMPTY_CONTENT, Content, Shape, Surroundings
+from builder.content import EMPTY_CONTENT, Content
+from builder.keys import Shape, Surroundings
 from registry_client.values import field, frozen
 from runtime.cancel import Cancel
 from runtime.events import Emit, ignore
@@ -56,6 +57,21 @@ class Setting:
         import time
 
         return time.time_ns() if self.epoch is None else self.epoch * 10**9
+
+
+class Sought:
+    """A step that takes in nothing but its root and is only looked for: a shape, and none of what the work would need."""
+
+    independent = False
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def content(self) -> Content:
+        return EMPTY_CONTENT
+
+    def execute(self, draft: Draft) -> Outcome:
+        raise AssertionError("who only looks executes nothing")
 
 
 class Step(Protocol):

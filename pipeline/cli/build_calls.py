@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.session import Session
-from runtime.errors import InvalidInput, Unsupported, did_you_mean
+from runtime.errors import InvalidInput, did_you_mean
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from builder.context import Context
+    from builder.lower import BaseWanted, ResolvedBase
+    from builder.request import BuildRequest
 
 CALLS = ("check", "lint", "outline", "targets")
 
 
 def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
     """Say it on standard output; 1 when the checks found something, as docker does."""
-    from builder.context import ContextOpener, is_remote
-    from builder.request import BuildRequest
+    from contextlib import ExitStack
+
     from pipeline.cli.build_flags import build_request
     from pipeline.settings import environment
 
@@ -26,19 +33,40 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
         raise InvalidInput(
             f"--call {kind!r} is not known", hint=did_you_mean(kind, CALLS) or ", ".join(CALLS)
         )
-    request: BuildRequest = build_request(context, flags, environment(), session.settings.epoch)
-    if context == "-" or is_remote(context):
-        raise Unsupported(f"--call works on a directory, not on {context}")
-
-    def nowhere(*_: str) -> Any:
-        raise Unsupported(f"--call works on a directory, not on {context}")
-
-    found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()
-    as_json = flags["call_format"] == "json" or "format=json" in more
-    return _say(kind, found.text, found.name, request, found.tree.ignore, as_json)
+    request = build_request(context, flags, environment(), session.settings.epoch)
+    as_json = flags["format"] == "json" or "format=json" in more
+    with ExitStack() as stack:
+        found = _opened(session, request, stack)
+        return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
 
 
-def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: bool) -> int:
+def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Context:
+    """The context. A directory needs no store, and standard input only a place to unpack it."""
+    from builder.context import ContextOpener
+
+    def new_directory() -> str:
+        import tempfile
+
+        return stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-context-"))
+
+    def fetch(url: str) -> tuple[str, int | None]:
+        from builder.asked import facilities_of
+        from builder.operations.remotes import fetch_context
+        from builder.operations.step import Setting
+        from builder.workshop import Workshop
+
+        services = stack.enter_context(session.work(containers=False, progress="none"))
+        setting = Setting(cancel=session.cancel)
+        workshop = stack.enter_context(Workshop(services.store, None, None, facilities_of(request)))
+        path, _, time = fetch_context(services.store, setting, request.secrets, workshop.agent, url)
+        return path, time
+
+    return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()
+
+
+def _say(
+    session: Session, kind: str, text: bytes, name: str, request: BuildRequest, ignore: Any, as_json: bool
+) -> int:
     from builder.checks import check_source, outline_of, targets_of
     from builder.checks import report as reports
     from builder.dockerfile import parse_dockerfile
@@ -49,19 +77,44 @@ def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: 
         build_args=request.build_args,
         contexts=request.build_contexts,
         network=request.network,
+        platform=next(iter(request.platforms), None),
     )
     if kind in ("check", "lint"):
         result = check_source(text, name, options, ignore=ignore)
-        _print(reports.check_json_report(result) if as_json else reports.check_text_report(result))
+        if configs := _known_bases(session, result.bases):
+            result = check_source(text, name, options, configs, ignore)
+        _print(
+            reports.check_json_report(result, text, name) if as_json else reports.check_text_report(result)
+        )
         return 1 if result.findings or result.error or result.failed else 0
     dockerfile = parse_dockerfile(text, name)
     if kind == "outline":
         outline = outline_of(dockerfile, options)
-        _print(reports.outline_json_report(outline) if as_json else reports.outline_text_report(outline))
+        _print(
+            reports.outline_json_report(outline, text) if as_json else reports.outline_text_report(outline)
+        )
     else:
         targets = targets_of(dockerfile)
-        _print(reports.targets_json_report(targets) if as_json else reports.targets_text_report(targets))
+        _print(
+            reports.targets_json_report(targets, text) if as_json else reports.targets_text_report(targets)
+        )
     return 0
+
+
+def _known_bases(session: Session, wanted: Iterable[BaseWanted]) -> dict[BaseWanted, ResolvedBase]:
+    """The base images that are here: what they set makes the checks say more. None is fetched."""
+    from builder.lower import ResolvedBase
+    from runtime.errors import PipeError
+
+    found: dict[BaseWanted, ResolvedBase] = {}
+    with session.work(containers=False, progress="none") as services:
+        for base in wanted:
+            try:
+                image = services.images.resolve(base.reference, platform=None, pull="never")
+            except PipeError:
+                continue
+            found[base] = ResolvedBase(image.manifest_digest or image.id, image.config)
+    return found
 
 
 def _print(report: Any) -> None:

@@ -11,9 +11,11 @@ from registry_client.oci.platform import Platform, parse_platform
 from runtime.errors import HostFault, InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
+    from builder.ssh import AgentWanted
     from runtime.containers.spec import Limits, Rlimit
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+ENTITLEMENTS = ("network.host", "security.insecure")
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -33,8 +35,8 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         no_cache=flags["no_cache"],
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
         pull="always" if flags["pull"] else "auto",
-        secrets=dict(_secret(text, env) for text in flags["secret"]),
-        ssh=dict(_ssh(text, env) for text in flags["ssh"]),
+        secrets=dict(secret_given(text, env) for text in flags["secret"]),
+        ssh=_ssh(flags["ssh"], env),
         labels=_pairs(flags["label"], "--label", default=""),
         annotations=tuple(flags["annotation"]),
         attest=_with_vcs(attest_wanted(flags), context),
@@ -48,7 +50,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         limits=_limits(flags),
         rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
         cgroup_parent=flags["cgroup_parent"] or "",
-        allow=frozenset(flags["allow"]),
+        allow=_allowed(flags["allow"]),
         **_shared_caches(flags, env),
     )
 
@@ -143,7 +145,7 @@ def fields(
     return found
 
 
-def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
+def secret_given(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     given = fields(text, "--secret", ("id", "src", "source", "env", "type"))
     name = given.get("id", "")
     source, variable = given.get("src") or given.get("source") or "", given.get("env", "")
@@ -163,22 +165,12 @@ def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
         raise NotFound(f"secret {name!r}: cannot read {source}: {error.strerror}") from error
 
 
-def _ssh(text: str, env: Mapping[str, str]) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    path = path or env.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise NotFound(
-            f"--ssh {name}: no agent is running", hint="set SSH_AUTH_SOCK, or give the path of a socket"
-        )
-    if not os.path.exists(path):
-        raise NotFound(f"--ssh {name}: {path} does not exist")
-    import stat
+def _ssh(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, AgentWanted]:
+    if not texts:
+        return {}
+    from builder.ssh import parse_ssh
 
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        raise InvalidInput(
-            f"--ssh {name}: {path} is not the socket of an agent", hint="add the key with ssh-add"
-        )
-    return name or "default", path
+    return dict(parse_ssh(text, env) for text in texts)
 
 
 def _network(text: str | None) -> str:
@@ -230,10 +222,23 @@ def _limits(flags: Mapping[str, Any]) -> Limits | None:
     )
 
 
+def _allowed(texts: Iterable[str]) -> frozenset[str]:
+    for text in texts:
+        if text not in ENTITLEMENTS:
+            hint = did_you_mean(text, ENTITLEMENTS) or f"one of {', '.join(ENTITLEMENTS)}"
+            raise InvalidInput(f"--allow {text!r}: unknown entitlement", hint=hint)
+    return frozenset(texts)
+
+
 def _ulimit(text: str) -> Rlimit:
+    import resource
+
     from runtime.containers.spec import Rlimit
 
     name, _, value = text.partition("=")
+    names = [each[7:].lower() for each in dir(resource) if each.startswith("RLIMIT_")]
+    if name.lower() not in names:
+        raise InvalidInput(f"--ulimit {text!r}: unknown limit {name!r}", hint=did_you_mean(name, names))
     soft, colon, hard = value.partition(":")
     try:
         return Rlimit(name=name, soft=int(soft), hard=int(hard) if colon else int(soft))
@@ -243,7 +248,7 @@ def _ulimit(text: str) -> Rlimit:
 
 _ATTESTATIONS = {
     "provenance": ("type", "mode", "builder-id", "reproducible", "version", "disabled"),
-    "sbom": ("type", "disabled"),
+    "sbom": ("type", "generator", "disabled"),
 }
 
 
@@ -274,6 +279,7 @@ def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
         builder_id=about.get("builder-id", ""),
         reproducible=about.get("reproducible", "").lower() == "true",
         sbom="sbom" in on,
+        generator=on.get("sbom", {}).get("generator", ""),
     )
 
 

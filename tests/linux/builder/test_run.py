@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -32,6 +31,17 @@ def test_a_step_is_isolated_as_docker_does(root: Path, context: Path) -> None:
     assert "buildkitsandbox" in text
     assert "pid 1" in text
     assert "overlay overlay" in text
+
+
+def test_the_size_of_shared_memory_and_resource_limits_reach_a_step(root: Path, context: Path) -> None:
+    dockerfile = "FROM base:1\nRUN df -k /dev/shm | grep -o ' 32768 ' | head -n 1; echo files $(ulimit -n)\n"
+    text = output(root, context, dockerfile, "--shm-size", "32m", "--ulimit", "nofile=99:100")
+    assert " 32768 " in text
+    assert "files 99" in text
+    failed = run_pipe(root, "build", "--ulimit", "nofiles=1", str(context), code=2)
+    assert b"did you mean `nofile`" in failed.stderr
+    failed = run_pipe(root, "build", "--allow", "network.hosts", str(context), code=2)
+    assert b"did you mean `network.host`" in failed.stderr
 
 
 def test_an_empty_step_is_still_a_layer(root: Path, context: Path) -> None:
@@ -199,20 +209,6 @@ def test_secrets_and_agents_may_be_missing_unless_required(root: Path, context: 
         dockerfile = f"FROM base:1\nRUN --mount=type={mount} true\n"
         done = run_pipe(root, "build", "-f", "-", str(context), stdin=dockerfile.encode(), code=2)
         assert b"hint" in done.stderr.lower() or b"--s" in done.stderr
-
-
-def test_an_ssh_agents_socket_is_forwarded(root: Path, context: Path, tmp_path: Path) -> None:
-    path = f"/tmp/pipe-agent-{os.getpid()}-{tmp_path.name[-8:]}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        try:
-            text = output(
-                root, context, "FROM base:1\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo at $SSH_AUTH_SOCK\n",
-                "--ssh", f"default={path}",
-            )  # fmt: skip
-        finally:
-            os.unlink(path)
-    assert "at /run/buildkit/ssh_agent.0" in text
 
 
 def test_heredoc_scripts_run(root: Path, context: Path) -> None:

@@ -57,6 +57,17 @@ def test_a_lint_case_gives_the_rules_buildkit_reports(number: int) -> None:
     assert found_in(CASES[number]["dockerfile"]) == sorted(expected)
 
 
+def test_what_was_meant_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "builder.checks.instructions.did_you_mean", lambda name, known: asked.append(name) or ""
+    )
+    names = range(100)
+    text = "FROM scratch\n" + "".join(f"LABEL l{n}=$missing{n}\n" for n in names)
+    assert found_in(text) == ["UndefinedVar"] * 100
+    assert len(asked) == 20
+
+
 def test_there_are_the_22_rules_of_docker_with_their_pages() -> None:
     assert len(RULES) == 22
     pages = {rule.name: rule.url.split("/")[-2] for rule in RULES}
@@ -155,7 +166,8 @@ def test_reports_show_rule_page_and_place() -> None:
         in text
     )
     assert "   2 | >>> CMD x" in text and "ERROR: unknown instruction: BAD" in text
-    record = check_json_report(result)
+    record = check_json_report(result, b"text", "Dockerfile")
+    assert record["sources"] == [{"filename": "Dockerfile", "language": "Dockerfile", "data": "dGV4dA=="}]
     assert record["warnings"][0]["location"] == {"ranges": [{"start": {"line": 2}, "end": {"line": 2}}]}
     assert record["buildError"]["message"] == "unknown instruction: BAD"
 
@@ -190,7 +202,9 @@ def test_an_outline_lists_what_a_target_can_be_given() -> None:
     assert [m.name for m in (*outline.ssh, *outline.caches)] == ["default", "/c"]
     assert outline.description == "the thing itself"
     assert "JOBS" in outline_text_report(outline)
-    assert outline_json_report(outline)["args"][1]["name"] == "JOBS"
+    record = outline_json_report(outline, OUTLINE.encode())
+    assert record["args"][1]["name"] == "JOBS"
+    assert "description" not in record["args"][0]  # buildx leaves out what is empty
 
 
 def test_targets_are_listed_with_the_default() -> None:
@@ -201,4 +215,4 @@ def test_targets_are_listed_with_the_default() -> None:
         ("other", "scratch", True),
     ]
     assert "other (default)" in targets_text_report(targets)
-    assert targets_json_report(targets)["targets"][1]["description"] == "the thing itself"
+    assert targets_json_report(targets, b"")["targets"][1]["description"] == "the thing itself"
