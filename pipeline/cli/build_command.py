@@ -16,7 +16,7 @@ def _option(flag: Flag) -> click.Option:
     names = [parameter(flag), *([f"-{flag.short}"] if flag.short else []), f"--{flag.name}"]
     kind: Any = int if flag.kind == "number" else click.Choice(flag.choices) if flag.choices else None
     if flag.kind == "switch":
-        return click.Option(names, is_flag=True, help=flag.help)
+        return click.Option(names, is_flag=True, help=flag.help, hidden=not flag.help)
     return click.Option(names, type=kind, multiple=flag.kind == "many", help=flag.help)
 
 

@@ -56,6 +56,11 @@ TABLE = (
     Flag("ulimit", "many", "A resource limit of build steps: NAME=SOFT[:HARD]."),
     Flag("verify-reproducible", "switch", "Build twice as if on two machines, and compare."),
     Flag("format", "one", "text or json, with --call and --check."),
+    # What scripts still say to docker's older builder, and BuildKit passes over as well: without help they are not shown.
+    Flag("compress", "switch", ""),
+    Flag("disable-content-trust", "switch", ""),
+    Flag("force-rm", "switch", ""),
+    Flag("rm", "switch", ""),
 )  # fmt: skip
 
 _FLAGS = Flags("pipe build", TABLE)
