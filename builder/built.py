@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from registry_client.oci.digest import digest_of
 from registry_client.oci.platform import host_platform, rank
 from registry_client.values import frozen
 
@@ -52,3 +54,11 @@ class Occasion:
     epoch: int | None
     started_ns: int
     invocation: str
+
+
+def invocation_of(built: Sequence[Built], epoch: int | None) -> str:
+    """A build's own name, 32 hex digits; with an epoch the same build has the same, to be attested by the same bytes."""
+    if epoch is None:
+        return os.urandom(16).hex()
+    roots = "\n".join(each.graph.root.digest for each in built)
+    return digest_of(roots.encode()).partition(":")[2][:32]

@@ -8,6 +8,8 @@ from typing import Any
 
 from builder.checks.check import CheckResult
 from builder.checks.outline import Outline, OutlineMount, Target
+from builder.checks.rules import Finding
+from builder.request import BuildWarning
 from runtime.spans import Span
 
 _LINE = "-" * 20
@@ -27,11 +29,41 @@ def check_text_report(result: CheckResult) -> str:
         place = f"\n{_excerpt(result.error.span)}" if result.error.span else ""
         hint = f"\nhint: {result.error.hint}" if result.error.hint else ""
         blocks.append(f"ERROR: {result.error.message}{hint}{place}")
+    elif result.failed:
+        blocks.append(f"ERROR: {broken_rules(result.findings)}")
     return "\n\n".join([head, *blocks]) + "\n"
 
 
+def warning_record(warning: BuildWarning) -> dict[str, Any]:
+    """A warning as a metadata file has it: texts in base64, as the bytes they are in BuildKit's protocol."""
+    line = f" (line {warning.span.line})" if warning.rule and warning.span else ""
+    name = f"{warning.rule}: " if warning.rule else ""
+    record: dict[str, Any] = {"level": 1, "short": _base64(f"{name}{warning.message}{line}")}
+    if warning.detail:
+        record["detail"] = [_base64(warning.detail)]
+    if warning.url:
+        record["url"] = warning.url
+    if warning.span is not None:
+        record["sourceInfo"] = {
+            "filename": warning.span.source.name,
+            "data": _base64(warning.span.source.text),
+            "language": "Dockerfile",
+        }
+        record["range"] = _location(warning.span)["ranges"]
+    return record
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+
+
+def broken_rules(findings: Sequence[Finding]) -> str:
+    """What is said where findings count as errors."""
+    return f"build checks failed: {', '.join(dict.fromkeys(finding.rule.name for finding in findings))}"
+
+
 def check_json_report(result: CheckResult, text: bytes, name: str) -> dict[str, Any]:
-    source = {"filename": name, "language": "Dockerfile", "data": _encoded(text)}
+    source = {"filename": name, "language": "Dockerfile", "data": base64.b64encode(text).decode()}
     record: dict[str, Any] = {
         "warnings": [
             {
@@ -47,6 +79,8 @@ def check_json_report(result: CheckResult, text: bytes, name: str) -> dict[str, 
     }
     if result.error is not None:
         record["buildError"] = {"message": result.error.message, "location": _location(result.error.span)}
+    elif result.failed:
+        record["buildError"] = {"message": broken_rules(result.findings)}
     return record
 
 
@@ -74,7 +108,7 @@ def outline_json_report(outline: Outline, text: bytes) -> dict[str, Any]:
         "secrets": mounts(outline.secrets),
         "ssh": mounts(outline.ssh),
         "cache": [{"ID": mount.name, "location": _location(mount.span)} for mount in outline.caches],
-        "sources": [_encoded(text)],
+        "sources": [base64.b64encode(text).decode()],
     }
 
 
@@ -99,17 +133,13 @@ def targets_json_report(targets: Iterable[Target], text: bytes) -> dict[str, Any
             )
             for target in targets
         ],
-        "sources": [_encoded(text)],
+        "sources": [base64.b64encode(text).decode()],
     }
 
 
 def _said(**fields: Any) -> dict[str, Any]:
     """Without what is empty, as buildx leaves it out."""
     return {name: value for name, value in fields.items() if value}
-
-
-def _encoded(text: bytes) -> str:
-    return base64.b64encode(text).decode()
 
 
 def _excerpt(span: Span) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.dockerfile.ast import Mount, MountOption
 from builder.dockerfile.nodes import Node
+from registry_client.tuples import NamedTuple
 from runtime.errors import did_you_mean
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")
@@ -61,10 +62,12 @@ def parse_mount(node: Node, text: str) -> Mount:
 
 def _fields(node: Node, text: str) -> list[str]:
     """One CSV record (RFC 4180 quotes)."""
-    matches = list(re.finditer(r'(?:\A|,)(?:"((?:[^"]|"")*)"|([^",]*))(?=,|\Z)', text))
-    if sum(len(match.group()) for match in matches) != len(text):
+    from runtime.fields import split_fields
+
+    fields = split_fields(text)
+    if fields is None:
         raise node.error(f"invalid quotes in mount {text!r}", text, hint='quote a whole field: "target=/a,b"')
-    return [match[2] if match[1] is None else match[1].replace('""', '"') for match in matches]
+    return fields
 
 
 def _option(node: Node, field: str) -> MountOption:

@@ -68,11 +68,11 @@ def make_bundle(
     manifests = [_manifest(images, each.image, form) for each in built]
     entries = [_entry(form, each.platform, manifest) for each, manifest in zip(built, manifests, strict=True)]
     owners = {manifest.digest: each.image for each, manifest in zip(built, manifests, strict=True)}
-    if len(built) == 1 and attest is None:
+    if len(built) == 1 and attest is None and not form.indexed:
         if form.annotations.of(INDEX) or form.annotations.of(INDEX_DESCRIPTOR):
             raise InvalidInput(
                 "annotations of an index need one",
-                hint="an image of one platform has an index only with an attestation",
+                hint="an image of one platform has one only with an attestation or BUILDKIT_MULTI_PLATFORM=1",
             )
         return Bundle(manifests[0], entries[0], (manifests[0],), owners)
     if attest is not None:

@@ -198,11 +198,8 @@ class StageLowering:
 
     def _env(self, command: ast.Env) -> None:
         state, pairs = self.state, self._pairs(command.node, command.pairs)
-        env = {entry.partition("=")[0]: entry for entry in state.config.env}
         for key, value in pairs:
-            env[key] = f"{key}={value}"
-            state.variables[key] = value
-        state.change(env=tuple(env.values()))
+            state.set_environment(key, value)
         state.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _pairs(self, node: Node, pairs: tuple[ast.Pair, ...]) -> list[tuple[str, str]]:
@@ -230,7 +227,7 @@ class StageLowering:
 
     def _label(self, command: ast.Label) -> None:
         pairs = self._pairs(command.node, command.pairs)
-        self.state.change(labels={**self.state.config.labels, **dict(pairs)})
+        self.state.set_labels(dict(pairs))
         self.state.record("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _words(self, words: tuple[str, ...], shell: bool) -> tuple[str, ...]:
@@ -270,14 +267,14 @@ class StageLowering:
                     raise node.error(str(error), word) from error
                 if len(ports) > _PORT_LIMIT:
                     raise node.error(f"EXPOSE of more than {_PORT_LIMIT} ports", word)
-        self.state.change(exposed_ports=tuple(sorted({*self.state.config.exposed_ports, *ports})))
+        self.state.ports.update(ports)
         self.state.record(history.plain_list("EXPOSE", ports))
 
     def _volume(self, command: ast.Volume) -> None:
         paths = tuple(self._expand(command.node, path) for path in command.paths)
         if not all(paths):
             raise command.node.error("VOLUME specified can not be an empty string")
-        self.state.change(volumes=tuple(sorted({*self.state.config.volumes, *paths})))
+        self.state.volumes.update(paths)
         self.state.record(history.plain_list("VOLUME", paths))
 
     def _stop_signal(self, command: ast.StopSignal) -> None:

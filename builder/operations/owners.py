@@ -5,8 +5,9 @@ One rule for both, as in BuildKit: a number alone is user and group, whatever gr
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput
 
 _FILE_LIMIT = 16 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from builder.context import Context
+    from builder.lower import BaseWanted, ResolvedBase
     from builder.request import BuildRequest
 
 CALLS = ("check", "lint", "outline", "targets")
@@ -33,10 +34,10 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
             f"--call {kind!r} is not known", hint=did_you_mean(kind, CALLS) or ", ".join(CALLS)
         )
     request = build_request(context, flags, environment(), session.settings.epoch)
-    as_json = flags["call_format"] == "json" or "format=json" in more
+    as_json = flags["format"] == "json" or "format=json" in more
     with ExitStack() as stack:
         found = _opened(session, request, stack)
-        return _say(kind, found.text, found.name, request, found.tree.ignore, as_json)
+        return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
 
 
 def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Context:
@@ -54,13 +55,15 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
 
         services = stack.enter_context(session.work(containers=False, progress="none"))
         setting = Setting(cancel=session.cancel)
-        path, _, time = fetch_context(services.store, setting, request.secrets, url)
+        path, _, time = fetch_context(services.store, setting, request.secrets, url, request.keeps_git_dir)
         return path, time
 
     return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()
 
 
-def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: bool) -> int:
+def _say(
+    session: Session, kind: str, text: bytes, name: str, request: BuildRequest, ignore: Any, as_json: bool
+) -> int:
     from builder.checks import check_source, outline_of, targets_of
     from builder.checks import report as reports
     from builder.dockerfile import parse_dockerfile
@@ -71,9 +74,12 @@ def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: 
         build_args=request.build_args,
         contexts=request.build_contexts,
         network=request.network,
+        platform=next(iter(request.platforms), None),
     )
     if kind in ("check", "lint"):
         result = check_source(text, name, options, ignore=ignore)
+        if configs := _known_bases(session, result.bases):
+            result = check_source(text, name, options, configs, ignore)
         _print(
             reports.check_json_report(result, text, name) if as_json else reports.check_text_report(result)
         )
@@ -90,6 +96,22 @@ def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: 
             reports.targets_json_report(targets, text) if as_json else reports.targets_text_report(targets)
         )
     return 0
+
+
+def _known_bases(session: Session, wanted: Iterable[BaseWanted]) -> dict[BaseWanted, ResolvedBase]:
+    """The base images that are here: what they set makes the checks say more. None is fetched."""
+    from builder.lower import ResolvedBase
+    from runtime.errors import PipeError
+
+    found: dict[BaseWanted, ResolvedBase] = {}
+    with session.work(containers=False, progress="none") as services:
+        for base in wanted:
+            try:
+                image = services.images.resolve(base.reference, platform=None, pull="never")
+            except PipeError:
+                continue
+            found[base] = ResolvedBase(image.manifest_digest or image.id, image.config)
+    return found
 
 
 def _print(report: Any) -> None:

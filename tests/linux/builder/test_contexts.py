@@ -248,6 +248,35 @@ def repository(tmp_path: Path, server: Server) -> str:
     return f"{server.url}/bare.git"
 
 
+def test_a_repository_as_context_keeps_its_history_if_asked(root: Path, repository: str) -> None:
+    for value in ("0", "1"):
+        argument = f"BUILDKIT_CONTEXT_KEEP_GIT_DIR={value}"
+        done = run_pipe(
+            root,
+            "build",
+            "-o",
+            "type=tar,dest=-",
+            "-f",
+            "sub/Dockerfile",
+            "--build-arg",
+            argument,
+            repository,
+        )
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            assert ("x/.git/HEAD" in archive.getnames()) == (value == "1")
+
+
+def test_what_git_says_first_is_the_reason(root: Path) -> None:
+    # Port 1 of the loopback of these tests' own network namespace: nobody listens.
+    failed = run_pipe(root, "build", "ssh://git@127.0.0.1:1/x.git", code=3)
+    assert b"Connection refused" in failed.stderr or b"cannot run ssh" in failed.stderr
+
+
+def test_checks_look_at_a_repository_too(root: Path, repository: str) -> None:
+    done = run_pipe(root, "build", "--call=targets", f"{repository}#v1:sub")
+    assert b"scratch" in done.stdout
+
+
 def test_a_git_repository_can_be_added_and_be_the_context(root: Path, empty: Path, repository: str) -> None:
     dockerfile = f"FROM base:1\nADD {repository} /src\nADD {repository}#v1:sub /old\n"
     found = tree_of(root, empty, "-f", "-", stdin=dockerfile.encode())

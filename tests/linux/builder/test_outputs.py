@@ -150,6 +150,25 @@ def test_the_id_and_the_metadata_are_written_to_files(made: tuple[Path, Path], t
     assert metadata["image.name"] == "docker.io/library/out:2"
 
 
+def test_one_platform_can_be_treated_as_several(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, context = made
+    asked = ("--build-arg", "BUILDKIT_MULTI_PLATFORM=1")
+    layout = tmp_path / "layout"
+    build(
+        root,
+        context,
+        *asked,
+        "-o",
+        f"type=local,dest={tmp_path / 'out'}",
+        "-o",
+        f"type=oci,tar=false,dest={layout}",
+    )
+    (platform,) = os.listdir(tmp_path / "out")
+    assert platform.startswith("linux_")
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert entry["mediaType"] == "application/vnd.oci.image.index.v1+json"
+
+
 def test_an_image_can_be_known_by_its_digest_too(made: tuple[Path, Path], tmp_path: Path) -> None:
     root, context = made
     meta = str(tmp_path / "meta.json")
