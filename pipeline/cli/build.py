@@ -7,6 +7,7 @@ images of pipe.yaml. Nothing of the builder is imported before it is known which
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.session import Session
@@ -41,8 +42,12 @@ def build_directly(session: Session, arguments: tuple[str, ...]) -> int | None:
 
 def build(session: Session, names: tuple[str, ...], flags: dict[str, Any]) -> int:
     """Build the images of pipe.yaml, or an image from a Dockerfile."""
+    from pipeline.cli.build_table import without_effect
+
     if flags["debug"]:
         session.settings = replace(session.settings, debug=True)
+    for text in without_effect(flags):
+        print(f"warning: {text}", file=sys.stderr)
     if not is_docker_build(names, flags):
         return _build_pipeline(session, names, flags)
     if len(names) > 1:

@@ -195,6 +195,27 @@ def test_a_directory_can_be_made_to_hold_nothing_else(made: tuple[Path, Path], t
     assert (context / "Dockerfile").exists()
 
 
+def test_flags_of_older_dockers_change_nothing_and_say_so_where_it_matters(made: tuple[Path, Path]) -> None:
+    root, context = made
+    old = (
+        "--rm",
+        "--force-rm=true",
+        "--compress",
+        "--builder",
+        "default",
+        "--squash",
+        "--security-opt",
+        "a=b",
+    )
+    plain = run_pipe(root, "build", "-q", str(context))
+    done = run_pipe(root, "build", "-q", *old, str(context))
+    assert done.stdout == plain.stdout
+    assert [line.partition(" has")[0] for line in done.stderr.decode().splitlines()] == [
+        "warning: --security-opt", "warning: --squash",
+    ]  # fmt: skip
+    assert b"--squash" not in run_pipe(root, "build", "--help").stdout
+
+
 @pytest.mark.parametrize("kind", ["tar", "oci"])
 def test_a_reader_who_has_enough_is_no_fault_and_a_full_disk_names_the_output(
     made: tuple[Path, Path], tmp_path: Path, kind: str
@@ -244,7 +265,13 @@ def test_a_failed_output_leaves_the_earlier_file(made: tuple[Path, Path], tmp_pa
         (("--secret", "src=x"), b"needs an id"),
         (("--platform", "a/b/c/d"), b"invalid platform"),
         (("--ulimit", "nofile"), b"is not NAME=SOFT"),
+        (("--ulimit", "nofile=10:5"), b"above the hard one"),
         (("--add-host", "db"), b"is not NAME:ADDRESS"),
+        (("--add-host", "db:999.1.1.1"), b"is not an IP address"),
+        (("--secret", "type=file,id=a,src=nosuch"), b"cannot read nosuch"),
+        (("--secret", "type=vault,id=a"), b"unknown type"),
+        (("--progress", "fast"), b"rawjson"),
+        (("-o", ""), b"--output is empty"),
         (("--target", "nosuch"), b"nosuch"),
         (("-f", "missing.Dockerfile"), b"no Dockerfile at missing.Dockerfile"),
         (("-t", "UPPER"), b"lower case"),
