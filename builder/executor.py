@@ -266,7 +266,9 @@ class _Run:
 
             with snapshots.prepare(self._parent.snapshot()) as draft:
                 link_tree(snapshots.path(record.snapshot), draft.upper)
-                known = draft.commit(diff_id=record.diff_id, size=record.size)
+                known = draft.commit()
+            below = self._parent.chain() or None
+            snapshots.identify(known.id, record.diff_id, record.size, below=below)
         made = Made(known.id, record.diff_id, chain_id, record.made, record.size)
         return self._state(known.id, made, True)
 
@@ -293,7 +295,7 @@ class _Run:
                 stack.callback(lock.release)
                 later = stack.pop_all()
             else:
-                snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
+                snapshot = draft.commit()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
@@ -307,7 +309,7 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex):
+            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
@@ -350,9 +352,9 @@ class _Run:
             taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
-                    self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
+                    self._store.snapshots.link_chain(chain_id, chain or None, diff_id, snapshot.id)
                 else:
-                    self._store.snapshots.identify(snapshot.id, diff_id, size)
+                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=chain or None)
                 self._record(made, outcome)
                 for each in taken:
                     self._cache.remember_content(*each)

@@ -54,7 +54,7 @@ def warning_record(warning: BuildWarning) -> dict[str, Any]:
 
 
 def _base64(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+    return _encoded(text.encode("utf-8", "surrogateescape"))
 
 
 def broken_rules(findings: Sequence[Finding]) -> str:
@@ -63,7 +63,7 @@ def broken_rules(findings: Sequence[Finding]) -> str:
 
 
 def check_json_report(result: CheckResult, text: bytes, name: str) -> dict[str, Any]:
-    source = {"filename": name, "language": "Dockerfile", "data": base64.b64encode(text).decode()}
+    source = {"filename": name, "language": "Dockerfile", "data": _encoded(text)}
     record: dict[str, Any] = {
         "warnings": [
             {
@@ -108,7 +108,7 @@ def outline_json_report(outline: Outline, text: bytes) -> dict[str, Any]:
         "secrets": mounts(outline.secrets),
         "ssh": mounts(outline.ssh),
         "cache": [{"ID": mount.name, "location": _location(mount.span)} for mount in outline.caches],
-        "sources": [base64.b64encode(text).decode()],
+        "sources": [_encoded(text)],
     }
 
 
@@ -133,13 +133,17 @@ def targets_json_report(targets: Iterable[Target], text: bytes) -> dict[str, Any
             )
             for target in targets
         ],
-        "sources": [base64.b64encode(text).decode()],
+        "sources": [_encoded(text)],
     }
 
 
 def _said(**fields: Any) -> dict[str, Any]:
     """Without what is empty, as buildx leaves it out."""
     return {name: value for name, value in fields.items() if value}
+
+
+def _encoded(text: bytes) -> str:
+    return base64.b64encode(text).decode()
 
 
 def _excerpt(span: Span) -> str:

@@ -30,6 +30,7 @@ from builder.export.roots import (
 from builder.request import OutputMade, OutputWanted
 from registry_client.reference import Reference, parse_reference
 from registry_client.values import replace
+from runtime.cancel import stoppable
 from runtime.errors import InvalidInput, Unsupported
 from runtime.events import Warned
 
@@ -97,7 +98,9 @@ class Writer:
         form = image_form(wanted, self._request.annotations, bool(self._request.attest))
         form = replace(form, indexed=self._as_several())
         self._carried = True
-        return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch)
+        return make_bundle(
+            self._images, self._built, form, names, attest, self._setting.epoch, self._setting.cancel
+        )
 
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
         """Names in the store. Annotated, or known by digest, the image gets its manifest now: a later push sends it as it is."""
@@ -108,7 +111,11 @@ class Writer:
             return OutputMade(wanted.type, names)
         bundles = []
         for built in self._built:
-            bundles.append(bundle := make_bundle(self._images, [built], form, (), None, self._setting.epoch))
+            bundles.append(
+                bundle := make_bundle(
+                    self._images, [built], form, (), None, self._setting.epoch, self._setting.cancel
+                )
+            )
             manifest = bundle.manifests[0]
             self._images.keep_manifest(built.image, manifest)
             for name in repositories:
@@ -161,7 +168,8 @@ class Writer:
         names = tuple(self._names(wanted))
         form = image_form(wanted, self._request.annotations, attested=False)
         bundles = [
-            make_bundle(self._images, [each], form, (), None, self._setting.epoch) for each in self._built
+            make_bundle(self._images, [each], form, (), None, self._setting.epoch, self._setting.cancel)
+            for each in self._built
         ]
         saved = [
             Saved(built.image, bundle.manifests[0], names if built is native(self._built) else ())
@@ -184,11 +192,11 @@ class Writer:
 
         if flag(wanted.options, "tar", True):
             with opened_output(wanted.dest) as out:
-                write_members(self._store, out, blobs, files)
+                write_members(self._store, stoppable(out, self._setting.cancel), blobs, files)
             return
         if wanted.dest in ("", "-"):
             raise InvalidInput(f"output {wanted.type} with tar=false needs dest=DIRECTORY")
-        write_layout(self._store, wanted.dest, blobs, files)
+        write_layout(self._store, wanted.dest, blobs, files, self._setting.cancel)
 
     # --- root file systems ----------------------------------------------------------------------------------------
 
@@ -246,7 +254,7 @@ class Writer:
                 Piece(root, platform_directory(b.platform) if split else "", self._beside(wanted, b, root))
                 for b, root in zip(self._built, roots, strict=True)
             ]
-            out = stack.enter_context(opened_output(wanted.dest))
+            out = stoppable(stack.enter_context(opened_output(wanted.dest)), self._setting.cancel)
             if split or pieces[0].beside:
                 write_pieces(pieces, out, self._setting)
             else:

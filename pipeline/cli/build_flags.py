@@ -35,7 +35,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         no_cache=flags["no_cache"],
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
         pull="always" if flags["pull"] else "auto",
-        secrets=dict(_secret(text, env) for text in flags["secret"]),
+        secrets=dict(secret_given(text, env) for text in flags["secret"]),
         ssh=_ssh(flags["ssh"], env),
         labels=_pairs(flags["label"], "--label", default=""),
         annotations=tuple(flags["annotation"]),
@@ -145,7 +145,7 @@ def fields(
     return found
 
 
-def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
+def secret_given(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     given = fields(text, "--secret", ("id", "src", "source", "env", "type"))
     name = given.get("id", "")
     source, variable = given.get("src") or given.get("source") or "", given.get("env", "")
@@ -270,7 +270,7 @@ def _ulimit(text: str) -> Rlimit:
 
 _ATTESTATIONS = {
     "provenance": ("type", "mode", "builder-id", "reproducible", "version", "disabled"),
-    "sbom": ("type", "disabled"),
+    "sbom": ("type", "generator", "disabled"),
 }
 
 
@@ -301,6 +301,7 @@ def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
         builder_id=about.get("builder-id", ""),
         reproducible=about.get("reproducible", "").lower() == "true",
         sbom="sbom" in on,
+        generator=on.get("sbom", {}).get("generator", ""),
     )
 
 

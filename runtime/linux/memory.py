@@ -6,7 +6,7 @@ from ctypes import c_int
 
 from runtime.linux.libc import libc
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
 def mallopt(parameter: int, value: int) -> None:
