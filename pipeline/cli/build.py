@@ -15,6 +15,8 @@ from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.request import BuildRequest, BuildResult
     from runtime.events import Event
 
@@ -139,10 +141,10 @@ def _look_up(session: Session, request: BuildRequest, progress: str | None) -> B
     return result
 
 
-def _begin(request: BuildRequest) -> Event:
+def _begin(request: BuildRequest, name: str = "") -> Event:
     from runtime.events import Started
 
-    return Started(node=request.node, name=f"build {request.context}")
+    return Started(node=request.node, name=name or f"build {request.context}")
 
 
 def _end(request: BuildRequest, result: BuildResult) -> Event:
@@ -154,17 +156,24 @@ def _end(request: BuildRequest, result: BuildResult) -> Event:
 
 
 def _build(services: Any, request: BuildRequest) -> BuildResult:
+    return build_told(services.builder, services.publish, request)
+
+
+def build_told(
+    builder: Any, publish: Callable[[Event], None], request: BuildRequest, name: str = ""
+) -> BuildResult:
+    """Build, and tell when it begins and how it ends; `name` is what people call it."""
     from runtime.errors import Cancelled, PipeError
     from runtime.events import Finished, Outcome
 
-    services.publish(_begin(request))
+    publish(_begin(request, name))
     try:
-        result: BuildResult = services.builder.build(request)
+        result: BuildResult = builder.build(request)
     except PipeError as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
-        services.publish(Finished(node=request.node, outcome=outcome, error=error.message))
+        publish(Finished(node=request.node, outcome=outcome, error=error.message))
         raise
-    services.publish(_end(request, result))
+    publish(_end(request, result))
     return result
 
 
@@ -176,14 +185,14 @@ def _familiar(tag: str) -> str:
 
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["iidfile"]:
-        _write(flags["iidfile"], result.image_id)
+        write_file(flags["iidfile"], result.image_id)
     if flags["metadata_file"]:
         import json
 
-        _write(flags["metadata_file"], json.dumps(_metadata(result), indent=2) + "\n")
+        write_file(flags["metadata_file"], json.dumps(metadata_of(result), indent=2) + "\n")
 
 
-def _metadata(result: BuildResult) -> dict[str, Any]:
+def metadata_of(result: BuildResult) -> dict[str, Any]:
     """The result in buildx's words; provenance of several platforms has a key for each."""
     record: dict[str, Any] = {}
     for platform, predicate in result.provenance.items():
@@ -210,7 +219,7 @@ def _names(result: BuildResult) -> tuple[str, ...]:
     return result.tags or tuple(named[:1])
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     from runtime.store.durable import faults_of_the_host
 
     with faults_of_the_host(f"cannot write {path}"), open(path, "w", encoding="utf-8") as file:
