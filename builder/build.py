@@ -36,7 +36,7 @@ from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import replace
 from runtime.cancel import Cancel
-from runtime.errors import PipeError
+from runtime.errors import InvalidInput, PipeError
 from runtime.events import Emit, Warned, ignore
 from runtime.store.store import Store
 
@@ -150,7 +150,8 @@ class _Build:
         if self._dockerfile is None:
             from builder.dockerfile import parse_dockerfile
 
-            self._dockerfile = parse_dockerfile(context.text, context.name)
+            with self._telling(context):
+                self._dockerfile = parse_dockerfile(context.text, context.name)
         return self._dockerfile
 
     def result(self) -> BuildResult:
@@ -322,8 +323,11 @@ class _Build:
         options = lower_options(
             self._request, platform, epoch_argument(self._request, dockerfile, setting.epoch)
         )
-        configs = Bases(self._images, self._request, pool, self._cancel).resolve(dockerfile, options, sources)
-        graph = lower(dockerfile, options, configs)
+        with self._telling(context):
+            configs = Bases(self._images, self._request, pool, self._cancel).resolve(
+                dockerfile, options, sources
+            )
+            graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
         if self._checkable is None:  # of several platforms the first is told about, as BuildKit does
@@ -331,6 +335,16 @@ class _Build:
                 dockerfile, options, configs, cast("Patterns | None", context.tree.ignore)
             )
         return graph
+
+    @contextmanager
+    def _telling(self, context: Context) -> Iterator[None]:
+        """A mistake in the Dockerfile is told behind what the checks say of the lines before it."""
+        try:
+            yield
+        except InvalidInput:
+            options = lower_options(self._request, next(iter(self._request.platforms), None), None)
+            self._checks.tell_before_mistake(context.text, context.name, options)
+            raise
 
     def _check(self, pool: Pool | None) -> None:
         assert self._checkable is not None, "something was lowered"

@@ -326,10 +326,12 @@ class _Run:
 
     def _keep_failed(self, draft: Draft, error: StepFailed) -> None:
         from builder.failed import keep_failed
+        from builder.operations.exec import ExecStep
 
+        assert isinstance(self._step, ExecStep), "only a command fails"
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
+            if keep_failed(self._store, draft, self._parent, self._vertex, self._step.binds):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
