@@ -28,12 +28,14 @@ def write_layer(
     directory: str, out: BinaryIO, *, epoch: int | None = None, lowers: Sequence[str] = ()
 ) -> DiffInfo:
     """Write the layer's tar; the same bytes every time. A fault of `out` is its OSError, one of the tree a HostFault."""
-    return _walk(directory, LayerWriter(out, epoch=epoch), lowers)
+    with LayerWriter(out, epoch=epoch) as writer:
+        return _walk(directory, writer, lowers)
 
 
 def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str] = ()) -> DiffInfo:
     """What `write_layer` would write, only hashed."""
-    return _walk(directory, LayerWriter(None, epoch=epoch), lowers)
+    with LayerWriter(None, epoch=epoch) as writer:
+        return _walk(directory, writer, lowers)
 
 
 def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
