@@ -284,7 +284,7 @@ def test_a_read_only_file_system_says_so(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_not_taken_for_a_refusal(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
-    with mounted("tmpfs", tmp_path / "place", "tmpfs", options="nr_inodes=40") as place:
+    with mounted("tmpfs", tmp_path / "place", "tmpfs", options="nr_inodes=200") as place:
         with Store.open(str(place / "store")) as store:
             left = 0
             with pytest.raises(OSError, match="No space"):
