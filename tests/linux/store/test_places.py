@@ -216,6 +216,14 @@ def test_lack_of_privileges_is_not_noted_as_a_property_of_the_place(
         assert not os.path.exists(os.path.join(store.root, "filesystem"))
 
 
+def test_who_is_not_root_has_a_store_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delattr(probing, "_holds")
+    with Store.open(str(tmp_path / "store")) as store:
+        store.snapshots.prepare().discard()
+        assert not os.path.exists(os.path.join(store.root, "filesystem"))
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
