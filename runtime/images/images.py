@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from registry_client.oci.config import ContainerConfig
@@ -27,10 +28,10 @@ from runtime.store import Store
 from runtime.store.index import update_index
 
 if TYPE_CHECKING:
-    from runtime.images.blobs import Packing
+    from runtime.images.blobs import Made, Packing
     from runtime.images.inspect import Step
     from runtime.images.prune import Wanted
-    from runtime.images.push import Parcel
+    from runtime.images.push import Parcel, Push
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -301,26 +302,35 @@ class Images:
         target = _reference(reference or name) if isinstance(reference, str) else reference
         return push(self, image, target.or_latest(), compression, cancel)
 
-    def manifest(self, image: Image, compression: str = "gzip", cancel: Cancel | None = None) -> Manifest:
+    def manifest(
+        self, image: Image, compression: str = "gzip", cancel: Cancel | None = None, made: Made | None = None
+    ) -> Manifest:
         """The image's manifest with all its blobs in the store, made where they are missing; always the same bytes."""
-        from runtime.images.blobs import manifest_of
+        from runtime.images.blobs import ignore_blob, manifest_of
 
-        return manifest_of(self, image, compression, cancel)
+        return manifest_of(self, image, compression, cancel, made or ignore_blob)
 
     def parts(
-        self, image: Image, packing: Packing, cancel: Cancel | None = None
+        self, image: Image, packing: Packing, cancel: Cancel | None = None, made: Made | None = None
     ) -> tuple[Descriptor, tuple[Descriptor, ...]]:
         """The image's config and layers as blobs in the store, for whoever makes a manifest of them."""
-        from runtime.images.archive_in import store_config
-        from runtime.images.blobs import packed_layers
+        from runtime.images.blobs import ignore_blob, parts_of
 
-        return store_config(self.store, image.raw_config), packed_layers(self, image, packing, cancel)
+        return parts_of(self, image, packing, cancel, made or ignore_blob)
 
     def keep_manifest(self, image: Image, manifest: Manifest) -> None:
         """Have the image known by this manifest from now on; a push sends it as it is."""
         from runtime.images.blobs import keep_manifest
 
         keep_manifest(self, image, manifest)
+
+    def pushing(
+        self, image: Image, reference: Reference, *, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Push]:
+        """A push that sends what `manifest` and `parts` make as soon as it is made."""
+        from runtime.images.push import pushing
+
+        return pushing(self, image, reference, cancel)
 
     def push_parcel(
         self, parcel: Parcel, reference: Reference, *, cancel: Cancel | None = None
