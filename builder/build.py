@@ -286,7 +286,14 @@ class _Build:
         def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            found = fetch_context(self._store, setting, self._request.secrets, self._workshop.agent, url)
+            found = fetch_context(
+                self._store,
+                setting,
+                self._request.secrets,
+                self._workshop.agent,
+                url,
+                self._request.keeps_git_dir,
+            )
             path, self._context_key, time_of_it = found
             return path, time_of_it
 

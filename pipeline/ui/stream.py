@@ -38,6 +38,10 @@ def choose_renderer(kind: str, out: TextIO, *, expand: bool = False) -> Renderer
         from pipeline.ui.jsonl import JsonLinesRenderer
 
         return JsonLinesRenderer(out)
+    if kind == "rawjson":
+        from pipeline.ui.rawjson import RawJsonRenderer
+
+        return RawJsonRenderer(out)
     if kind == "quiet":
         from pipeline.ui.quiet import QuietRenderer
 
