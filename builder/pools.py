@@ -5,7 +5,6 @@ Threads are made when there is work for them. A job must not wait for another jo
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -49,6 +48,8 @@ class Pool:
 
     def __init__(self, name: str, size: int) -> None:
         self._name, self._size = name, size
+        import queue  # not before somebody has work for it: a build of found steps has none
+
         self._jobs: queue.SimpleQueue[tuple[Task[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
             queue.SimpleQueue()
         )
