@@ -20,7 +20,7 @@ from builder.cache import Cache
 from builder.context import Context, ContextOpener
 from builder.epoch import Moments, parse_epoch
 from builder.executor import Executor
-from builder.finishing import Finisher
+from builder.finishing import Finisher, is_stored
 from builder.graph import GitSource, HttpSource, StageGraph, Vertex
 from builder.operations.step import Setting
 from builder.pools import Pool
@@ -42,6 +42,7 @@ from runtime.store.store import Store
 if TYPE_CHECKING:
     from builder.dockerfile import Dockerfile
     from builder.failed import FailedStep
+    from builder.fetching import Fetching
     from builder.sharing.exports import Gathered
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -161,10 +162,14 @@ class _Build:
 
     def _build_until_had(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
         """Build; again, without what was found elsewhere and then could not be had."""
+        from runtime.images.transport import of_its_own
+
+        transport = self._stack.enter_context(of_its_own(self._images.transport))
+        bases = Bases(self._images, self._request, pool, self._cancel, transport, self._emit)
         while True:
             with self._attempt(setting) as attempt:
                 try:
-                    return self._build_platforms(context, attempt, pool, hashing)
+                    return self._build_platforms(context, attempt, pool, hashing, bases)
                 except ImportFailed:
                     self._cancel.check()
                     self._cache.files_only = True
@@ -176,21 +181,30 @@ class _Build:
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)):
             yield replace(setting, cancel=cancel)
 
-    def _build_platforms(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
-        sources = self._sources(context, setting)
-        graphs = [
-            self._lowered(context, setting, platform, pool, sources)
-            for platform in self._request.platforms or (None,)
-        ]
-        executor, node_of = self._executor(graphs, context, sources, setting, hashing)
-        try:
-            # All platforms are one graph: they are built at once, and what they share only once.
-            states = self._solve(graphs, executor, node_of, setting, pool)
-            sources.save()
-            finisher = self._finisher(setting)
-            return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
-        finally:
-            executor.keep_borrowed()
+    def _build_platforms(
+        self, context: Context, setting: Setting, pool: Pool, hashing: Pool, bases: Bases
+    ) -> list[Built]:
+        platforms = self._request.platforms or (None,)
+        graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
+        from builder.fetching import Fetching, begin_early
+
+        with Fetching(self._images, pool, setting.cancel, self._request.node) as fetching:
+            early = None
+            if not bases.all_here:
+                results = graphs if is_stored(self._request) else ()
+                early = pool.submit(begin_early, fetching, bases, graphs, results, setting, self._cache)
+            sources = self._sources(context, setting, bases, fetching)
+            executor, node_of = self._executor(graphs, context, sources, setting, hashing)
+            try:
+                # All platforms are one graph: they are built at once, and what they share only once.
+                states = self._solve(graphs, executor, node_of, setting, pool)
+                sources.save()
+                finisher = self._finisher(setting)
+                return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
+            finally:
+                executor.keep_borrowed()
+                if early is not None:
+                    early.error()
 
     def _gather(self, graph: StageGraph, executor: Executor) -> Gathered | None:
         """What a shared cache will hold of this graph."""
@@ -208,8 +222,9 @@ class _Build:
         context = self._open_context(setting)
         setting = self._timed(setting, context, only_here=True)
         platform = next(iter(self._request.platforms), None)
-        sources = self._sources(context, setting)
-        graph = self._lowered(context, setting, platform, None, sources)
+        bases = Bases(self._images, self._request, None, self._cancel, self._images.transport)
+        graph = self._lowered(context, setting, platform, bases)
+        sources = self._sources(context, setting, bases)
         executor, node_of = self._executor([graph], context, sources, setting, None)
         teller = Teller(self._emit, self._request.node, node_of)
         states: dict[Digest, State] = {}
@@ -268,9 +283,12 @@ class _Build:
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 
-    def _sources(self, context: Context, setting: Setting) -> BuildSources:
+    def _sources(
+        self, context: Context, setting: Setting, bases: Bases, fetching: Fetching | None = None
+    ) -> BuildSources:
+        named = self._request.build_contexts
         return BuildSources(
-            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
+            self._store, self._images, self._workshop, setting, context, named, bases, fetching
         )
 
     # --- one platform ---------------------------------------------------------------------------------------------
@@ -280,17 +298,16 @@ class _Build:
         context: Context,
         setting: Setting,
         platform: Platform | None,
-        pool: Pool | None,
-        sources: BuildSources,
+        bases: Bases,
     ) -> StageGraph:
-        """The graph, its base images resolved: in `pool`, or only if they are here."""
+        """The graph, its base images resolved."""
         from builder.lower import lower, unused_arguments
 
         dockerfile = self._parsed(context)
         options = lower_options(
             self._request, platform, epoch_argument(self._request, dockerfile, setting.epoch)
         )
-        configs = Bases(self._images, self._request, pool, self._cancel).resolve(dockerfile, options, sources)
+        configs = bases.resolve(dockerfile, options)
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
@@ -298,7 +315,15 @@ class _Build:
 
     def _finisher(self, setting: Setting) -> Finisher:
         inline = any(wanted.type == "inline" for wanted in self._request.cache_to)
-        return Finisher(self._store, self._images, setting.epoch, self._cancel, inline=inline)
+        return Finisher(
+            self._store,
+            self._images,
+            self._cache,
+            setting.epoch,
+            self._cancel,
+            inline=inline,
+            stored=is_stored(self._request),
+        )
 
     def _solve(
         self,

@@ -105,6 +105,12 @@ class Cache:
                 files = "\n".join(content.lines).encode("utf-8", "surrogateescape")
                 connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
 
+    def moved(self, key: str, snapshot: str, chain_id: Digest) -> None:
+        """A record's layer now stands on another root."""
+        with self._database.transaction() as connection:
+            sql = "UPDATE cache_records SET snapshot = ?, chain_id = ? WHERE key = ?"
+            connection.execute(sql, (snapshot, chain_id, key))
+
     def note_use(self) -> None:
         """Count the records this build used."""
         if not self._used:

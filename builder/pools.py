@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -63,25 +64,45 @@ class Pool:
             if self._idle > 0:
                 self._idle -= 1
             elif len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
+                self._add_thread()
         return task
+
+    def _add_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             task, function, args = job
             task.run(function, args)
             with self._lock:
+                if len(self._threads) > self._size:
+                    # It stood in for one that waited.
+                    self._threads.remove(threading.current_thread())
+                    return
                 self._idle += 1
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within the block the calling job only waits: another may run in its place."""
+        with self._lock:
+            self._size += 1
+            if not self._idle and not self._jobs.empty():
+                self._add_thread()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._size -= 1
 
     def close(self) -> None:
         """Let the running and waiting jobs end."""
-        for _ in self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
             self._jobs.put(None)
-        for thread in self._threads:
+        for thread in threads:
             thread.join()
         self._threads.clear()
 

@@ -104,6 +104,11 @@ def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descr
 
 
 def _packed_layer(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
+    if not kept_forms(images, diff_id) and (elsewhere := images.elsewhere.form(diff_id)) is not None:
+        # A layer of a base that was never fetched: named as it is there, or fetched to be made as it is wanted.
+        if not packing.force or elsewhere.media_type == _TYPES[packing.kind]:
+            return elsewhere
+        images.elsewhere.bring(elsewhere.digest)
     if packing.level is None and not packing.force:
         return layer_blob(images, diff_id, chain_id, packing.kind)
     for form in kept_forms(images, diff_id):
@@ -180,7 +185,9 @@ def layer_variants(images: Images, diff_id: Digest, chain_id: Digest) -> list[La
     """Ways to write the layer. Whoever hashed it may or may not have left out unchanged directories."""
     from runtime.store.layers import EMPTY_LAYER
 
-    snapshot = images.store.snapshots.by_chain(chain_id)
+    snapshots = images.store.snapshots
+    # Of an image that is only pushed, what a layer stands on need not be here.
+    snapshot = snapshots.by_chain(chain_id) or snapshots.by_layer(diff_id)
     if snapshot is None:
         raise HostFault(f"layer {diff_id} is not in the store any more", hint="build or pull the image again")
     if diff_id == EMPTY_LAYER.diff_id and snapshot.diff_id != diff_id:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from registry_client.oci.config import ContainerConfig
+from registry_client.oci.config import ContainerConfig, parse_config
 from registry_client.oci.descriptor import Descriptor
-from registry_client.oci.digest import Digest, parse_digest
+from registry_client.oci.digest import Digest, digest_of, parse_digest
 from registry_client.oci.manifest import Manifest
 from registry_client.oci.media_types import compression_of
 from registry_client.oci.platform import Platform, host_platform, parse_platform, rank
@@ -19,9 +20,9 @@ from registry_client.reference import Reference, parse_reference
 from runtime.cancel import Cancel
 from runtime.errors import Conflict, InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
-from runtime.images.image import Deleted, Image, Removed, Untagged
+from runtime.images.image import Deleted, Image, Layer, Removed, Untagged
 from runtime.images.records import ImageRecords
-from runtime.images.transport import NoTransport, Transport
+from runtime.images.transport import NoTransport, Transport, connected
 from runtime.images.unpack import Unpacker
 from runtime.store import Store
 from runtime.store.index import update_index
@@ -29,8 +30,10 @@ from runtime.store.index import update_index
 if TYPE_CHECKING:
     from runtime.images.blobs import Packing
     from runtime.images.inspect import Step
+    from runtime.images.lookup import Lookup
     from runtime.images.prune import Wanted
     from runtime.images.push import Parcel
+    from runtime.images.remote import Elsewhere, RemoteImage
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -43,7 +46,14 @@ class Images:
         self.records = ImageRecords(store.db)
         self.transport = transport or NoTransport()
         self.emit = emit
-        self._unpacker = Unpacker(store, self.records)
+        self.unpacker = Unpacker(store, self.records)
+
+    @cached_property
+    def elsewhere(self) -> Elsewhere:
+        """What this process knows of layers that are not here."""
+        from runtime.images.remote import Elsewhere
+
+        return Elsewhere()
 
     # --- finding --------------------------------------------------------------------------------------------------
 
@@ -102,16 +112,28 @@ class Images:
     ) -> Image:
         """The image a user means, pulled as `pull` says."""
         wanted = _platform(platform)
-        local = None if pull == "always" and not _is_id(name) else self._local(name, wanted)
+        local = None if pull == "always" and not _is_id(name) else self.local(name, wanted)
         if local is not None:
             return local
         if pull == "never" or _is_id(name):
             raise self._missing(name, wanted)
         return self.pull(_reference(name), wanted or host_platform(), cancel=cancel)
 
-    def _local(self, name: str, wanted: Platform | None) -> Image | None:
+    def look_up(
+        self, lookup: Lookup, transport: Transport, platform: Platform, cancel: Cancel
+    ) -> Image | RemoteImage:
+        """What a name means at its registry. Of an image that is not here no layer is fetched."""
+        from runtime.images.remote import RemoteImage
+
+        with connected(transport, lookup.reference, cancel) as client:
+            found = lookup.find(client, platform, cancel)
+        remote = RemoteImage(self, transport, found)
+        return remote.keep() if remote.is_here else remote
+
+    def local(self, name: str, platform: Platform | None = None) -> Image | None:
+        """The image of that name that is here, if it is one for `platform`."""
         image = self.find(name)
-        if image is None or wanted is None or rank(wanted, image.config.platform) is not None:
+        if image is None or platform is None or rank(platform, image.config.platform) is not None:
             return image
         return None
 
@@ -136,13 +158,19 @@ class Images:
         self.announce(image_id, "create")
         return self.get(image_id)
 
+    def describe(self, config: bytes) -> Image:
+        """An image as a value, recorded nowhere: one that is only pushed."""
+        parsed = parse_config(config)
+        layers = tuple(Layer(diff_id) for diff_id in parsed.diff_ids)
+        return Image(digest_of(config), parsed, config, layers, created=parsed.created)
+
     def snapshot(self, image: Image, cancel: Cancel | None = None) -> str | None:
         """The snapshot of the image's top layer, unpacked where it is not yet; None for an image without layers."""
         return self.unpack(image.diff_ids, cancel)
 
     def unpack(self, diff_ids: tuple[Digest, ...], cancel: Cancel | None = None) -> str | None:
         """The snapshot of a chain of layers whose blobs are here."""
-        return self._unpacker.snapshot(diff_ids, cancel)
+        return self.unpacker.snapshot(diff_ids, cancel)
 
     def load(self, stream: BinaryIO, platform: Platform | str | None = None) -> tuple[Image, ...]:
         """Take in the images of an archive (OCI layout or docker save)."""

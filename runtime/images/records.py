@@ -66,10 +66,11 @@ class ImageRecords:
             )
 
     def put_manifest(self, image_id: Digest, digest: Digest, media_type: str, repository: str = "") -> None:
-        """Record that the image is known by a manifest or index, maybe in a repository."""
+        """Record that the image is known by a manifest or index, maybe in a repository. Of none that is not here."""
         with self._database.transaction() as connection:
             row = (digest, image_id, repository, media_type)
-            connection.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?)", row)
+            sql = "INSERT OR REPLACE INTO manifests SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM images WHERE id = ?2)"
+            connection.execute(sql, row)
             if media_type in media_types.MANIFESTS:
                 connection.execute("UPDATE images SET manifest = ? WHERE id = ?", (digest, image_id))
 
