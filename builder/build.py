@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.asked import epoch_argument, facilities_of, is_plain, lower_options, setting_of, timed
 from builder.bases import Bases
 from builder.built import Built, Occasion, invocation_of
 from builder.cache import Cache
+from builder.checked import BuildChecks, Checkable
 from builder.context import Context, ContextOpener
 from builder.epoch import Moments, parse_epoch
 from builder.executor import Executor
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from builder.dockerfile import Dockerfile
     from builder.failed import FailedStep
     from builder.fetching import Fetching
+    from builder.ignore import Patterns
     from builder.sharing.exports import Gathered
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -112,6 +114,8 @@ class _Build:
         self._cache = Cache(owner.store)
         self._dockerfile: Dockerfile | None = None
         self._warnings: list[BuildWarning] = []
+        self._checks = BuildChecks(owner.store, owner._emit, request.node)
+        self._checkable: Checkable | None = None
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
         self._context_key = ""  # of the cache record of a context that was fetched
@@ -152,12 +156,12 @@ class _Build:
             self._cache.imports = Imports(
                 self._images, self._request.cache_from, self._emit, self._cancel, self._request.node
             )
-        setting = self._timed(setting, context)
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
         if self._request.no_cache and b"RUN" in context.text.upper():
             # Beside the parsing. What fails here fails again, and is told, when a step needs it.
             pool.submit(self._workshop.warm_up)
+        setting = self._timed(setting, context)
         return self._ended(self._build_until_had(context, setting, pool, hashing), context, setting)
 
     def _build_until_had(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
@@ -186,6 +190,7 @@ class _Build:
     ) -> list[Built]:
         platforms = self._request.platforms or (None,)
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
+        self._check(pool)
         from builder.fetching import Fetching, begin_early
 
         with Fetching(self._images, pool, setting.cancel, self._request.node) as fetching:
@@ -236,6 +241,7 @@ class _Build:
                 teller.finished(vertex, state)
         finally:
             sources.save()  # what was read need not be read again by `build`
+        self._check(None)
         return self._ended([self._finisher(setting).finish(graph, states)], context, setting)
 
     def _ended(self, made: list[Built], context: Context, setting: Setting) -> BuildResult:
@@ -244,7 +250,7 @@ class _Build:
 
         result = BuildResult(
             image_id=made[0].image.id,
-            warnings=tuple(self._warnings),
+            warnings=(*self._warnings, *self._checks.warnings()),
             cached=all(each.cached for each in made),
             images=tuple(each.image.id for each in made),
         )
@@ -311,7 +317,15 @@ class _Build:
         graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
+        if self._checkable is None:  # of several platforms the first is told about, as BuildKit does
+            self._checkable = Checkable(
+                dockerfile, options, configs, cast("Patterns | None", context.tree.ignore)
+            )
         return graph
+
+    def _check(self, pool: Pool | None) -> None:
+        assert self._checkable is not None, "something was lowered"
+        self._checks.begin(self._checkable, pool)
 
     def _finisher(self, setting: Setting) -> Finisher:
         inline = any(wanted.type == "inline" for wanted in self._request.cache_to)

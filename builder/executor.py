@@ -24,11 +24,11 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
-from builder.keys import Content, cache_key, digest_of_fields
+from builder.keys import Content, cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
-from builder.operations.step import Outcome, Setting, Step
+from builder.operations.step import Outcome, Setting, Sought, Step
 from builder.pools import Pool, Task
 from builder.state import FilesState, Made, RootState, State
 from builder.trees import ImportFailed, NotYet, Trees
@@ -141,6 +141,8 @@ class Executor:
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
+        if self._hashing is None and not operation.mounts:
+            return Sought(exec_shape(operation, setting.surroundings))
         from builder.operations.exec import ExecStep
 
         return ExecStep(
@@ -380,14 +382,19 @@ class _Run:
         It may wait for the root's own hash. That was submitted earlier to the same first-in-first-out pool, so it runs
         or has run.
         """
-        from runtime.store.layers import EMPTY_LAYER, hash_layer
+        from runtime.store.layers import EMPTY_LAYER
 
-        with later:
+        assert self._owner._hashing is not None
+        with ExitStack() as stack:
+            # Taking a draft away waits until the kernel has taken the container's overlay apart: nobody else need.
+            stack.callback(self._owner._hashing.submit, later.close)
             if outcome.empty:
                 diff_id, size = EMPTY_LAYER.diff_id, EMPTY_LAYER.size
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from runtime.store.layers import hash_layer
+
                 # The layer of a COPY --link is the same on any root.
                 below = () if self._step.independent else lowers
                 info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below)

@@ -11,13 +11,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from builder.prune import GIT, HTTP, MOUNT, Disk, Policy, disk_of
 from runtime.errors import PipeError
 from runtime.events import Emit, Warned
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
-    from builder.prune import Pruned
+    from builder.prune import Disk, Policy, Pruned
 
 INTERVAL = 3600.0
 _HOUR = 3600.0
@@ -29,6 +28,8 @@ _EASY_BYTES = 512 * 10**6
 
 def default_policies(disk: Disk) -> tuple[Policy, ...]:
     """What is easily made again after two days, what is unused after 60, then the least recently used above the caps."""
+    from builder.prune import GIT, HTTP, MOUNT, Policy
+
     reserved = min(disk.total // 10, 10 * _GB)
     most, free = min(disk.total * 8 // 10, 200 * _GB), disk.total // 5
     return (
@@ -41,7 +42,7 @@ def default_policies(disk: Disk) -> tuple[Policy, ...]:
 
 def collect_by_default(store: Store, *, dry_run: bool = False) -> Pruned:
     """Apply the default policies now."""
-    from builder.prune import prune
+    from builder.prune import disk_of, prune
 
     policies = default_policies(disk_of(store))
     planned = prune(store, *policies, dry_run=True)
@@ -76,6 +77,8 @@ def collect_if_due(store: Store, emit: Emit, node: str) -> None:
 
 def _may_be_worth_it(store: Store) -> bool:
     """False when no policy could want anything: nothing old, and the caps far away. Reads no directory."""
+    from builder.prune import disk_of
+
     old = time.time_ns() - int(_SHORT * 10**9)
     sql = """SELECT 1 FROM cache_records WHERE used < :old UNION ALL SELECT 1 FROM cache_mounts WHERE used < :old LIMIT 1"""
     if store.db.one(sql, {"old": old}) is not None:

@@ -13,8 +13,8 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple
 
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput
 from runtime.spans import Source, Span
 

@@ -9,6 +9,7 @@ from registry_client.values import field, frozen
 
 if TYPE_CHECKING:
     from builder.sharing.wanted import CacheFrom, CacheTo
+    from builder.ssh import AgentWanted
     from registry_client.oci.digest import Digest
     from registry_client.oci.platform import Platform
     from runtime.containers.spec import Limits, Rlimit
@@ -45,7 +46,7 @@ class AttestWanted:
 
 @frozen(kw_only=True)
 class BuildRequest:
-    """`context` is a directory, `-`, a git or http URL. Secrets are values; ssh values are paths of agent sockets."""
+    """`context` is a directory, `-`, a git or http URL. Secrets are values."""
 
     context: str = "."
     dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
@@ -58,7 +59,7 @@ class BuildRequest:
     no_cache_filter: frozenset[str] = frozenset()
     pull: Literal["auto", "always", "missing", "never"] = "auto"  # auto: what is here, else the registry
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False, hash=False)
-    ssh: Mapping[str, str] = field(default_factory=dict, hash=False)
+    ssh: Mapping[str, AgentWanted] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     annotations: tuple[str, ...] = ()  # `[WHERE:]KEY=VALUE`
     attest: AttestWanted = AttestWanted()
@@ -94,7 +95,9 @@ class BuildWarning:
 
     message: str
     span: Span | None = None
-    rule: str = ""
+    rule: str = ""  # of a build check, with the page about it and what it is about
+    url: str = ""
+    detail: str = ""
 
 
 @frozen(kw_only=True)

@@ -7,7 +7,6 @@ directory that bears this process's name, so that after a kill the garbage colle
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from runtime.store.owners import own_token
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.ssh import AgentWanted
     from runtime.containers.spec import Limits, Rlimit
     from runtime.networks.networks import Networks
     from runtime.networks.pool import NetnsPool
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 @frozen(kw_only=True)
 class Facilities:
-    """What the caller gave for RUN steps. Values of secrets are bytes; ssh values are paths of agent sockets."""
+    """What the caller gave for RUN steps. Values of secrets are bytes."""
 
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    ssh: Mapping[str, str] = field(default_factory=dict)
+    ssh: Mapping[str, AgentWanted] = field(default_factory=dict)
     extra_hosts: tuple[tuple[str, str], ...] = ()
     network: str = "default"
     limits: Limits | None = None
@@ -81,7 +81,7 @@ class Workshop:
     @cached_property
     def scratch(self) -> str:
         """A directory of this build, gone with it."""
-        path = os.path.join(self.store.root, "drafts", f"{secrets.token_hex(8)}.{own_token()}")
+        path = os.path.join(self.store.root, "drafts", f"{os.urandom(8).hex()}.{own_token()}")
         os.mkdir(path, 0o711)
         self._stack.callback(remove_tree, path)
         return path
@@ -137,12 +137,13 @@ class Workshop:
             return self.pool
 
     def warm_up(self) -> None:
-        """Have a network namespace ready, and what a RUN imports, before the first one needs it."""
+        """Have a network namespace ready, and what a RUN and its layer import, before the first one needs it."""
         if self._spawner is None or self._networks is None or self.facilities.network != "default":
             return
-        import runtime.containers.config  # noqa: F401
+        import runtime.containers.config
 
         self.network_pool().prepare()
+        import runtime.store.layers.diff  # noqa: F401
 
     @cached_property
     def _resolv_conf_texts(self) -> dict[str, str]:
@@ -209,6 +210,24 @@ class Workshop:
         os.chown(path, uid, gid)
         os.chmod(path, mode)
         return path
+
+    @cached_property
+    def _agents(self) -> dict[str, str]:
+        return {}
+
+    def agent(self, name: str) -> str | None:
+        """The socket of an ssh agent; one that has to be started for keys is there until the build ends."""
+        wanted = self.facilities.ssh.get(name)
+        if wanted is None:
+            return None
+        if wanted.socket:
+            return wanted.socket
+        with self._lock:
+            if name not in self._agents:
+                from builder.operations.agents import started
+
+                self._agents[name] = self._stack.enter_context(started(self.new_name("agent"), wanted.keys))
+            return self._agents[name]
 
     def secret_values(self) -> tuple[bytes, ...]:
         return tuple(self.facilities.secrets.values())

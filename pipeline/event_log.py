@@ -117,6 +117,8 @@ def event_to_json(event: Event) -> dict[str, Any]:
             record.update(node=event.node, stream=event.stream, **_data(event.data))
         case Warned():
             record.update(node=event.node, message=event.message, place=str(event.span) if event.span else "")
+            if event.rule:
+                record.update(rule=event.rule, url=event.url, detail=event.detail)
         case Progress():
             record.update(
                 node=event.node, item=event.item, current=event.current, total=event.total, unit=event.unit
@@ -148,7 +150,8 @@ def event_from_json(record: dict[str, Any]) -> Event | None:
             return Output(node=record["node"], stream=record["stream"], data=data, time=when)
         case "warned":
             place = f"{record['place']}: " if record["place"] else ""
-            return Warned(node=record["node"], message=place + record["message"], time=when)
+            about = {name: record.get(name, "") for name in ("rule", "url", "detail")}
+            return Warned(node=record["node"], message=place + record["message"], time=when, **about)
         case "finished":
             return Finished(
                 node=record["node"],

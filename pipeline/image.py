@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.containers import filled, merge_variables
 from pipeline.engines import BuildOrder, Engine
@@ -20,6 +20,9 @@ from pipeline.secrets import SecretStore
 from pipeline.spec import ImageSpec, PipelineSpec
 from runtime.cancel import Cancel
 from runtime.events import Outcome
+
+if TYPE_CHECKING:
+    from builder.ssh import AgentWanted
 
 Lookup = Callable[[str], str | None]
 
@@ -71,7 +74,7 @@ def build_order(
         platforms=image.platforms,
         contexts=tuple((name, _context(spec, value)) for name, value in image.additional_contexts),
         secrets={use.name: secrets.value(use) for use in image.secrets},
-        ssh=image.ssh,
+        ssh=_agents(spec.root, image, outside),
         network=image.network,
         extra_hosts=image.extra_hosts,
         shm_size=image.shm_size,
@@ -90,6 +93,21 @@ def _shared_caches(root: str, image: ImageSpec) -> dict[str, Any]:
         "cache_from": tuple(below(root, parse_cache_from(text)) for text in image.cache_from if text),
         "cache_to": tuple(below(root, parse_cache_to(text)) for text in image.cache_to if text),
     }
+
+
+def _agents(root: str, image: ImageSpec, outside: Mapping[str, str]) -> dict[str, AgentWanted]:
+    """`ssh:` as `--ssh`; paths are relative to pipe.yaml."""
+    if not image.ssh:
+        return {}
+    from builder.ssh import parse_ssh
+
+    found = {}
+    for text in image.ssh:
+        name, equals, value = text.partition("=")
+        paths = ",".join(_path(root, path) for path in value.split(",") if path)
+        key, agent = parse_ssh(f"{name}{equals}{paths}", outside)
+        found[key] = agent
+    return found
 
 
 def _path(root: str, text: str) -> str:

@@ -13,6 +13,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterable
 
+from registry_client.values import replace
 from runtime.events import Emit, Event, Finished, Output, Warned
 
 MINIMUM = 4
@@ -202,7 +203,7 @@ class MaskedEmit:
                 )
             case Warned():
                 message = self._secrets.mask_text(event.message)
-                self._emit(Warned(node=event.node, message=message, span=event.span, time=event.time))
+                self._emit(replace(event, message=message))
             case _:
                 self._emit(event)
 

@@ -46,6 +46,9 @@ class Warned:
     node: str
     message: str
     span: Span | None = None
+    rule: str = ""  # a build check: its name, the page about it, what it is about
+    url: str = ""
+    detail: str = ""
     time: float = field(default_factory=time.time)
 
 

@@ -25,17 +25,21 @@ _NO_BASES: Mapping[BaseWanted, ResolvedBase] = {}
 
 @frozen
 class CheckResult:
-    """What was found; `error` is what would stop the build, `failed` whether findings are to be taken as errors."""
+    """What was found; `error` is what would stop the build, `failed` whether there is one, or findings count as such."""
 
     findings: tuple[Finding, ...]
     error: InvalidInput | None = None
     failed: bool = False
+    bases: tuple[BaseWanted, ...] = ()  # the images that were looked at, or could have been
 
 
 def settings_of(dockerfile: Dockerfile, options: LowerOptions) -> CheckSettings:
     """The directive of the file, or the build argument that overrides it."""
     if OVERRIDE in options.build_args:
-        return parse_settings(options.build_args[OVERRIDE])
+        try:
+            return parse_settings(options.build_args[OVERRIDE])
+        except DockerfileError as error:
+            raise InvalidInput(f"build argument {OVERRIDE}: {error.message}", hint=error.hint) from error
     return parse_settings(dockerfile.directives.check, dockerfile.directives.span_of("check"))
 
 
@@ -44,21 +48,30 @@ def check_fully(
     options: LowerOptions,
     configs: Mapping[BaseWanted, ResolvedBase] = _NO_BASES,
     ignore: Patterns | None = None,
+    *,
+    everything: bool | None = None,
 ) -> CheckResult:
-    """All findings, with all stages looked at unless a target is given (A-103)."""
+    """All findings; of `everything` in the file, or what the target needs. Without a target that is not asked (A-103)."""
     settings = settings_of(dockerfile, options)
     findings = Findings(settings)
     error: InvalidInput | None = None
+    wanted: tuple[BaseWanted, ...] = ()
     check_text(dockerfile, findings)
     watcher = InstructionChecks(findings, ignore, dockerfile.directives.escape)
     try:
         check_bases(dockerfile, options, findings)
-        wanted = walk_stages(dockerfile, options, configs, watcher, everything=not options.target)
+        wanted = walk_stages(
+            dockerfile,
+            options,
+            configs,
+            watcher,
+            everything=not options.target if everything is None else everything,
+        )
         check_platforms(wanted, configs, findings)
     except InvalidInput as caught:
         error = caught
     found = findings.all()
-    return CheckResult(found, error, failed=error is not None or (settings.error and bool(found)))
+    return CheckResult(found, error, error is not None or (settings.error and bool(found)), wanted)
 
 
 def check_source(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from builder.checks.check import CheckResult
 from builder.checks.outline import Outline, OutlineMount, Target
+from builder.checks.rules import Finding
+from builder.request import BuildWarning
 from runtime.spans import Span
 
 _LINE = "-" * 20
@@ -26,7 +29,37 @@ def check_text_report(result: CheckResult) -> str:
         place = f"\n{_excerpt(result.error.span)}" if result.error.span else ""
         hint = f"\nhint: {result.error.hint}" if result.error.hint else ""
         blocks.append(f"ERROR: {result.error.message}{hint}{place}")
+    elif result.failed:
+        blocks.append(f"ERROR: {broken_rules(result.findings)}")
     return "\n\n".join([head, *blocks]) + "\n"
+
+
+def warning_record(warning: BuildWarning) -> dict[str, Any]:
+    """A warning as a metadata file has it: texts in base64, as the bytes they are in BuildKit's protocol."""
+    line = f" (line {warning.span.line})" if warning.rule and warning.span else ""
+    name = f"{warning.rule}: " if warning.rule else ""
+    record: dict[str, Any] = {"level": 1, "short": _base64(f"{name}{warning.message}{line}")}
+    if warning.detail:
+        record["detail"] = [_base64(warning.detail)]
+    if warning.url:
+        record["url"] = warning.url
+    if warning.span is not None:
+        record["sourceInfo"] = {
+            "filename": warning.span.source.name,
+            "data": _base64(warning.span.source.text),
+            "language": "Dockerfile",
+        }
+        record["range"] = _location(warning.span)["ranges"]
+    return record
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+
+
+def broken_rules(findings: Sequence[Finding]) -> str:
+    """What is said where findings count as errors."""
+    return f"build checks failed: {', '.join(dict.fromkeys(finding.rule.name for finding in findings))}"
 
 
 def check_json_report(result: CheckResult) -> dict[str, Any]:
@@ -44,6 +77,8 @@ def check_json_report(result: CheckResult) -> dict[str, Any]:
     }
     if result.error is not None:
         record["buildError"] = {"message": result.error.message, "location": _location(result.error.span)}
+    elif result.failed:
+        record["buildError"] = {"message": broken_rules(result.findings)}
     return record
 
 

@@ -33,13 +33,17 @@ class CheckSettings:
         settings = self
         for comment in comments:
             name, equals, value = comment.text.partition("=")
-            if equals and name.strip().lower() == "check":
+            if not equals or name.strip().lower() != "check":
+                continue
+            try:
                 own = parse_settings(value)
-                settings = replace(
-                    settings,
-                    skip=settings.skip | own.skip,
-                    experimental=settings.experimental | own.experimental,
-                )
+            except DockerfileError:
+                continue  # a comment is free to say anything; only the directive at the top is read strictly
+            settings = replace(
+                settings,
+                skip=settings.skip | own.skip,
+                experimental=settings.experimental | own.experimental,
+            )
         return settings
 
 

@@ -8,13 +8,16 @@ from builder.checks import rules
 from builder.checks.findings import Findings
 from builder.dockerfile.ast import Arg, Dockerfile, Stage
 from builder.dockerfile.nodes import Node
+from runtime.spans import Span
 
 _RESERVED = ("scratch", "context")
 
 
 def check_text(dockerfile: Dockerfile, findings: Findings) -> None:
     for span in dockerfile.empty_continuations:
-        findings.report(rules.NO_EMPTY_CONTINUATION, "blank line inside an instruction", span)
+        # Told at the instruction's last line, where BuildKit is when it notices.
+        last = Span(span.source, span.last_line)
+        findings.report(rules.NO_EMPTY_CONTINUATION, "blank line inside an instruction", last)
     _check_casing(dockerfile, findings)
     _check_stage_names(dockerfile, findings)
     _check_descriptions(dockerfile, findings)

@@ -6,11 +6,10 @@ where it stands. (Named tuples: see `nodes.py`.)
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.dockerfile.directives import Directives
 from builder.dockerfile.nodes import Heredoc, Node
 from registry_client.oci.config import Healthcheck as HealthcheckConfig
+from registry_client.tuples import NamedTuple
 from runtime.spans import Source, Span
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import NamedTuple
 
 from builder.dockerfile.errors import DockerfileError
+from registry_client.tuples import NamedTuple
 from runtime.spans import Source, Span
 
 KNOWN = ("syntax", "escape", "check")

@@ -7,7 +7,8 @@ expression would try every way to share the text among five `*`.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from registry_client.tuples import NamedTuple
 
 _STAR, _ANY = "*", "?"
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from registry_client.tuples import NamedTuple
 
 Action = Callable[[list[Any]], Any]
 Matcher = Callable[[str, int], "re.Match[str] | None"]

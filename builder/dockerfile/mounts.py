@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.dockerfile.ast import Mount, MountOption
 from builder.dockerfile.nodes import Node
+from registry_client.tuples import NamedTuple
 from runtime.errors import did_you_mean
 
 TYPES = ("bind", "cache", "tmpfs", "secret", "ssh")

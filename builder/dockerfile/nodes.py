@@ -12,11 +12,12 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.dockerfile import tables
 from builder.dockerfile.errors import DockerfileError
 from builder.dockerfile.machine import Action, Machine, Terminal, Unexpected
+from registry_client.tuples import NamedTuple
 from runtime.spans import Span
 
 # What Go's strings.TrimSpace removes; Python's str.strip() takes the four control characters FS, GS, RS and US besides.

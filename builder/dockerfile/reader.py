@@ -5,12 +5,11 @@ What a single instruction means is not known here, except whether it can have he
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from builder.dockerfile.directives import Directives, parse_directives
 from builder.dockerfile.errors import DockerfileError, showable
 from builder.dockerfile.heredocs import heredocs_of_line
 from builder.dockerfile.nodes import WHITE, Comment, Heredoc, Node, parse_line
+from registry_client.tuples import NamedTuple
 from runtime.spans import Source, Span
 
 LINE_LIMIT = 65_535  # bytes, as BuildKit

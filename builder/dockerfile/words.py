@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.dockerfile import globs, tables
 from builder.dockerfile.machine import Machine, Terminal, Unexpected
 from builder.dockerfile.nodes import WHITE
+from registry_client.tuples import NamedTuple
 
 # `ENV a=$a$a`, forty times, would be a terabyte.
 LIMIT = 1 << 22

@@ -192,8 +192,7 @@ class _Lowering:
         return self._vertex(origin, node)[0]
 
     def _finished(self, stage: Stage, state: StageState) -> StageGraph:
-        labels = {**state.config.labels, **self._options.labels}
-        base = state.base_config
+        config, base = state.finished(), state.base_config
         return StageGraph(
             name=stage.name,
             index=stage.number,
@@ -204,7 +203,7 @@ class _Lowering:
             instructions=tuple(state.history),
             config=ImageConfig(
                 platform=self._result_platform(state.platform),
-                config=replace(state.config, labels=labels),
+                config=replace(config, labels={**config.labels, **self._options.labels}),
                 author=state.author,
                 extra=_kept_extra(base),
             ),

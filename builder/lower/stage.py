@@ -198,11 +198,8 @@ class StageLowering:
 
     def _env(self, command: ast.Env) -> None:
         state, pairs = self.state, self._pairs(command.node, command.pairs)
-        env = {entry.partition("=")[0]: entry for entry in state.config.env}
         for key, value in pairs:
-            env[key] = f"{key}={value}"
-            state.variables[key] = value
-        state.change(env=tuple(env.values()))
+            state.set_environment(key, value)
         state.record("ENV " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _pairs(self, node: Node, pairs: tuple[ast.Pair, ...]) -> list[tuple[str, str]]:
@@ -230,7 +227,7 @@ class StageLowering:
 
     def _label(self, command: ast.Label) -> None:
         pairs = self._pairs(command.node, command.pairs)
-        self.state.change(labels={**self.state.config.labels, **dict(pairs)})
+        self.state.set_labels(dict(pairs))
         self.state.record("LABEL " + " ".join(f"{key}={value}" for key, value in pairs))
 
     def _words(self, words: tuple[str, ...], shell: bool) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ Names are looked up in two ways: `FROM x` takes the latest stage *before* it who
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from builder.dockerfile.ast import Command, Copy, Dockerfile, Onbuild, Run, Stage
 from builder.dockerfile.nodes import Node
@@ -40,15 +39,15 @@ class NamedContext:
 Origin = Stage | BaseWanted | NamedContext | None  # None: the empty root
 
 
-@dataclass(slots=True)
 class PlannedStage:
     """One stage with its base found. `triggers` are the ONBUILD instructions of its base, known once that is resolved."""
 
-    stage: Stage
-    base: Origin
-    platform: Platform | None
-    replaced: bool = False  # by a named context: its instructions are not run
-    triggers: tuple[Command, ...] = ()
+    def __init__(
+        self, stage: Stage, base: Origin, platform: Platform | None, *, replaced: bool = False
+    ) -> None:
+        self.stage, self.base, self.platform = stage, base, platform
+        self.replaced = replaced  # by a named context: its instructions are not run
+        self.triggers: tuple[Command, ...] = ()
 
     @property
     def commands(self) -> tuple[Command, ...]:

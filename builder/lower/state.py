@@ -6,38 +6,70 @@ together in the order they were set, later ones win (FEATURES A-31); the config 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from typing import Any
 
 from builder.dockerfile.ast import Argument
 from builder.graph import Instruction, Vertex
 from registry_client.oci.config import ContainerConfig, ImageConfig
 from registry_client.oci.platform import Platform
+from registry_client.values import replace
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
 
-@dataclass(slots=True)
 class StageState:
-    """What `FROM thisstage` would hand on."""
+    """What `FROM thisstage` would hand on.
 
-    platform: Platform
-    base: Vertex
-    base_config: ImageConfig | None
-    root: Vertex
-    config: ContainerConfig
-    author: str = ""
-    variables: dict[str, str] = field(default_factory=dict)
-    arguments: list[Argument] = field(default_factory=list)  # declared in the stage and in those it is FROM
-    history: list[Instruction] = field(default_factory=list)
-    command_set: bool = False  # CMD in this very stage (A-41)
-    workdir_set: bool = False
-    complete: bool = True  # False: the base image is not known, and so neither is what it sets
+    `config` lacks environment and labels: both grow instruction by instruction, and copying them for each would take time
+    by the square of their number. `finished` is the whole.
+    """
+
+    __slots__ = (
+        "_env", "_labels", "arguments", "author", "base", "base_config", "command_set", "complete", "config", "history",
+        "platform", "root", "variables", "workdir_set",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        platform: Platform,
+        base: Vertex,
+        base_config: ImageConfig | None,
+        root: Vertex,
+        config: ContainerConfig,
+        author: str = "",
+    ) -> None:
+        self.platform, self.base, self.base_config, self.root = platform, base, base_config, root
+        self.config = replace(config, env=(), labels={})
+        self._env: tuple[str, ...] | dict[str, str] = config.env  # by name once ENV changed it
+        self._labels = dict(config.labels)
+        self.author = author
+        self.variables = _variables(config)
+        self.arguments: list[Argument] = []  # declared in the stage and in those it is FROM
+        self.history: list[Instruction] = []
+        self.command_set = False  # CMD in this very stage (A-41)
+        self.workdir_set = False
+        self.complete = True  # False: the base image is not known, and so neither is what it sets
 
     def change(self, **fields: Any) -> None:
         """Set fields of the container config."""
         self.config = replace(self.config, **fields)
+
+    def set_environment(self, name: str, value: str) -> None:
+        """ENV: for the config, and for what follows."""
+        if isinstance(self._env, tuple):
+            self._env = {entry.partition("=")[0]: entry for entry in self._env}
+        self._env[name] = f"{name}={value}"
+        self.variables[name] = value
+
+    def set_labels(self, labels: Mapping[str, str]) -> None:
+        self._labels.update(labels)
+
+    def finished(self) -> ContainerConfig:
+        """The config as it is now."""
+        env = self._env if isinstance(self._env, tuple) else tuple(self._env.values())
+        return replace(self.config, env=env, labels=dict(self._labels))
 
     def record(self, created_by: str, vertex: Vertex | None = None) -> None:
         """One history entry; with a vertex it has a layer."""
@@ -61,14 +93,12 @@ class StageState:
 
         ARGs go on, but ENV is set afresh over them, as if it came from an image.
         """
-        return replace(
-            self,
-            config=replace(self.config, on_build=()),
-            variables={**self.variables, **_variables(self.config)},
-            arguments=list(self.arguments),
-            history=list(self.history),
-            command_set=False,
-        )
+        config = replace(self.finished(), on_build=())
+        state = StageState(self.platform, self.base, self.base_config, self.root, config, self.author)
+        state.variables = {**self.variables, **_variables(config)}
+        state.arguments, state.history = list(self.arguments), list(self.history)
+        state.workdir_set, state.complete = self.workdir_set, self.complete
+        return state
 
 
 def fresh_state(platform: Platform, base: Vertex, config: ImageConfig | None) -> StageState:
@@ -80,7 +110,7 @@ def fresh_state(platform: Platform, base: Vertex, config: ImageConfig | None) ->
     if container.working_dir:
         container = replace(container, working_dir=clean_path("/", container.working_dir))
     author = config.author if config else ""
-    return StageState(platform, base, config, base, container, author, variables=_variables(container))
+    return StageState(platform, base, config, base, container, author)
 
 
 def _variables(config: ContainerConfig) -> dict[str, str]:

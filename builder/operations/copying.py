@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
@@ -19,6 +18,7 @@ from builder.operations.modes import ChangeMode
 from builder.operations.owners import Owner
 from builder.operations.roots import Root
 from builder.operations.selection import Item
+from registry_client.values import frozen
 from runtime.cancel import Cancel
 from runtime.errors import InvalidInput, PipeError
 
@@ -43,7 +43,7 @@ class Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """How what is copied shall look. None keeps what the source has; `newest_ns` is the latest time a file may carry."""
 

@@ -12,7 +12,6 @@ import select as polling
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import Cache
@@ -48,14 +47,14 @@ _TAIL = 16 << 10
 _PIECE = 64 << 10
 
 
-@dataclass(slots=True)
 class _Arrangement:
     """What the mounts of one step come to."""
 
-    points: list[MountPoint] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
-    env: dict[str, str] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.points: list[MountPoint] = []
+        self.files: list[dict[str, Any]] = []
+        self.targets: list[Target] = []
+        self.env: dict[str, str] = {}
 
 
 class ExecStep:
@@ -145,7 +144,7 @@ class ExecStep:
 
     def _arrange(self, stack: ExitStack) -> _Arrangement:
         arrangement = _Arrangement()
-        for number, mount in enumerate(self._operation.mounts):
+        for mount in self._operation.mounts:
             match mount.type:
                 case "bind":
                     self._arrange_bind(stack, mount, arrangement)
@@ -156,7 +155,7 @@ class ExecStep:
                 case "secret":
                     self._arrange_secret(mount, arrangement)
                 case "ssh":
-                    self._arrange_ssh(mount, arrangement, number)
+                    self._arrange_ssh(stack, mount, arrangement)
         for name, data in self._operation.files:
             source = self._workshop.write_file("heredoc", data, 0o755)
             arrangement.files.append({"path": f"/dev/pipes/{name}", "source": source, "readonly": True})
@@ -212,18 +211,19 @@ class ExecStep:
             source = self._workshop.secret_file(value, mode, mount.uid, mount.gid)
             self._add_point(arrangement, mount.target, "bind", source, ("bind", "ro"), False)
 
-    def _arrange_ssh(self, mount: RunMount, arrangement: _Arrangement, number: int) -> None:
-        name = mount.id or "default"
-        socket_path = self._workshop.facilities.ssh.get(name)
-        if socket_path is None:
+    def _arrange_ssh(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
+        agent = self._workshop.agent(mount.id)
+        if agent is None:
             if mount.required:
-                raise InvalidInput(
-                    f"no ssh agent {name!r} was given", self._span, hint=f"forward one with --ssh {name}"
-                )
+                hint = f"forward one with --ssh {mount.id}"
+                raise InvalidInput(f"no ssh agent {mount.id!r} was given", self._span, hint=hint)
             return
-        target = mount.target or f"/run/buildkit/ssh_agent.{number}"
-        self._add_point(arrangement, target, "bind", socket_path, ("bind", "rw"), False)
-        arrangement.env["SSH_AUTH_SOCK"] = target
+        from builder.operations.agents import forwarded
+
+        source, mode = self._workshop.new_name("ssh"), 0o600 if mount.mode is None else mount.mode
+        stack.enter_context(forwarded(agent, source, uid=mount.uid, gid=mount.gid, mode=mode))
+        self._add_point(arrangement, mount.target, "bind", source, ("bind", "rw"), False)
+        arrangement.env["SSH_AUTH_SOCK"] = mount.target
 
     @staticmethod
     def _add_point(

@@ -9,8 +9,8 @@ from runtime.errors import InvalidInput
 
 ChangeMode = Callable[[int, bool], int]  # (old mode, is a directory) -> new mode
 
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)")
-_ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
+_CLAUSE = r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)"
+_ACTION = r"([-+=])([ugo]|[rwxXst]*)"
 _WHO = {"u": 0o4700, "g": 0o2070, "o": 0o1007}
 _BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
 
@@ -34,7 +34,7 @@ def parse_mode(text: str) -> ChangeMode:
 
 
 def _parse_clause(clause: str, text: str) -> tuple[int, list[tuple[str, str]]]:
-    match = _CLAUSE.fullmatch(clause)
+    match = re.fullmatch(_CLAUSE, clause)
     if match is None:
         raise InvalidInput(
             f"invalid --chmod {text!r}",
@@ -44,7 +44,7 @@ def _parse_clause(clause: str, text: str) -> tuple[int, list[tuple[str, str]]]:
     who = 0o7777 if not letters or "a" in letters else 0
     for letter in letters:
         who |= _WHO.get(letter, 0)
-    return who, [(action[1], action[2]) for action in _ACTION.finditer(match[2])]
+    return who, [(action[1], action[2]) for action in re.finditer(_ACTION, match[2])]
 
 
 def _apply(mode: int, is_directory: bool, who: int, operator: str, permissions: str) -> int:

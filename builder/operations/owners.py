@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput
 
 _FILE_LIMIT = 16 << 20

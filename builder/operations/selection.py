@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from builder.operations.globs import compile_component, has_wildcard, unescape
 from builder.operations.roots import Root, clean
+from registry_client.tuples import NamedTuple
+from registry_client.values import frozen
 from runtime.errors import NotFound
 
 
@@ -34,7 +35,7 @@ class Item(NamedTuple):
     status: os.stat_result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """A directory files are taken from. `keep_owner` is False for a client's context: its files come as 0:0 (B-4)."""
 
@@ -44,7 +45,7 @@ class Tree:
     name: str = "context"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """What one matched path gives: the contents of a directory (whose own status it is), or a single file."""
 

@@ -58,6 +58,21 @@ class Setting:
         return time.time_ns() if self.epoch is None else self.epoch * 10**9
 
 
+class Sought:
+    """A step that takes in nothing but its root and is only looked for: a shape, and none of what the work would need."""
+
+    independent = False
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def content(self) -> Content:
+        return EMPTY_CONTENT
+
+    def execute(self, draft: Draft) -> Outcome:
+        raise AssertionError("who only looks executes nothing")
+
+
 class Step(Protocol):
     @property
     def shape(self) -> Shape: ...

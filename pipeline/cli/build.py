@@ -6,21 +6,17 @@ images of pipe.yaml. Nothing of the builder is imported before it is known which
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import click
+from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.session import Session
+from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
     from runtime.events import Event
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
@@ -30,69 +26,23 @@ _OWN_FLAGS = (
 )  # fmt: skip
 
 
-def _many(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    return click.option(*names, multiple=True, **settings)
+def build_directly(session: Session, arguments: tuple[str, ...]) -> int | None:
+    """`pipe build` by the table of its flags alone; None when click has to help or to complain."""
+    from pipeline.cli.build_table import parse
+
+    if "-h" in arguments or "--help" in arguments:
+        return None
+    try:
+        names, flags = parse(arguments)
+    except InvalidInput:
+        return None
+    return build(session, names, flags)
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[PATH | URL | - | IMAGE...]")
-@_many("--add-host", help="Add NAME:ADDRESS to /etc/hosts of build steps.")
-@_many("--allow", help="Allow network.host or security.insecure.")
-@_many(
-    "--annotation",
-    help="Annotate the manifest, or [manifest|index|manifest-descriptor|index-descriptor]:KEY=VALUE.",
-)
-@_many("--attest", help="Attest the result: type=provenance[,mode=max] or type=sbom.")
-@_many("--build-arg", help="Set a build argument: NAME=VALUE, or NAME from the environment.")
-@_many("--build-context", help="A further context: NAME=PATH, URL, docker-image://REF or oci-layout://DIR.")
-@_many("--cache-from", help="Look for steps in type=registry,ref=REF or type=local,src=DIR.")
-@_many(
-    "--cache-to",
-    help="Write the cache: type=registry,ref=REF[,mode=max], type=local,dest=DIR or type=inline.",
-)
-@click.option(
-    "--call", help="check, outline or targets: say something about the Dockerfile instead of building."
-)
-@click.option("--check", is_flag=True, help="Check the Dockerfile; the same as --call=check.")
-@click.option("--cgroup-parent", help="The control group build steps run below.")
-@click.option("--cpu-period", type=int, help="Length of a CPU period in microseconds.")
-@click.option("--cpu-quota", type=int, help="CPU time per period in microseconds.")
-@click.option("-c", "--cpu-shares", type=int, help="CPU weight.")
-@click.option("--cpuset-cpus", help="The CPUs build steps may use.")
-@click.option("--cpuset-mems", help="The memory nodes build steps may use.")
-@click.option("-f", "--file", help="The Dockerfile, or - for standard input.")
-@click.option("--iidfile", help="Write the image id to a file.")
-@_many("--label", help="Set a label of the image.")
-@click.option("--load", is_flag=True, help="Put the image into the store (the default).")
-@click.option("-m", "--memory", help="Memory limit of build steps.")
-@click.option("--metadata-file", help="Write what is known of the result to a JSON file.")
-@click.option("--network", help="Network of build steps: default, none or host.")
-@click.option("--no-cache", is_flag=True, help="Run every step again.")
-@_many("--no-cache-filter", help="Run every step of these stages again.")
-@click.option(
-    "--on-failure", type=click.Choice(["shell"]), help="Open a shell in the sandbox of a step that failed."
-)
-@_many("-o", "--output", help="Where the result goes: type=oci,dest=FILE or a directory.")
-@_many("--platform", help="Build for a platform, for example linux/arm64.")
-@click.option("--progress", help="auto, tty, plain, jsonl, quiet or none.")
-@click.option(
-    "--provenance", help="Say how it was built beside the result: true, false, mode=min or mode=max."
-)
-@click.option("--pull", is_flag=True, help="Ask the registry for the base images, also when they are here.")
-@click.option("--push", is_flag=True, help="Push the image under its tags.")
-@click.option("-q", "--quiet", is_flag=True, help="Print the image id only.")
-@click.option("--sbom", help="Say which software is in it beside the result: true or false.")
-@_many("--secret", help="A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE].")
-@click.option("--shm-size", help="Size of /dev/shm in build steps.")
-@_many("--ssh", help="Forward an ssh agent: default or NAME[=SOCKET].")
-@_many("-t", "--tag", help="Name the image.")
-@click.option("--target", help="The stage to build.")
-@_many("--ulimit", help="A resource limit of build steps: NAME=SOFT[:HARD].")
-@click.option("--verify-reproducible", is_flag=True, help="Build twice as if on two machines, and compare.")
-@click.option("--format", "call_format", default="text", help="text or json, with --call and --check.")
-@click.pass_obj
-def build(session: Session, /, names: tuple[str, ...], **flags: Any) -> int:
+def build(session: Session, names: tuple[str, ...], flags: dict[str, Any]) -> int:
     """Build the images of pipe.yaml, or an image from a Dockerfile."""
+    if flags["debug"]:
+        session.settings = replace(session.settings, debug=True)
     if not is_docker_build(names, flags):
         return _build_pipeline(session, names, flags)
     if len(names) > 1:
@@ -119,29 +69,28 @@ def _build_pipeline(session: Session, names: tuple[str, ...], flags: dict[str, A
 
 
 def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> int:
-    from pipeline.cli.build_flags import build_request
-    from pipeline.settings import environment
-
     if flags["check"] or flags["call"] not in (None, "build"):
         from pipeline.cli.build_calls import call
 
         return call(session, context, flags)
     if flags["verify_reproducible"]:
+        from pipeline.cli.build_command import build as command
         from pipeline.cli.verify import verify
 
-        return verify(session, context, flags, build.params)
-    # Imports make much and leave no garbage: collecting between them is a tenth of a cached build.
-    gc.disable()
-    try:
-        request = build_request(context, flags, environment(), session.settings.epoch)
-        progress = "none" if flags["quiet"] else flags["progress"]
-        if flags["on_failure"] and progress in (None, "auto", "tty"):
-            progress = "plain"  # the shell and a moving display cannot share the terminal
+        return verify(session, context, flags, command.params)
+    progress = "none" if flags["quiet"] else flags["progress"]
+    if flags["on_failure"] and progress in (None, "auto", "tty"):
+        progress = "plain"  # the shell and a moving display cannot share the terminal
+    request = result = None
+    if not flags["no_cache"]:
+        request = _request(session, context, flags)
         result = _look_up(session, request, progress)
-    finally:
-        gc.enable()
-    if result is None:
+    if request is None or result is None:
+        # Where there is nothing to look up the spawner is forked at once: it gets ready beside our own imports, and a
+        # small process is cheaper to fork, for each step again.
         with session.work(containers=True, private_mounts=True, progress=progress) as services:
+            services.spawner.get_ready()
+            request = request or _request(session, context, flags)
             if flags["on_failure"]:
                 from pipeline.cli.failed_step import enter
 
@@ -150,17 +99,23 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
     if flags["quiet"] and not any(output.dest == "-" for output in request.outputs):
-        click.echo(result.image_id)
+        print(result.image_id, flush=True)
     return 0
+
+
+def _request(session: Session, context: str, flags: dict[str, Any]) -> BuildRequest:
+    from pipeline.cli.build_flags import build_request
+    from pipeline.settings import environment
+
+    return build_request(context, flags, environment(), session.settings.epoch)
 
 
 def _look_up(session: Session, request: BuildRequest, progress: str | None) -> BuildResult | None:
     """The result if every step is cached: then no process, thread or mount namespace has to be made for it."""
     from builder.build import Builder
-    from pipeline.services import Services
 
     told: list[Event] = []
-    services = Services(session.settings, session.cancel, told.append)
+    services = session.services(told.append)
     try:
         builder = Builder(services.store, services.images, None, None, services.publish, session.cancel)
         result = builder.look_up(request)
@@ -226,7 +181,9 @@ def _metadata(result: BuildResult) -> dict[str, Any]:
         only = len(result.provenance) == 1
         record["buildx.build.provenance" if only else f"buildx.build.provenance/{platform}"] = predicate
     if result.warnings:
-        record["buildx.build.warnings"] = [{"short": warning.message} for warning in result.warnings]
+        from builder.checks.report import warning_record
+
+        record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
     record["containerimage.config.digest"] = result.image_id
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):
         record["containerimage.descriptor"] = described

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.session import Session
 from runtime.errors import InvalidInput, Unsupported, did_you_mean
+
+if TYPE_CHECKING:
+    from builder.lower import BaseWanted, ResolvedBase
+    from builder.request import BuildRequest
 
 CALLS = ("check", "lint", "outline", "targets")
 
@@ -17,7 +21,6 @@ CALLS = ("check", "lint", "outline", "targets")
 def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
     """Say it on standard output; 1 when the checks found something, as docker does."""
     from builder.context import ContextOpener, is_remote
-    from builder.request import BuildRequest
     from pipeline.cli.build_flags import build_request
     from pipeline.settings import environment
 
@@ -34,11 +37,13 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
         raise Unsupported(f"--call works on a directory, not on {context}")
 
     found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()
-    as_json = flags["call_format"] == "json" or "format=json" in more
-    return _say(kind, found.text, found.name, request, found.tree.ignore, as_json)
+    as_json = flags["format"] == "json" or "format=json" in more
+    return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
 
 
-def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: bool) -> int:
+def _say(
+    session: Session, kind: str, text: bytes, name: str, request: BuildRequest, ignore: Any, as_json: bool
+) -> int:
     from builder.checks import check_source, outline_of, targets_of
     from builder.checks import report as reports
     from builder.dockerfile import parse_dockerfile
@@ -49,9 +54,12 @@ def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: 
         build_args=request.build_args,
         contexts=request.build_contexts,
         network=request.network,
+        platform=next(iter(request.platforms), None),
     )
     if kind in ("check", "lint"):
         result = check_source(text, name, options, ignore=ignore)
+        if configs := _known_bases(session, result.bases):
+            result = check_source(text, name, options, configs, ignore)
         _print(reports.check_json_report(result) if as_json else reports.check_text_report(result))
         return 1 if result.findings or result.error or result.failed else 0
     dockerfile = parse_dockerfile(text, name)
@@ -62,6 +70,22 @@ def _say(kind: str, text: bytes, name: str, request: Any, ignore: Any, as_json: 
         targets = targets_of(dockerfile)
         _print(reports.targets_json_report(targets) if as_json else reports.targets_text_report(targets))
     return 0
+
+
+def _known_bases(session: Session, wanted: Iterable[BaseWanted]) -> dict[BaseWanted, ResolvedBase]:
+    """The base images that are here: what they set makes the checks say more. None is fetched."""
+    from builder.lower import ResolvedBase
+    from runtime.errors import PipeError
+
+    found: dict[BaseWanted, ResolvedBase] = {}
+    with session.work(containers=False, progress="none") as services:
+        for base in wanted:
+            try:
+                image = services.images.resolve(base.reference, platform=None, pull="never")
+            except PipeError:
+                continue
+            found[base] = ResolvedBase(image.manifest_digest or image.id, image.config)
+    return found
 
 
 def _print(report: Any) -> None:

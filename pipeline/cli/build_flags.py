@@ -11,6 +11,7 @@ from registry_client.oci.platform import Platform, parse_platform
 from runtime.errors import HostFault, InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
+    from builder.ssh import AgentWanted
     from runtime.containers.spec import Limits, Rlimit
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
@@ -34,7 +35,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
         pull="always" if flags["pull"] else "auto",
         secrets=dict(_secret(text, env) for text in flags["secret"]),
-        ssh=dict(_ssh(text, env) for text in flags["ssh"]),
+        ssh=_ssh(flags["ssh"], env),
         labels=_pairs(flags["label"], "--label", default=""),
         annotations=tuple(flags["annotation"]),
         attest=_with_vcs(attest_wanted(flags), context),
@@ -163,22 +164,12 @@ def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
         raise NotFound(f"secret {name!r}: cannot read {source}: {error.strerror}") from error
 
 
-def _ssh(text: str, env: Mapping[str, str]) -> tuple[str, str]:
-    name, _, path = text.partition("=")
-    path = path or env.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise NotFound(
-            f"--ssh {name}: no agent is running", hint="set SSH_AUTH_SOCK, or give the path of a socket"
-        )
-    if not os.path.exists(path):
-        raise NotFound(f"--ssh {name}: {path} does not exist")
-    import stat
+def _ssh(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, AgentWanted]:
+    if not texts:
+        return {}
+    from builder.ssh import parse_ssh
 
-    if not stat.S_ISSOCK(os.stat(path).st_mode):
-        raise InvalidInput(
-            f"--ssh {name}: {path} is not the socket of an agent", hint="add the key with ssh-add"
-        )
-    return name or "default", path
+    return dict(parse_ssh(text, env) for text in texts)
 
 
 def _network(text: str | None) -> str:

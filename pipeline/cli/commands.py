@@ -5,7 +5,7 @@ Nothing is imported here, so that `pipe --help` and completion stay instant. A n
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from registry_client.tuples import NamedTuple
 
 
 class Entry(NamedTuple):
@@ -18,7 +18,7 @@ class Entry(NamedTuple):
 _CLI = "pipeline.cli."
 
 COMMANDS = (
-    Entry("Pipeline", "build", _CLI + "build:build", "Build the images of pipe.yaml, or of a Dockerfile"),
+    Entry("Pipeline", "build", _CLI + "build_command:build", "Build the images of pipe.yaml, or of a Dockerfile"),
     Entry("Pipeline", "test", _CLI + "test:test", "Build what is needed and run the stages of pipe.yaml"),
     Entry("Pipeline", "deploy", _CLI + "deploy:deploy", "Deploy to an environment what was built and tested"),
     Entry("Pipeline", "rollback", _CLI + "rollback:rollback", "Bring an environment's earlier release back"),
@@ -34,24 +34,24 @@ COMMANDS = (
     Entry("Pipeline", "shell", _CLI + "shell:shell", "Look around in the state after a build step"),
     Entry("Containers", "run", _CLI + "containers:run", "Create and start a container"),
     Entry("Containers", "create", _CLI + "containers:create", "Create a container"),
-    Entry("Containers", "start", _CLI + "containers:start", "Start containers"),
-    Entry("Containers", "stop", _CLI + "containers:stop", "Stop containers"),
-    Entry("Containers", "restart", _CLI + "containers:restart", "Restart containers"),
-    Entry("Containers", "kill", _CLI + "containers:kill", "Send a signal to containers"),
-    Entry("Containers", "rm", _CLI + "containers:rm", "Remove containers"),
-    Entry("Containers", "ps", _CLI + "containers:ps", "List containers"),
-    Entry("Containers", "exec", _CLI + "containers:exec_", "Run a command in a running container"),
+    Entry("Containers", "start", _CLI + "container_verbs:start", "Start containers"),
+    Entry("Containers", "stop", _CLI + "container_verbs:stop", "Stop containers"),
+    Entry("Containers", "restart", _CLI + "container_verbs:restart", "Restart containers"),
+    Entry("Containers", "kill", _CLI + "container_verbs:kill", "Send a signal to containers"),
+    Entry("Containers", "rm", _CLI + "container_verbs:rm", "Remove containers"),
+    Entry("Containers", "ps", _CLI + "container_views:ps", "List containers"),
+    Entry("Containers", "exec", _CLI + "container_sessions:exec_", "Run a command in a running container"),
     Entry("Containers", "logs", _CLI + "logs:logs", "Show the log of a run, a stage or a container"),
-    Entry("Containers", "attach", _CLI + "containers:attach", "Attach to a running container"),
-    Entry("Containers", "wait", _CLI + "containers:wait", "Wait for containers to stop and print their exit codes"),
-    Entry("Containers", "inspect", _CLI + "containers:inspect", "Show everything about a container or image"),
-    Entry("Containers", "cp", _CLI + "containers:cp", "Copy files between a container and the host"),
-    Entry("Containers", "top", _CLI + "containers:top", "Show the processes of a container"),
-    Entry("Containers", "stats", _CLI + "containers:stats", "Show what containers use"),
-    Entry("Containers", "pause", _CLI + "containers:pause", "Freeze containers"),
-    Entry("Containers", "unpause", _CLI + "containers:unpause", "Let frozen containers go on"),
-    Entry("Containers", "port", _CLI + "containers:port", "Show the published ports of a container"),
-    Entry("Containers", "rename", _CLI + "containers:rename", "Rename a container"),
+    Entry("Containers", "attach", _CLI + "container_sessions:attach", "Attach to a running container"),
+    Entry("Containers", "wait", _CLI + "container_verbs:wait", "Wait for containers to stop and print their exit codes"),
+    Entry("Containers", "inspect", _CLI + "container_views:inspect", "Show everything about a container or image"),
+    Entry("Containers", "cp", _CLI + "copy_files:cp", "Copy files between a container and the host"),
+    Entry("Containers", "top", _CLI + "container_views:top", "Show the processes of a container"),
+    Entry("Containers", "stats", _CLI + "container_views:stats", "Show what containers use"),
+    Entry("Containers", "pause", _CLI + "container_verbs:pause", "Freeze containers"),
+    Entry("Containers", "unpause", _CLI + "container_verbs:unpause", "Let frozen containers go on"),
+    Entry("Containers", "port", _CLI + "container_views:port", "Show the published ports of a container"),
+    Entry("Containers", "rename", _CLI + "container_verbs:rename", "Rename a container"),
     Entry("Images", "images", _CLI + "image_list:images", "List images"),
     Entry("Images", "pull", _CLI + "images:pull", "Pull an image from a registry"),
     Entry("Images", "push", _CLI + "images:push", "Push an image to a registry"),

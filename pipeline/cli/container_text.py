@@ -207,6 +207,14 @@ def show_stats(services: Services, names: Sequence[str], form: str) -> None:
         click.echo(table(rows))
 
 
+def parse_filter(text: str) -> tuple[str, str]:
+    """`--filter NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InvalidInput(f"filter {text!r} is not NAME=VALUE")
+    return name, value
+
+
 def parse_moment(text: str) -> float:
     """Seconds since 1970 of `2026-01-02T03:04:05Z`, `1700000000.5` or `10m` (ago)."""
     import datetime

@@ -13,11 +13,27 @@ import tarfile
 import tempfile
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
+import click
+
+from pipeline.cli.session import Session
 from runtime.containers.untar import extract
 from runtime.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from runtime.containers.containers import Containers
+
+
+@click.command()
+@click.argument("source", metavar="CONTAINER:PATH|PATH|-")
+@click.argument("target", metavar="CONTAINER:PATH|PATH|-")
+@click.option("-a", "--archive", is_flag=True, help="Keep owners.")
+@click.option("-L", "--follow-link", is_flag=True, help="Follow a link in the source.")
+@click.option("-q", "--quiet", is_flag=True, help="Accepted for docker's sake.")
+@click.pass_obj
+def cp(session: Session, source: str, target: str, archive: bool, follow_link: bool, quiet: bool) -> None:
+    """Copy files between a container and the host."""
+    with session.work(containers=False, progress="none") as services:
+        copy(services.containers, source, target, archive=archive, follow_link=follow_link)
 
 
 def copy(containers: Containers, source: str, target: str, *, archive: bool, follow_link: bool) -> None:

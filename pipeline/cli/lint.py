@@ -79,6 +79,11 @@ def _check_dockerfile(image: ImageSpec, root: str) -> list[PipeError]:
     _check_target(image, [stage.name or "" for stage in ast.stages])
     arguments = {key: value for key, value in image.args if value is not None}
     result = check_source(text, name, LowerOptions(target=image.target, build_args=arguments))
+    if result.failed and result.error is None:  # the Dockerfile says that findings are errors
+        found = result.findings[0]
+        raise InvalidInput(
+            f"{found.rule.name}: {found.message}", found.span, hint="error=true makes it a mistake"
+        )
     return [
         InvalidInput(f"{finding.rule.name}: {finding.message}", finding.span) for finding in result.findings
     ]

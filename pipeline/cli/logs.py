@@ -62,19 +62,38 @@ def logs(
 
 
 def _run_and_node(journal: Journal, names: tuple[str, ...]) -> tuple[RunRecord, str] | None:
-    """`RUN NODE`, `RUN`, `NODE` of the last run; None when it is none of these."""
+    """`RUN NODE`, `NODE` of the last run, `RUN`; None when it is none of these.
+
+    A node's name goes before a part of a run's id, which any short name may be.
+    """
     if not names:
         return journal.find(), ""
+    name = names[0]
+    if len(names) > 1:
+        try:
+            return journal.find(name), names[1]
+        except NotFound:
+            return None
+    last = next(iter(journal.runs(limit=1)), None)
+    if last is None:
+        return None
+    if name not in ("last", "latest", last.id) and _has_node(journal, last, name):
+        return last, name
     try:
-        return journal.find(names[0]), names[1] if len(names) > 1 else ""
-    except NotFound:
-        pass
-    try:
-        last = journal.find()
+        return journal.find(name), ""
     except NotFound:
         return None
-    nodes = journal.results(last.id)
-    return (last, names[0]) if any(_is_node(node, names[0]) for node in nodes) else None
+
+
+def _has_node(journal: Journal, run: RunRecord, name: str) -> bool:
+    if any(_is_node(node, name) for node in journal.results(run.id)):
+        return True
+    # While it runs, only its events tell of it.
+    from runtime.events import Started
+
+    return run.finished is None and any(
+        isinstance(event, Started) and _is_node(event.node, name) for event in journal.events(run.id)
+    )
 
 
 def _is_node(node: str, name: str) -> bool:
@@ -160,7 +179,7 @@ def _container_logs(
         raise NotFound(
             f"no run, node or container {names[0]!r}", hint="`pipe runs` and `pipe ps -a` list them"
         )
-    from pipeline.cli.containers import show_logs
+    from pipeline.cli.container_logs import show_logs
 
     show_logs(services, names[0], follow=follow, tail=tail, since=since, until=until, timestamps=timestamps)
     return 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
+from pipeline.cli.begin import TABLE, begin
 from pipeline.cli.commands import COMMANDS
+from pipeline.cli.flags import Flag
 from pipeline.cli.session import Session
-from pipeline.settings import environment, load_settings
 from runtime import errors
 
 
@@ -50,19 +49,25 @@ def _load(target: str) -> click.Command:
     return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--root", metavar="DIR", help="The store's directory.")
-@click.option("--progress", metavar="KIND", help="auto, tty, plain, jsonl, quiet or none.")
-@click.option("--debug", is_flag=True, default=None, help="Log to stderr and show tracebacks.")
+def _option(flag: Flag) -> click.Option:
+    if flag.kind == "switch":
+        return click.Option([f"--{flag.name}"], is_flag=True, default=None, help=flag.help)
+    return click.Option([f"--{flag.name}"], metavar=flag.metavar, help=flag.help)
+
+
 @click.pass_context
-def pipe(ctx: click.Context, root: str | None, progress: str | None, debug: bool | None) -> None:
-    """Build, test and deploy container images."""
-    flags = {"root": root, "progress": progress, "debug": "true" if debug else None}
-    given = {name: value for name, value in flags.items() if value is not None}
+def _pipe(ctx: click.Context, /, **flags: str | bool | None) -> None:
     session = ctx.find_object(Session)
     assert session is not None
-    session.settings = load_settings(given, environment())
-    if session.settings.debug:
-        import logging
+    # A switch that was given is True, which settings write `true`.
+    begin(session, {name: str(value).lower() if value is True else str(value)
+                    for name, value in flags.items() if value is not None})  # fmt: skip
 
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+
+pipe = LazyGroup(
+    "pipe",
+    callback=_pipe,
+    params=[_option(flag) for flag in TABLE],
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Build, test and deploy container images.",
+)

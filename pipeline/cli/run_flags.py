@@ -1,25 +1,16 @@
-"""The flags of `run` and `create`: one table, and the parser that reads a command line by it.
+"""The flags of `run` and `create`: one table, read by `flags`.
 
 All of Docker's are here; those that only Windows has are known and refused with a reason. Values stay strings, what
-they mean is `run_values` and `run_spec`. Flags end at the image: what follows belongs to the container. (click would
-take five milliseconds only to build a hundred options.)
+they mean is `run_values` and `run_spec`. Flags end at the image: what follows belongs to the container.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from runtime.errors import InvalidInput, did_you_mean
-
-
-class Flag(NamedTuple):
-    name: str
-    kind: str  # switch, one, many, refused
-    help: str
-    short: str = ""
-    metavar: str = "VALUE"
-
+from pipeline.cli.flags import Flag, Flags
+from registry_client.tuples import NamedTuple
+from runtime.errors import InvalidInput
 
 _WINDOWS = "only Windows containers have it"
 
@@ -130,10 +121,11 @@ TABLE = (
     Flag("workdir", "one", "the directory to start in", "w", "PATH"),
 )  # fmt: skip
 
-_BY_NAME = {flag.name: flag for flag in TABLE} | {"net": next(f for f in TABLE if f.name == "network")}
-_BY_NAME["net-alias"] = _BY_NAME["network-alias"]
-_BY_NAME["dns-opt"] = _BY_NAME["dns-option"]
-_BY_SHORT = {flag.short: flag for flag in TABLE if flag.short}
+_FLAGS = Flags(
+    "pipe run",
+    TABLE,
+    aliases={"net": "network", "net-alias": "network-alias", "dns-opt": "dns-option"},
+)
 
 
 class Given:
@@ -169,66 +161,13 @@ class CommandLine(NamedTuple):
 
 def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     """Flags up to the image, the image, and its command."""
-    given, words = Given(), list(arguments)
-    while words and words[0].startswith("-") and words[0] != "-":
-        word = words.pop(0)
-        if word == "--":
-            break
-        if word.startswith("--"):
-            _take_long(given, word[2:], words)
-        else:
-            _take_short(given, word[1:], words)
+    given = Given()
+    words = _FLAGS.read(arguments, given.add, mixed=False)
     if given.on("help"):
         return CommandLine(given, "", ())
     if not words:
         raise InvalidInput("no image given", hint="`pipe run [FLAGS] IMAGE [COMMAND …]`")
-    return CommandLine(given, words[0], tuple(words[1:]))
-
-
-def _take_long(given: Given, text: str, words: list[str]) -> None:
-    name, equals, value = text.partition("=")
-    flag = _BY_NAME.get(name)
-    if flag is None:
-        near = did_you_mean(name, _BY_NAME)
-        raise InvalidInput(
-            f"unknown flag --{name}", hint=near.replace("`", "`--", 1) or "see `pipe run --help`"
-        )
-    if flag.kind == "refused":
-        raise InvalidInput(f"--{name} cannot be used: {flag.help}", hint="leave it out")
-    if flag.kind == "switch":
-        given.add(flag, _truth(name, value) if equals else "true")
-    else:
-        given.add(flag, value if equals else _next(f"--{name}", words))
-
-
-def _take_short(given: Given, text: str, words: list[str]) -> None:
-    """`-it`, `-p80:80`, `-e=A=1`, `-itv /a:/b`."""
-    while text:
-        letter, text = text[0], text[1:]
-        flag = _BY_SHORT.get(letter)
-        if flag is None:
-            raise InvalidInput(f"unknown flag -{letter}", hint="see `pipe run --help`")
-        if flag.kind != "switch":
-            given.add(flag, text.removeprefix("=") if text else _next(f"-{letter}", words))
-            return
-        if text.startswith("="):
-            given.add(flag, _truth(letter, text[1:]))
-            return
-        given.add(flag, "true")
-
-
-def _next(flag: str, words: list[str]) -> str:
-    if not words:
-        raise InvalidInput(f"{flag} needs a value")
-    return words.pop(0)
-
-
-def _truth(name: str, text: str) -> str:
-    if text.lower() in ("1", "t", "true"):
-        return "true"
-    if text.lower() in ("0", "f", "false"):
-        return "false"
-    raise InvalidInput(f"--{name}={text} is neither true nor false")
+    return CommandLine(given, words[0], words[1:])
 
 
 def help_text(command: str, summary: str) -> str:

@@ -25,6 +25,7 @@ class Session:
     def __init__(self) -> None:
         self.cancel = Cancel()
         self._settings: Settings | None = None
+        self._opened: list[Services] = []  # closed, but held: see `main`
 
     @property
     def settings(self) -> Settings:
@@ -39,6 +40,14 @@ class Session:
     def debug(self) -> bool:
         return self._settings is not None and self._settings.debug
 
+    def services(self, emit: Emit = ignore) -> Services:
+        """Services of this session; the caller closes them."""
+        from pipeline.services import Services
+
+        services = Services(self.settings, self.cancel, emit)
+        self._opened.append(services)
+        return services
+
     @contextmanager
     def work(
         self, *, containers: bool = True, private_mounts: bool = False, progress: str | None = None
@@ -47,11 +56,9 @@ class Session:
 
         `progress` overrides the setting; "none" shows nothing and starts no thread, for commands whose output is their own.
         """
-        from pipeline.services import Services
-
         with ExitStack() as stack:
             stack.callback(self._restore, self._catch_signals())
-            services = Services(self.settings, self.cancel)
+            services = self.services()
             stack.callback(services.close)
             if containers:
                 services.start(private_mounts=private_mounts)
@@ -63,7 +70,7 @@ class Session:
             return ignore
         from pipeline.ui.stream import open_stream
 
-        return stack.enter_context(open_stream(kind))
+        return stack.enter_context(open_stream(kind, expand=self.debug))
 
     def _catch_signals(self) -> dict[int, object]:
         """First signal: stop in order. Second: Python's own KeyboardInterrupt, at once."""

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from pipeline.config.document import Node
-from pipeline.config.ports import bindings, parse_port
+from pipeline.config.ports import UNSAID, bindings, parse_port
 from pipeline.config.scalars import Choice, Flag, Size, Text
 from pipeline.config.shapes import Convert, Either, Json, Key, ListOf, Reader, Record, Shape
 from pipeline.config.units import parse_size
@@ -152,13 +152,13 @@ def parse_tmpfs(text: str) -> Mount:
 
 _LONG_PORT = _Built(
     Record(
-        lambda *, target, published="", host_ip="0.0.0.0", protocol="tcp", **_: bindings(
+        lambda *, target, published="", host_ip=UNSAID, protocol="tcp", **_: bindings(
             target, published, host_ip, protocol
         ),
         {
             "target": Key(Text(later=False), "container port", required=True),
             "published": Key(Text(later=False), "host port or range"),
-            "host_ip": Key(Text(later=False), "address to listen on"),
+            "host_ip": Key(Text(later=False), "address to listen on; 127.0.0.1 unless written"),
             "protocol": Key(Choice(("tcp", "udp", "sctp")), "protocol"),
             "mode": Key(Choice(("host", "ingress")), "accepted; both mean host here"),
             "name": Key(Text(), "for people"),

@@ -1,4 +1,8 @@
-"""Published ports as Compose writes them: `8080:80`, `127.0.0.1:8000-8002:8000-8002/udp`, and the long form. Pure."""
+"""Published ports as Compose writes them: `8080:80`, `127.0.0.1:8000-8002:8000-8002/udp`, and the long form. Pure.
+
+One difference: a port without an address is published for this host only. A pipeline starts things nobody looks after, and
+published ports pass the host's firewall by; `0.0.0.0:8080:80` says that the network is meant (FEATURES D-31, I-13).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import re
 
 from runtime.containers.spec import PortBinding
 
+UNSAID = "127.0.0.1"
 _PORT = re.compile(
     r"(?:(?P<ip>\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]+\]):)?"
     r"(?:(?P<host>\d{1,5}(?:-\d{1,5})?)?:)?(?P<inside>\d{1,5}(?:-\d{1,5})?)(?:/(?P<protocol>tcp|udp|sctp))?"
@@ -19,13 +24,11 @@ def parse_port(text: str) -> tuple[PortBinding, ...]:
         raise ValueError(
             f"invalid port {text!r}: write `HOST:CONTAINER`, `IP:HOST:CONTAINER` or `CONTAINER`, with `/udp`"
         )
-    ip = (match["ip"] or "0.0.0.0").strip("[]")
+    ip = (match["ip"] or UNSAID).strip("[]")
     return bindings(match["inside"], match["host"] or "", ip, match["protocol"] or "tcp")
 
 
-def bindings(
-    inside: str, host: str = "", ip: str = "0.0.0.0", protocol: str = "tcp"
-) -> tuple[PortBinding, ...]:
+def bindings(inside: str, host: str = "", ip: str = UNSAID, protocol: str = "tcp") -> tuple[PortBinding, ...]:
     """The bindings of a range onto a range, or of one port onto any free one of a range (the first of it)."""
     targets = _range(inside)
     hosts = _range(host) if host else [0] * len(targets)

@@ -17,6 +17,7 @@ from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus, Network
 
 if TYPE_CHECKING:
     from builder.sharing.wanted import CacheFrom, CacheTo
+    from builder.ssh import AgentWanted
 
 OnOutput = Callable[[str, bytes], None]  # stream ("stdout", "stderr"), data
 
@@ -37,7 +38,7 @@ class BuildOrder:
     platforms: tuple[str, ...] = ()
     contexts: tuple[tuple[str, str], ...] = ()
     secrets: Mapping[str, bytes] = field(default_factory=dict, hash=False, repr=False)
-    ssh: tuple[str, ...] = ()
+    ssh: Mapping[str, AgentWanted] = field(default_factory=dict, hash=False)
     network: str = ""
     extra_hosts: tuple[tuple[str, str], ...] = ()
     shm_size: int = 0

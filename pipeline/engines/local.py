@@ -64,6 +64,7 @@ class LocalEngine:
             cache_to=order.cache_to,
             pull="always" if order.pull else "auto",
             secrets=order.secrets,
+            ssh=order.ssh,
             labels=dict(order.labels),
             network=order.network or "default",
             build_contexts=dict(order.contexts),

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from pipeline.ui.checks import CheckSummary, warning_text
 from pipeline.ui.text import plain_text, size
 from runtime.events import Event, Finished, Outcome, Output, Progress, Started, Warned
 
@@ -36,8 +37,9 @@ class _Node:
 
 
 class PlainRenderer:
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, *, expand: bool = False) -> None:
         self._out = out
+        self._checks = CheckSummary(expand=expand)
         self._nodes: dict[str, _Node] = {}
 
     def update(self, event: Event) -> None:
@@ -49,8 +51,8 @@ class PlainRenderer:
             case Progress():
                 self._progress(event)
             case Warned():
-                where = f" ({event.span})" if event.span else ""
-                self._line(self._node(event.node, event.time), f"WARN: {event.message}{where}")
+                self._checks.add(event)
+                self._line(self._node(event.node, event.time), f"WARN: {warning_text(event)}")
             case Finished():
                 self._finish(event)
             case _:
@@ -60,6 +62,8 @@ class PlainRenderer:
         self._out.flush()
 
     def close(self) -> None:
+        if summary := self._checks.text():
+            self._out.write(f"\n{summary}\n")
         self._out.flush()
 
     def _node(self, name: str, time: float) -> _Node:

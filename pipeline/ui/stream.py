@@ -28,14 +28,14 @@ class Renderer(Protocol):
     def close(self) -> None: ...
 
 
-def choose_renderer(kind: str, out: TextIO) -> Renderer:
-    """The renderer of a kind; "auto" is tty on a terminal, else plain."""
+def choose_renderer(kind: str, out: TextIO, *, expand: bool = False) -> Renderer:
+    """The renderer of a kind; "auto" is tty on a terminal, else plain. `expand`: all that build checks have to say."""
     if kind == "auto":
         kind = "tty" if out.isatty() else "plain"
     if kind == "tty":
         from pipeline.ui.tty import TtyRenderer
 
-        return TtyRenderer(out)
+        return TtyRenderer(out, expand=expand)
     if kind == "jsonl":
         from pipeline.ui.jsonl import JsonLinesRenderer
 
@@ -46,7 +46,7 @@ def choose_renderer(kind: str, out: TextIO) -> Renderer:
         return QuietRenderer()
     from pipeline.ui.plain import PlainRenderer
 
-    return PlainRenderer(out)
+    return PlainRenderer(out, expand=expand)
 
 
 class Stream:
@@ -89,11 +89,11 @@ class Stream:
 
 
 @contextmanager
-def open_stream(kind: str, out: TextIO | None = None) -> Iterator[Emit]:
+def open_stream(kind: str, out: TextIO | None = None, *, expand: bool = False) -> Iterator[Emit]:
     """An `Emit` whose events are shown on `out` (standard error; JSON lines go to standard output)."""
     if out is None:
         out = sys.stdout if kind == "jsonl" else sys.stderr
-    stream = Stream(choose_renderer(kind, out))
+    stream = Stream(choose_renderer(kind, out, expand=expand))
     try:
         yield stream.emit
     finally:

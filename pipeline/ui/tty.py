@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.settings import no_color
+from pipeline.ui.checks import CheckSummary, warning_text
 from pipeline.ui.plain import WORDS
 from pipeline.ui.text import duration, plain_text, size
 from runtime.events import Event, Finished, Outcome, Output, Progress, Started, Warned
@@ -46,7 +47,8 @@ class _Running:
 
 
 class TtyRenderer:
-    def __init__(self, out: TextIO, console: Console | None = None) -> None:
+    def __init__(self, out: TextIO, console: Console | None = None, *, expand: bool = False) -> None:
+        self._checks = CheckSummary(expand=expand)
         self._console = console or Console(file=out, no_color=no_color(), highlight=False)
         self._running: dict[str, _Running] = {}
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stderr=False)
@@ -62,8 +64,8 @@ class TtyRenderer:
                 if node := self._running.get(event.node):
                     node.items[event.item] = event
             case Warned():
-                where = f" ({event.span})" if event.span else ""
-                self._console.print(Text(f"! {event.message}{where}", style="yellow"))
+                if not self._checks.add(event):
+                    self._console.print(Text(f"! {warning_text(event)}", style="yellow"))
             case Finished():
                 self._finish(event)
             case _:
@@ -75,6 +77,8 @@ class TtyRenderer:
     def close(self) -> None:
         self._live.update(Text(""), refresh=True)
         self._live.stop()
+        if summary := self._checks.text():
+            self._console.print(Text(f"\n{summary}", style="yellow"), soft_wrap=True)
 
     def _output(self, event: Output) -> None:
         if node := self._running.get(event.node):

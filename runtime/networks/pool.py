@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from runtime.containers.spec import NetworkAttachment
 from runtime.networks import names
 from runtime.networks.listening import name_server_sockets
-from runtime.networks.resolver import Resolver
 from runtime.sandbox import netns
 
 if TYPE_CHECKING:
     from runtime.networks.networks import Networks
+    from runtime.networks.resolver import Resolver
 
 
 class Namespace:
@@ -42,7 +42,9 @@ class NetnsPool:
         self._networks = networks
         self._idle: list[Namespace] = []
         self._all: list[Namespace] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._coming = 0  # being prepared
+        self._waiting = 0  # for one of those
         host_text = names.read_host_resolv_conf()
         self._embedded = names.needs_resolver(False, host_text)
         self.resolv_conf = names.resolv_conf(host_text, embedded=self._embedded)
@@ -54,15 +56,28 @@ class NetnsPool:
         self.close()
 
     def prepare(self) -> None:
-        """Have one ready before it is needed."""
-        namespace = self._make()
+        """Have one ready before it is needed; who needs one meanwhile waits for it."""
         with self._lock:
-            self._idle.append(namespace)
+            self._coming += 1
+        namespace = None
+        try:
+            namespace = self._make()
+        finally:
+            with self._lock:
+                self._coming -= 1
+                if namespace is not None:
+                    self._idle.append(namespace)
+                self._lock.notify_all()
 
     @contextmanager
     def lend(self, *, spoiled: bool = False) -> Iterator[Namespace]:
         """One namespace for one step. `spoiled`: the step may change it (privileged), so nobody gets it afterwards."""
         with self._lock:
+            # Making one more at the same time would take longer: both want the same locks of the kernel and the database.
+            while not self._idle and self._coming > self._waiting:
+                self._waiting += 1
+                self._lock.wait()
+                self._waiting -= 1
             namespace = self._idle.pop() if self._idle else None
         namespace = namespace or self._make()
         try:
@@ -86,6 +101,8 @@ class NetnsPool:
             )
             networks.attach_namespace(endpoint, descriptor)
             if self._embedded:
+                from runtime.networks.resolver import Resolver
+
                 sockets = netns.inside(descriptor, name_server_sockets)
                 resolver = Resolver(sockets, networks.records, identity)
                 resolver.start()

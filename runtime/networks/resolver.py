@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 import select
 import socket
 import struct
@@ -162,6 +161,8 @@ class Resolver:
 
 def _with_addresses(record: Any, addresses: list[int]) -> bytes:
     """All addresses of a name, in another order each time. A question for AAAA gets an empty answer, not NXDOMAIN: the name exists."""
+    import random
+
     from dnslib import QTYPE, RR, A
 
     reply = record.reply()

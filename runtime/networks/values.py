@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from registry_client.values import field, frozen
 from runtime.networks.addresses import Range, dotted
 
 _NOWHERE = Range(0, 32)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Network:
     """`driver` is bridge, or host or null for the two that every store has and nobody can attach to by cable."""
 
@@ -41,7 +41,7 @@ class Network:
         return dotted(self.gateway) if self.gateway else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Endpoint:
     """One interface of one container, reserved in the database; in the kernel once it was attached."""
 

@@ -33,6 +33,7 @@ class Server:
         self.shims: dict[int, int] = {}
         self.machine: Machine | None = None
         self.home_mounts = -1
+        self.swept = False
 
     def serve(self) -> None:
         self._watch(self.line.fileno(), self._request)
@@ -90,6 +91,9 @@ class Server:
                 case "warm":
                     importlib.import_module(message["module"])
                     owner.close()
+                case "ready":
+                    owner.close()
+                    self._get_ready()
                 case "mounts":
                     self._follow_mounts(fds[1], owner)
                 case other:
@@ -97,6 +101,13 @@ class Server:
         except Exception as error:  # noqa: BLE001  (whatever it was, the next request must be served)
             wire.send_packet(owner, describe_failure(error))
             owner.close()
+
+    def _get_ready(self) -> None:
+        """What the first container needs, and what else would be done at the end."""
+        self.machine = self.machine or Machine()
+        if not self.swept:
+            sweep(self.machine.hierarchies)
+            self.swept = True
 
     def _start(self, message: Json, fds: list[int], owner: socket.socket) -> None:
         if self.machine is None:
@@ -193,7 +204,7 @@ class Server:
             launched.kill(signal.SIGKILL)
         for launched in list(self.running):
             self._ended(launched)
-        if self.machine is not None:
+        if self.machine is not None and not self.swept:
             sweep(self.machine.hierarchies)
 
 

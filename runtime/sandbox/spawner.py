@@ -195,6 +195,10 @@ class Spawner(Starting):
         """Have the helper import what its shims will need, while we do something else. Nothing is waited for."""
         self._send({"op": "warm", "module": module}, [])
 
+    def get_ready(self) -> None:
+        """Have the helper look at this host now, beside what we do until the first container. Nothing is waited for."""
+        self._send({"op": "ready"}, [])
+
     def follow_mounts(self, namespace: int) -> None:
         """Tell the helper to live in another mount namespace (`isolate.private_mounts`); the first container waits for it."""
         self._moving = self._send({"op": "mounts"}, [namespace])

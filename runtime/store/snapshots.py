@@ -20,7 +20,6 @@ from runtime.errors import NotFound
 from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.leases import Leases
-from runtime.store.overlay import overlay
 from runtime.store.owners import boot_id, own_token
 
 _WHOLE = "boot IN ('', :boot)"  # see the module's docstring
@@ -165,12 +164,16 @@ class Snapshots:
         if len(lowers) == 1:
             yield lowers[0]
             return
+        from runtime.store.overlay import overlay
+
         with overlay(self.mounts, lowers, empty=self._empty) as path:
             yield path
 
     @contextmanager
     def merged(self, draft: Draft) -> Iterator[str]:
         """A writable view of a draft (what `Draft.merged` gives)."""
+        from runtime.store.overlay import overlay
+
         with overlay(self.mounts, draft.lowers, draft.upper, draft.work, empty=self._empty) as path:
             yield path
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from registry_client.oci.digest import Digest
@@ -26,22 +25,30 @@ _LAST_ID = 0xFFFFFFFE  # the one above means "no change" to chown(2)
 _TIME_LIMIT = 10**9 << 40  # nanoseconds; more than a header field can say
 
 
-@dataclass(slots=True)
 class Member:
     """One entry, as the tar spells it. `size` is that of the data in the tar."""
 
-    name: bytes
-    kind: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime_ns: int
-    link: bytes
-    device: tuple[int, int]
-    xattrs: dict[str, bytes] = field(default_factory=dict)
-    pieces: sparse.Map | None = None  # of a sparse file: where the data belongs
-    real_size: int = 0  # likewise: of the whole file
+    __slots__ = (
+        "device", "gid", "kind", "link", "mode", "mtime_ns", "name", "pieces", "real_size", "size", "uid", "xattrs",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: bytes,
+        kind: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        size: int,
+        mtime_ns: int,
+        link: bytes,
+        device: tuple[int, int],
+    ) -> None:
+        self.name, self.kind, self.mode, self.uid, self.gid = name, kind, mode, uid, gid
+        self.size, self.mtime_ns, self.link, self.device = size, mtime_ns, link, device
+        self.xattrs: dict[str, bytes] = {}
+        self.pieces: sparse.Map | None = None  # of a sparse file: where the data belongs
+        self.real_size = 0  # likewise: of the whole file
 
 
 class TarReader:

@@ -11,10 +11,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from registry_client.oci.digest import Digest
+from registry_client.values import frozen
 from runtime.errors import HostFault
 from runtime.store.layers import header
 from runtime.store.layers.header import NO_XATTRS
@@ -48,7 +48,7 @@ class Status(Protocol):
     def st_rdev(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DiffInfo:
     """A layer's tar: digest and size of its bytes, and how many entries it has."""
 

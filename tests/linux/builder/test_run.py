@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -199,20 +198,6 @@ def test_secrets_and_agents_may_be_missing_unless_required(root: Path, context: 
         dockerfile = f"FROM base:1\nRUN --mount=type={mount} true\n"
         done = run_pipe(root, "build", "-f", "-", str(context), stdin=dockerfile.encode(), code=2)
         assert b"hint" in done.stderr.lower() or b"--s" in done.stderr
-
-
-def test_an_ssh_agents_socket_is_forwarded(root: Path, context: Path, tmp_path: Path) -> None:
-    path = f"/tmp/pipe-agent-{os.getpid()}-{tmp_path.name[-8:]}"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(path)
-        try:
-            text = output(
-                root, context, "FROM base:1\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo at $SSH_AUTH_SOCK\n",
-                "--ssh", f"default={path}",
-            )  # fmt: skip
-        finally:
-            os.unlink(path)
-    assert "at /run/buildkit/ssh_agent.0" in text
 
 
 def test_heredoc_scripts_run(root: Path, context: Path) -> None:

@@ -203,10 +203,10 @@ def test_the_compose_keys_of_a_service(tmp_path: Path) -> None:
     assert db.container.entrypoint == ()  # type: ignore[attr-defined]
     assert db.restart == RestartPolicy(name="on-failure", maximum=3)  # type: ignore[attr-defined]
     assert db.ports == (  # type: ignore[attr-defined]
-        PortBinding(container_port=80, host_port=8080),
+        PortBinding(container_port=80, host_port=8080, host_ip="127.0.0.1"),
         PortBinding(container_port=53, protocol="udp", host_port=53, host_ip="127.0.0.1"),
         PortBinding(container_port=90, host_port=9000, host_ip="::1"),
-        PortBinding(container_port=7),
+        PortBinding(container_port=7, host_ip="127.0.0.1"),
     )
     assert db.container.volumes == (  # type: ignore[attr-defined]
         Mount(type="volume", target="/d", source="data"),
@@ -220,6 +220,12 @@ def test_the_compose_keys_of_a_service(tmp_path: Path) -> None:
     limits = db.container.limits(db.deploy)  # type: ignore[attr-defined]
     assert limits == Limits(memory=32 << 20, memory_reservation=1 << 20, cpus=0.5, pids=9)
     assert db.container.extra_hosts == (("a", "1.2.3.4"), ("b", "::1"))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("port", ["'0.0.0.0:80:80'", "{target: 80, published: 80, host_ip: 0.0.0.0}"])
+def test_a_port_is_for_the_network_only_where_that_is_written(tmp_path: Path, port: str) -> None:
+    db = service(tmp_path, f"{{image: p, ports: [{port}, '81:81']}}")
+    assert [p.host_ip for p in db.ports] == ["0.0.0.0", "127.0.0.1"]  # type: ignore[attr-defined]
 
 
 def test_a_range_of_ports_is_several_bindings(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The flags of `pipe build`: one table, from which come the quick reading of a command line and click's command.
+
+`parse` reads what is written correctly, without click. Whatever it refuses, and `--help` and completion, go to the click
+command (`build_command`), made of the same table, whose messages people see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.cli.flags import Flag, Flags
+from runtime.errors import InvalidInput
+
+TABLE = (
+    Flag("add-host", "many", "Add NAME:ADDRESS to /etc/hosts of build steps."),
+    Flag("allow", "many", "Allow network.host or security.insecure."),
+    Flag("annotation", "many", "Annotate the manifest, or [manifest|index|manifest-descriptor|index-descriptor]:KEY=VALUE."),
+    Flag("attest", "many", "Attest the result: type=provenance[,mode=max] or type=sbom."),
+    Flag("build-arg", "many", "Set a build argument: NAME=VALUE, or NAME from the environment."),
+    Flag("build-context", "many", "A further context: NAME=PATH, URL, docker-image://REF or oci-layout://DIR."),
+    Flag("cache-from", "many", "Look for steps in type=registry,ref=REF or type=local,src=DIR."),
+    Flag("cache-to", "many", "Write the cache: type=registry,ref=REF[,mode=max], type=local,dest=DIR or type=inline."),
+    Flag("call", "one", "check, outline or targets: say something about the Dockerfile instead of building."),
+    Flag("check", "switch", "Check the Dockerfile; the same as --call=check."),
+    Flag("cgroup-parent", "one", "The control group build steps run below."),
+    Flag("cpu-period", "number", "Length of a CPU period in microseconds."),
+    Flag("cpu-quota", "number", "CPU time per period in microseconds."),
+    Flag("cpu-shares", "number", "CPU weight.", "c"),
+    Flag("cpuset-cpus", "one", "The CPUs build steps may use."),
+    Flag("cpuset-mems", "one", "The memory nodes build steps may use."),
+    Flag("debug", "switch", "Say all there is about warnings; log to stderr.", "D"),
+    Flag("file", "one", "The Dockerfile, or - for standard input.", "f"),
+    Flag("iidfile", "one", "Write the image id to a file."),
+    Flag("label", "many", "Set a label of the image."),
+    Flag("load", "switch", "Put the image into the store (the default)."),
+    Flag("memory", "one", "Memory limit of build steps.", "m"),
+    Flag("metadata-file", "one", "Write what is known of the result to a JSON file."),
+    Flag("network", "one", "Network of build steps: default, none or host."),
+    Flag("no-cache", "switch", "Run every step again."),
+    Flag("no-cache-filter", "many", "Run every step of these stages again."),
+    Flag("on-failure", "one", "Open a shell in the sandbox of a step that failed.", choices=("shell",)),
+    Flag("output", "many", "Where the result goes: type=oci,dest=FILE or a directory.", "o"),
+    Flag("platform", "many", "Build for a platform, for example linux/arm64."),
+    Flag("progress", "one", "auto, tty, plain, jsonl, quiet or none."),
+    Flag("provenance", "one", "Say how it was built beside the result: true, false, mode=min or mode=max."),
+    Flag("pull", "switch", "Ask the registry for the base images, also when they are here."),
+    Flag("push", "switch", "Push the image under its tags."),
+    Flag("quiet", "switch", "Print the image id only.", "q"),
+    Flag("sbom", "one", "Say which software is in it beside the result: true or false."),
+    Flag("secret", "many", "A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE]."),
+    Flag("shm-size", "one", "Size of /dev/shm in build steps."),
+    Flag("ssh", "many", "An ssh agent for build steps: default or NAME[=SOCKET|KEY[,KEY]]."),
+    Flag("tag", "many", "Name the image.", "t"),
+    Flag("target", "one", "The stage to build."),
+    Flag("ulimit", "many", "A resource limit of build steps: NAME=SOFT[:HARD]."),
+    Flag("verify-reproducible", "switch", "Build twice as if on two machines, and compare."),
+    Flag("format", "one", "text or json, with --call and --check."),
+)  # fmt: skip
+
+_FLAGS = Flags("pipe build", TABLE)
+
+
+def parameter(flag: Flag) -> str:
+    """What a flag is called among the values."""
+    return flag.name.replace("-", "_")
+
+
+def parse(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The words and the value of every flag: a tuple, a truth, a number or a string, None if not given. Else InvalidInput."""
+    many: dict[str, list[str]] = {parameter(flag): [] for flag in TABLE if flag.kind == "many"}
+    values: dict[str, Any] = {parameter(flag): False if flag.kind == "switch" else None for flag in TABLE}
+
+    def take(flag: Flag, text: str) -> None:
+        name = parameter(flag)
+        if flag.kind == "many":
+            many[name].append(text)
+        else:
+            values[name] = _value(flag, text)
+
+    names = _FLAGS.read(arguments, take, mixed=True)
+    return names, {**values, **{name: tuple(texts) for name, texts in many.items()}}
+
+
+def _value(flag: Flag, text: str) -> Any:
+    if flag.kind == "switch":
+        return text == "true"
+    if flag.kind == "number":
+        try:
+            return int(text)
+        except ValueError as error:
+            raise InvalidInput(f"--{flag.name} {text!r} is not a whole number") from error
+    if flag.choices and text not in flag.choices:
+        raise InvalidInput(f"--{flag.name} {text!r} is not one of {', '.join(flag.choices)}")
+    return text
