@@ -52,6 +52,10 @@ class Fetching:
                 self._tasks[remote.image.id] = known
             return known
 
+    def begin_missing(self, remote: RemoteImage) -> None:
+        if not remote.is_unpacked:
+            self.begin(remote)
+
     def files(self, remote: RemoteImage) -> str | None:
         """The snapshot of the image's files, when they have come."""
         if not remote.is_unpacked:
@@ -82,7 +86,7 @@ def begin_early(
     used = surely_used(reachable([graph.root for graph in graphs]), setting.surroundings, cache)
     for source in chain(wanted, used):
         if isinstance(source, ImageSource) and not isinstance(base := bases[source], Image):
-            fetching.begin(base)
+            fetching.begin_missing(base)
 
 
 def surely_used(

@@ -108,7 +108,7 @@ def _packed_layer(images: Images, diff_id: Digest, chain_id: Digest, packing: Pa
         # A layer of a base that was never fetched: named as it is there, or fetched to be made as it is wanted.
         if not packing.force or elsewhere.media_type == _TYPES[packing.kind]:
             return elsewhere
-        images.elsewhere.bring(elsewhere.digest)
+        images.elsewhere.bring(elsewhere.digest, f"pull/{elsewhere.digest[:19]}")
     if packing.level is None and not packing.force:
         return layer_blob(images, diff_id, chain_id, packing.kind)
     for form in kept_forms(images, diff_id):
@@ -136,10 +136,13 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
 
 
 def _make_blob(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
-    plain = [each for each in kept_forms(images, diff_id) if each.media_type == _TYPES[""]]
+    kept = kept_forms(images, diff_id)
+    plain = [each for each in kept if each.media_type == _TYPES[""]]
+    if not plain and not _has_files(images, diff_id, chain_id):
+        plain = kept  # a base's layer that was fetched and not unpacked
     with images.store.content.writer() as writer:
         if plain:
-            _compress_blob(images, plain[0].digest, packing, writer)
+            _compress_blob(images, plain[0], packing, writer)
         else:
             _write_again(images, diff_id, chain_id, packing, writer)
         images.store.leases.keep("blob", writer.digest)
@@ -153,12 +156,18 @@ def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
     return [form for form in images.records.layer_forms(diff_id) if _kept(images, form.digest)]
 
 
-def _compress_blob(images: Images, digest: Digest, packing: Packing, writer: Writer) -> None:
-    from runtime.store.layers import compress
+def _has_files(images: Images, diff_id: Digest, chain_id: Digest) -> bool:
+    snapshots = images.store.snapshots
+    return snapshots.by_chain(chain_id) is not None or snapshots.by_layer(diff_id) is not None
 
-    with images.store.content.open(digest) as file:
+
+def _compress_blob(images: Images, blob: Descriptor, packing: Packing, writer: Writer) -> None:
+    from runtime.store.layers import compress, decompress
+
+    with images.store.content.open(blob.digest) as file:
         out = compress(writer, packing.kind, packing.level)
-        while chunk := file.read(1 << 20):
+        source = file if blob.media_type == _TYPES[""] else decompress(file)
+        while chunk := source.read(1 << 20):
             out.write(chunk)
         out.close()
 

@@ -127,7 +127,7 @@ class Images:
 
         with connected(transport, lookup.reference, cancel) as client:
             found = lookup.find(client, platform, cancel)
-        remote = RemoteImage(self, transport, found)
+        remote = RemoteImage(self, transport, found, cancel)
         return remote.keep() if remote.is_here else remote
 
     def local(self, name: str, platform: Platform | None = None) -> Image | None:

@@ -142,6 +142,12 @@ class ImageRecords:
         """Whether a layer's blob came from elsewhere, where it is known in exactly this form."""
         return self._database.one("SELECT 1 FROM layers WHERE digest = ? AND NOT made", (digest,)) is not None
 
+    def repositories_of(self, blob: Digest) -> list[str]:
+        """Where images with a layer that came as this blob came from or went to."""
+        sql = """SELECT DISTINCT repository FROM layers JOIN image_layers USING (diff_id) JOIN manifests USING (image)
+                 WHERE layers.digest = ? AND repository <> '' ORDER BY repository"""
+        return [row["repository"] for row in self._database.read(sql, (blob,))]
+
     def manifests_of(self, image_id: Digest) -> list[sqlite3.Row]:
         sql = (
             "SELECT digest, media_type, repository FROM manifests WHERE image = ? ORDER BY repository, digest"

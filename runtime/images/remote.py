@@ -10,7 +10,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from registry_client.oci.digest import chain_ids
-from runtime.cancel import Cancel
 from runtime.errors import Cancelled, PipeError
 from runtime.events import Finished, Outcome, Started
 from runtime.images.arrivals import is_here
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from registry_client.oci.descriptor import Descriptor
     from registry_client.oci.digest import Digest
     from registry_client.reference import Reference
+    from runtime.cancel import Cancel
     from runtime.images.image import Image
     from runtime.images.images import Images
     from runtime.images.lookup import Found
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class RemoteImage:
     """One image of a registry; `image` describes it."""
 
-    def __init__(self, images: Images, transport: Transport, found: Found) -> None:
-        self._images, self._transport, self._found = images, transport, found
+    def __init__(self, images: Images, transport: Transport, found: Found, cancel: Cancel) -> None:
+        self._images, self._transport, self._found, self._cancel = images, transport, found, cancel
         self.image = found.described()
         images.elsewhere.add(self)
 
@@ -51,8 +51,13 @@ class RemoteImage:
 
     @property
     def is_here(self) -> bool:
-        """Whether nothing has to be fetched or unpacked."""
-        return self.is_unpacked and all(is_here(self._images.store, blob.digest) for blob in self.layers)
+        """Whether nothing has to be fetched or unpacked, and every blob is known to be the layer it is said to be."""
+        records, store = self._images.records, self._images.store
+        return self.is_unpacked and all(
+            is_here(store, blob.digest)
+            and blob.digest in {form.digest for form in records.layer_forms(diff_id)}
+            for diff_id, blob in zip(self.image.diff_ids, self.layers, strict=True)
+        )
 
     def keep(self) -> Image:
         """Make it an image of the store; all of it is here."""
@@ -73,8 +78,9 @@ class RemoteImage:
         emit(Finished(node=node, outcome=Outcome.DONE, detail=image.short_id))
         return image
 
-    def bring_blob(self, digest: Digest, cancel: Cancel, node: str) -> None:
+    def bring_blob(self, digest: Digest, node: str, cancel: Cancel | None = None) -> None:
         """Fetch one layer's blob, not unpacked."""
+        cancel = cancel or self._cancel
         position = next(n for n, blob in enumerate(self.layers) if blob.digest == digest)
         with connected(self._transport, self.reference, cancel) as client:
             Fetch(self._images, client, self._found, cancel, node).blob(position)
@@ -99,11 +105,11 @@ class Elsewhere:
         known = self._by_diff_id.get(diff_id)
         return None if known is None else known[0]
 
-    def bring(self, blob: Digest, cancel: Cancel | None = None, node: str = "pull") -> bool:
+    def bring(self, blob: Digest, node: str, cancel: Cancel | None = None) -> bool:
         """Have a blob in the store that some image here has; False when none does."""
         holders = self.holders(blob)
         if holders:
-            holders[0].bring_blob(blob, cancel or Cancel(), node)
+            holders[0].bring_blob(blob, node, cancel)
         return bool(holders)
 
     def holders(self, blob: Digest) -> tuple[RemoteImage, ...]:

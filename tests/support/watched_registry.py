@@ -148,8 +148,11 @@ def _served(watched: WatchedRegistry) -> Iterator[None]:
         def _forward(self, asked: Asked, body: bytes) -> None:
             connection = http.client.HTTPConnection(watched.backend, timeout=_PATIENCE)
             try:
-                headers = {name: text for name, text in self.headers.items() if name.lower() != "connection"}
-                connection.request(self.command, self.path, body, headers)
+                connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+                for name, text in self.headers.items():  # Accept may come several times
+                    if name.lower() != "connection":
+                        connection.putheader(name, text)
+                connection.endheaders(body)
                 answer = connection.getresponse()
                 asked.status = answer.status
                 self.send_response(answer.status)

@@ -22,6 +22,7 @@ from tests.support.watched_registry import WatchedRegistry, watched_registry
 
 pytestmark = pytest.mark.linux
 PATIENCE = 120.0
+EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 BIG = random.Random(7).randbytes(400_000)
 
 
@@ -155,7 +156,7 @@ def test_a_linked_copy_is_pushed_onto_a_base_that_stays_where_it_is(
 ) -> None:
     place = context(tmp_path / "context", LINKED, registry, **{"a.txt": "a", "b.txt": "b"})
     name = f"{registry.host}/linked:1"
-    image = build(fresh_root, place, "-t", name, "--push")
+    image = build(fresh_root, place, "-t", name, "--push", env=EPOCH)
     assert registry.fetched_any(BASE) == []
     assert [registry.mounted(digest) for digest in layers(BASE)] == [1, 1, 1]
     assert registry.uploads() == 3  # two layers and the config
@@ -164,7 +165,7 @@ def test_a_linked_copy_is_pushed_onto_a_base_that_stays_where_it_is(
     assert manifest["config"]["digest"] == image
     assert [layer["digest"] for layer in manifest["layers"][:3]] == layers(BASE)
     # Built with its base the image is the same, and it is what it should be.
-    assert build(tmp_path / "whole", place) == image
+    assert build(tmp_path / "whole", place, env=EPOCH) == image
     done = run_pipe(
         tmp_path / "third", "run", "--rm", "--network", "none", name, "cat", "/a", "/deep/er/b", "/top"
     )
@@ -270,8 +271,8 @@ class Running:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.process = subprocess.Popen(
             [*command, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env={"PYTHONPATH": str(PROJECT), **kept},
             text=True,
         )
@@ -280,9 +281,11 @@ class Running:
 
     def until_finished(self, word: str) -> None:
         """Read on until a node whose name has `word` is done."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
             self.lines.append(line)
+            if not line.startswith("{"):
+                continue
             event = json.loads(line)
             if event.get("event") == "started":
                 self._names[event["node"]] = event["name"]
@@ -292,7 +295,7 @@ class Running:
         raise AssertionError(f"{word} never ended: {self.lines}")
 
     def end(self) -> int:
-        _, rest = self.process.communicate(timeout=PATIENCE)
+        rest, _ = self.process.communicate(timeout=PATIENCE)
         self.lines.append(rest)
         return self.process.returncode
 
@@ -431,14 +434,11 @@ def test_a_layer_that_is_not_what_its_config_says_is_refused_and_serves_nobody(
     place = context(tmp_path / "liar", dockerfile, registry)
     done = run_pipe(fresh_root, "build", str(place), code=2)
     assert f"layer {layer.digest} unpacks to".encode() in done.stderr
-    # Nor may it be taken for the layer once that is here.
+    # Nor is it taken for the layer once that is here: whoever names the layer gets the honest one.
     text = f"FROM {registry.host}/honest:1\nRUN cat /etc/name > /seen\n"
     build(fresh_root, context(tmp_path / "honest", text, registry))
-    assert (
-        f"layer {layer.digest} unpacks to".encode()
-        in run_pipe(fresh_root, "build", "--no-cache", str(place), code=2).stderr
-    )
-    assert names(fresh_root) == [f"{registry.host}/honest:1"] or len(names(fresh_root)) == 2
+    assert b"honest" in run_pipe(fresh_root, "build", "--no-cache", str(place)).stderr
+    assert f"{registry.host}/liar:1" not in names(fresh_root)
     with Store.open(str(fresh_root)) as store:
         diff_id = Images(store).get(f"{registry.host}/honest:1").diff_ids[0]
         assert layer.digest not in {form.digest for form in Images(store).records.layer_forms(diff_id)}
