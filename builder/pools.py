@@ -55,19 +55,19 @@ class Pool:
         )
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._idle = 0
+        self._open = 0  # jobs that have not ended
 
     def submit(self, job: Callable[..., T], *args: Any) -> Task[T]:
         task: Task[T] = Task()
-        self._jobs.put((task, job, args))
         with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-            elif len(self._threads) < self._size:
-                self._add_thread()
+            self._open += 1
+            self._jobs.put((task, job, args))
+            self._add_thread()
         return task
 
     def _add_thread(self) -> None:
+        if len(self._threads) >= min(self._size, self._open):
+            return
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -77,19 +77,18 @@ class Pool:
             task, function, args = job
             task.run(function, args)
             with self._lock:
+                self._open -= 1
                 if len(self._threads) > self._size:
-                    # It stood in for one that waited.
+                    # One of those it stood in for is back.
                     self._threads.remove(threading.current_thread())
                     return
-                self._idle += 1
 
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Within the block the calling job only waits: another may run in its place."""
         with self._lock:
             self._size += 1
-            if not self._idle and not self._jobs.empty():
-                self._add_thread()
+            self._add_thread()
         try:
             yield
         finally:
