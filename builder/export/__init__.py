@@ -29,6 +29,9 @@ def export(
     named = native(built) if request.tags and len(built) > 1 else built[0]
     own = request.tags if named.stored else ()
     tags = tuple(str(images.tag(named.image.id, tag)) for tag in own)
+    if len(built) > 1:
+        for tag in own:
+            images.tag_platforms([each.image for each in built], tag)
     result = replace(result, tags=tags)
     if not request.outputs and not request.metadata and not request.attest:
         return result

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from registry_client.oci import media_types
+from registry_client.oci.manifest import Index
 from runtime.cancel import Cancel
 from runtime.errors import Cancelled, HostFault, InvalidInput, NotFound, PipeError, Unavailable
 from runtime.images.arrivals import Arrival, Restarted
 from runtime.images.progress import Reporter
 from runtime.images.transport import in_our_words
+from runtime.images.variants import note_index
 
 if TYPE_CHECKING:
     from registry_client.oci.digest import Digest
@@ -125,6 +127,9 @@ def record(images: Images, found: Found) -> Image:
         for known in found.known_by:
             images.records.put_manifest(image_id, known.digest, known.media_type, name.name)
         if name.tag:
-            images.records.set_tag(str(name.with_tag(name.tag)), image_id)
+            tag = str(name.with_tag(name.tag))
+            images.records.set_tag(tag, image_id)
+            if isinstance(found.top, Index):
+                note_index(images, found.top, tag)
     images.announce(image_id, "pull", name=name.familiar)
     return images.get(image_id)

@@ -18,9 +18,9 @@ from registry_client.oci.media_types import compression_of
 from registry_client.oci.platform import Platform, host_platform, parse_platform, rank
 from registry_client.reference import Reference, parse_reference
 from runtime.cancel import Cancel
-from runtime.errors import Conflict, InvalidInput, NotFound
+from runtime.errors import InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
-from runtime.images.image import Deleted, Image, Layer, Removed, Untagged
+from runtime.images.image import Image, Layer, Removed
 from runtime.images.records import ImageRecords
 from runtime.images.transport import NoTransport, Transport, connected
 from runtime.images.unpack import Unpacker
@@ -229,9 +229,8 @@ class Images:
 
     def _saved_name(self, name: str) -> tuple[Reference, ...]:
         """The name an image is saved under: none when it was named by id or digest."""
-        if _has_digest(name) or self._find_named(name) is None:
-            return ()
-        return (parse_reference(name).or_latest(),)
+        tag = self.tag_of(name)
+        return (parse_reference(tag),) if tag else ()
 
     def history(self, image: Image) -> tuple[Step, ...]:
         """How the image was made, last step first."""
@@ -246,9 +245,23 @@ class Images:
         image, target = self.get(image_id), _reference(reference)
         if target.digest:
             raise InvalidInput(f"cannot tag as {reference!r}: a tag has no digest")
-        self.records.set_tag(str(target.or_latest()), image.id)
+        variants = self.records.variants(self.tag_of(image_id))
+        with self.store.db.transaction():
+            self.records.set_tag(str(target.or_latest()), image.id)
+            if variants:
+                self.records.set_variants(str(target.or_latest()), variants)
         self.announce(image.id, "tag", name=target.or_latest().familiar)
         return target.or_latest()
+
+    def tag_platforms(self, found: Sequence[Image], reference: str) -> None:
+        """Let a name that is set stand for these images, one for each platform."""
+        self.records.set_variants(str(_reference(reference).or_latest()), [each.id for each in found])
+
+    def tag_of(self, name: str) -> str:
+        """The canonical name an image was named by; "" when that was an id or digest."""
+        if _has_digest(name) or self._find_named(name) is None:
+            return ""
+        return str(_reference(name).or_latest())
 
     def untag(self, reference: str) -> bool:
         """Take a name away; the image stays."""
@@ -258,31 +271,12 @@ class Images:
 
     def remove(self, name: str, force: bool = False) -> tuple[Removed, ...]:
         """Take the name away, and with the last one the image. By id: all its names, if it is one or with `force`."""
-        image = self.get(name)
-        by_name = self._find_named(name) is not None
-        if not by_name and len(image.tags) > 1 and not force:
-            raise Conflict(
-                f"image {image.short_id} has {len(image.tags)} names",
-                hint="remove them by name, or use --force",
-            )
-        going = [str(_reference(name).or_latest())] if by_name and not _has_digest(name) else list(image.tags)
-        users = self.users(image.id) if set(image.tags) <= set(going) else ()
-        if users and not force:
-            raise Conflict(
-                f"image {image.short_id} is used by {' and '.join(users)}",
-                hint="remove that first, or use --force to take only the name away",
-            )
-        with self.store.db.transaction():
-            for tag in going:
-                self.records.remove_tag(tag)
-            if last := not self.records.tags_of(image.id) and not users:
-                self.records.remove(image.id)
-        self.announce(image.id, "delete" if last else "untag")
-        untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
-        return (*untagged, Deleted(image.id)) if last else tuple(untagged)
+        from runtime.images.remove import remove
+
+        return remove(self, name, force)
 
     def users(self, image_id: str) -> tuple[str, ...]:
-        """What else needs an image: containers, the embedded registry …"""
+        """What else needs an image: containers, the embedded registry, a name for several platforms …"""
         from runtime.images.prune import users_of
 
         return users_of(self, image_id)
@@ -314,14 +308,24 @@ class Images:
         reference: Reference | str = "",
         *,
         compression: str = "gzip",
+        platform: Platform | str | None = None,
         cancel: Cancel | None = None,
     ) -> Descriptor:
-        """Push the image called `name`, as `reference` if that is another one; the descriptor of its manifest."""
-        from runtime.images.push import push
+        """Push what is called `name`, as `reference` if that is another one; the descriptor of the manifest or index.
 
-        image = self.get(name)
-        target = _reference(reference or name) if isinstance(reference, str) else reference
-        return push(self, image, target.or_latest(), compression, cancel)
+        A name for several platforms is pushed as their index; `platform` chooses one of them.
+        """
+        from runtime.images.push import push
+        from runtime.images.variants import choose, parcel_of
+
+        image, wanted = self.get(name), _platform(platform)
+        target = (_reference(reference or name) if isinstance(reference, str) else reference).or_latest()
+        tag = self.tag_of(name)
+        if wanted is not None:
+            image = choose(self, name, tag, wanted)
+        elif (parcel := parcel_of(self, tag, compression)) is not None:
+            return self.push_parcel(parcel, target, cancel=cancel)
+        return push(self, image, target, compression, cancel)
 
     def manifest(self, image: Image, compression: str = "gzip") -> Manifest:
         """The image's manifest with all its blobs in the store, made where they are missing; always the same bytes."""

@@ -40,6 +40,7 @@ class Found:
     manifest: Manifest
     raw_config: bytes
     config: ImageConfig
+    top: Manifest | Index  # what the reference itself names
     known_by: tuple[Descriptor, ...]
 
     def described(self) -> Image:
@@ -73,7 +74,8 @@ class Lookup:
                 self._top = self._fetch(client, self.reference.selector, "", cancel)
         manifest, known_by = self._manifest(client, platform, cancel)
         raw_config = self._config(client, manifest, cancel, tell)
-        found = Found(self.reference, manifest, raw_config, self._parsed(raw_config), known_by)
+        assert self._top is not None
+        found = Found(self.reference, manifest, raw_config, self._parsed(raw_config), self._top[0], known_by)
         self._check(found)
         return found
 

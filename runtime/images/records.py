@@ -85,6 +85,13 @@ class ImageRecords:
                 raise NotFound(f"image {image_id} was removed meanwhile") from error
         return before["image"] if before else None
 
+    def set_variants(self, reference: str, image_ids: Iterable[Digest]) -> None:
+        """Let a name that is set stand for these images, one for each platform."""
+        rows = [(reference, position, each) for position, each in enumerate(image_ids)]
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM variants WHERE name = ?", (reference,))
+            connection.executemany("INSERT INTO variants VALUES (?, ?, ?)", rows)
+
     def remove_tag(self, reference: str) -> bool:
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM tags WHERE name = ?", (reference,)).rowcount > 0
@@ -116,6 +123,13 @@ class ImageRecords:
     def by_tag(self, reference: str) -> Digest | None:
         row = self._database.one("SELECT image FROM tags WHERE name = ?", (reference,))
         return Digest(row["image"]) if row else None
+
+    def variants(self, reference: str) -> list[Digest]:
+        """The images a name stands for, if it stands for several platforms."""
+        rows = self._database.read(
+            "SELECT image FROM variants WHERE name = ? ORDER BY position", (reference,)
+        )
+        return [Digest(row["image"]) for row in rows]
 
     def by_manifest(self, digest: str, repository: str = "") -> list[Digest]:
         """Images known by a manifest or index digest, those of `repository` first."""
