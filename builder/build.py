@@ -36,7 +36,7 @@ from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import replace
 from runtime.cancel import Cancel
-from runtime.errors import PipeError
+from runtime.errors import Cancelled, PipeError
 from runtime.events import Emit, Warned, ignore
 from runtime.store.store import Store
 
@@ -204,8 +204,12 @@ class _Build:
                 # All platforms are one graph: they are built at once, and what they share only once.
                 states = self._solve(graphs, executor, node_of, setting, pool)
                 sources.save()
+                if early is not None:
+                    early.result()
                 finisher = self._finisher(setting)
                 return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
+            except Cancelled as error:
+                raise (fetching.error or error) from None
             finally:
                 executor.keep_borrowed()
                 if early is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from builder.graph import Copy, Exec, ImageSource, MakeDirectory, Vertex
@@ -16,29 +15,31 @@ from builder.keys import Surroundings, copy_shape, directory_shape, exec_shape
 from builder.pools import Pool, Task
 from builder.solver import reachable
 from runtime.cancel import Cancel
+from runtime.errors import Cancelled, PipeError
 from runtime.images.image import Image
 
 if TYPE_CHECKING:
     from builder.bases import Bases
     from builder.cache import Cache
-    from builder.graph import StageGraph
+    from builder.graph import Operation, StageGraph
     from builder.keys import Shape
     from builder.operations.step import Setting
     from runtime.images.images import Images
     from runtime.images.remote import RemoteImage
 
-_IMAGES_AT_ONCE = 4
+_IMAGES_AT_ONCE = 3
 
 
 class Fetching:
-    """A context manager; at its end nothing is under way any more."""
+    """A context manager; at its end nothing is under way any more. A fetch that fails ends the build: `error` says why."""
 
     def __init__(self, images: Images, steps: Pool, cancel: Cancel, node: str) -> None:
         self._images, self._steps, self._node = images, steps, node
-        self._outer, self._cancel = cancel, Cancel()
+        self._build, self._cancel = cancel, Cancel()
         self._pool: Pool | None = None
         self._tasks: dict[str, Task[Image]] = {}
         self._lock = threading.Lock()
+        self.error: PipeError | None = None
 
     def begin(self, remote: RemoteImage) -> Task[Image]:
         """See to it that the image's layers come; what will be there when they have."""
@@ -48,21 +49,27 @@ class Fetching:
             known = self._tasks.get(remote.image.id)
             if known is None:
                 node = f"{self._node}/pull-{len(self._tasks) + 1}"
-                known = self._pool.submit(remote.bring, self._cancel, node, self._node)
-                self._tasks[remote.image.id] = known
+                known = self._tasks[remote.image.id] = self._pool.submit(self._bring, remote, node)
             return known
 
-    def begin_missing(self, remote: RemoteImage) -> None:
-        if not remote.is_unpacked:
-            self.begin(remote)
+    def _bring(self, remote: RemoteImage, node: str) -> Image:
+        try:
+            return remote.bring(self._cancel, node, self._node)
+        except PipeError as error:
+            if not isinstance(error, Cancelled):
+                self.error = self.error or error
+                self._build.cancel(f"{remote.reference.familiar} cannot be had")
+            raise
 
     def files(self, remote: RemoteImage) -> str | None:
         """The snapshot of the image's files, when they have come."""
-        if not remote.is_unpacked:
+        task = self._tasks.get(remote.image.id)
+        if task is None and not remote.is_unpacked:
             task = self.begin(remote)
-            with self._steps.lent(), self._outer.on_cancel(lambda: self._cancel.cancel(self._outer.reason)):
+        if task is not None:
+            with self._steps.lent(), self._build.on_cancel(lambda: self._cancel.cancel(self._build.reason)):
                 task.result()
-        return self._images.snapshot(remote.image, self._outer)
+        return self._images.snapshot(remote.image, self._build)
 
     def __enter__(self) -> Fetching:
         return self
@@ -82,11 +89,19 @@ def begin_early(
     cache: Cache,
 ) -> None:
     """Begin what will be needed in any case: what stands below `results`, and what a step of `graphs` works on."""
-    wanted = (graph.base.operation for graph in results)
-    used = surely_used(reachable([graph.root for graph in graphs]), setting.surroundings, cache)
-    for source in chain(wanted, used):
-        if isinstance(source, ImageSource) and not isinstance(base := bases[source], Image):
-            fetching.begin_missing(base)
+    for graph in results:
+        base = _remote(bases, graph.base.operation)
+        if base is not None and not base.is_here:
+            fetching.begin(base)
+    for source in surely_used(reachable([graph.root for graph in graphs]), setting.surroundings, cache):
+        base = _remote(bases, source)
+        if base is not None and not base.is_unpacked:
+            fetching.begin(base)
+
+
+def _remote(bases: Bases, source: Operation) -> RemoteImage | None:
+    base = bases[source] if isinstance(source, ImageSource) else None
+    return None if isinstance(base, Image) else base
 
 
 def surely_used(

@@ -8,7 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,16 @@ class Running:
         self.process.communicate()
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll what only the file system tells."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it never came")
+
+
 @pytest.mark.parametrize("waiting", [1, 8])
 def test_steps_that_do_not_need_a_slow_base_do_not_wait_for_it(
     fresh_root: Path, tmp_path: Path, registry: WatchedRegistry, waiting: int
@@ -389,6 +400,7 @@ def test_killed_in_the_middle_of_a_layer_nothing_is_taken_for_whole_and_the_next
     running = Running(fresh_root, str(place))
     try:
         assert waits.wait(PATIENCE)
+        wait_until(lambda: any(file.stat().st_size for file in (fresh_root / "ingest").iterdir()))
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(PATIENCE)
     finally:
@@ -421,6 +433,21 @@ def test_a_layer_that_is_gone_when_it_is_needed_is_named(
     build(fresh_root, place)
 
 
+def test_a_base_that_cannot_be_had_ends_the_build_without_waiting_for_the_steps(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    gone = layered_image({"etc/name": b"gone\n"})
+    registry.put("gone", "1", gone)
+    registry.refused[layers(gone)[0]] = 404
+    # The only step before it would never end by itself.
+    dockerfile = f"FROM OTHER AS long\nRUN while true; do read x < /dev/zero; done\nFROM {registry.host}/gone:1\nCOPY --from=long /more /\n"
+    try:
+        done = run_pipe(fresh_root, "build", str(context(tmp_path / "context", dockerfile, registry)), code=2)
+    finally:
+        registry.refused.clear()
+    assert f"layer 1 of 1 of {registry.host}/gone:1" in done.stderr.decode()
+
+
 def test_a_layer_that_is_not_what_its_config_says_is_refused_and_serves_nobody(
     fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
 ) -> None:
@@ -434,10 +461,11 @@ def test_a_layer_that_is_not_what_its_config_says_is_refused_and_serves_nobody(
     place = context(tmp_path / "liar", dockerfile, registry)
     done = run_pipe(fresh_root, "build", str(place), code=2)
     assert f"layer {layer.digest} unpacks to".encode() in done.stderr
-    # Nor is it taken for the layer once that is here: whoever names the layer gets the honest one.
+    # Nor is it taken for the layer once that is here.
     text = f"FROM {registry.host}/honest:1\nRUN cat /etc/name > /seen\n"
     build(fresh_root, context(tmp_path / "honest", text, registry))
-    assert b"honest" in run_pipe(fresh_root, "build", "--no-cache", str(place)).stderr
+    done = run_pipe(fresh_root, "build", "--no-cache", str(place), code=2)
+    assert f"layer {layer.digest} unpacks to".encode() in done.stderr
     assert f"{registry.host}/liar:1" not in names(fresh_root)
     with Store.open(str(fresh_root)) as store:
         diff_id = Images(store).get(f"{registry.host}/honest:1").diff_ids[0]
