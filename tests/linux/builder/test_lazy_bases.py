@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -400,7 +401,8 @@ def test_killed_in_the_middle_of_a_layer_nothing_is_taken_for_whole_and_the_next
     running = Running(fresh_root, str(place))
     try:
         assert waits.wait(PATIENCE)
-        wait_until(lambda: any(file.stat().st_size for file in (fresh_root / "ingest").iterdir()))
+        partial = fresh_root / "ingest" / hashlib.sha256(held.encode()).hexdigest()
+        wait_until(lambda: partial.exists() and partial.stat().st_size > 0)
         running.process.send_signal(signal.SIGKILL)
         running.process.wait(PATIENCE)
     finally:
