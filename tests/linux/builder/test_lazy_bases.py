@@ -253,6 +253,28 @@ def test_layers_found_in_a_cache_are_pushed_onto_a_base_that_is_not_here(
     assert done.stdout == b"top\na"
 
 
+def test_what_is_said_of_an_image_and_its_cache_go_along_without_its_base(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    place = context(tmp_path / "context", LINKED, registry, **{"a.txt": "a", "b.txt": "b"})
+    name, metadata = f"{registry.host}/said:1", tmp_path / "metadata.json"
+    flags = ("--provenance=mode=max", "--metadata-file", str(metadata), "--cache-to", "type=inline")
+    image = build(fresh_root, place, "-t", name, "--push", *flags)
+    assert registry.fetched_any(BASE) == []
+    index = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+    assert [entry["platform"]["os"] for entry in index["manifests"]] == ["linux", "unknown"]
+    said = json.loads(metadata.read_text())
+    assert said["containerimage.config.digest"] == image
+    assert said["containerimage.digest"] == said["containerimage.descriptor"]["digest"]
+    # The cache in it serves a build elsewhere, which has no need of the base either.
+    there = tmp_path / "other"
+    log = run_pipe(there, "build", "--cache-from", name, "-o", "type=cacheonly", str(place)).stderr
+    assert log.count(b"CACHED") >= 2 and registry.fetched_any(BASE) == []
+    # A look into its files needs them.
+    build(fresh_root, place, "-t", name, "--push", "--sbom=true")
+    assert registry.fetched_any(BASE) == layers(BASE)
+
+
 # --- beside other work ------------------------------------------------------------------------------------------------
 
 
