@@ -1,9 +1,21 @@
 """Measure `pipe` beside docker, podman, buildah and crun, and print a Markdown table of ratios.
 
-Each row alternates the tools run by run. A peer is a command line, because it may live in another root or be a client
-of a daemon elsewhere: `--docker 'sudo docker'`, `--podman podman`, `--buildah buildah`, `--crun crun`; those not named
-are left out. `--work` must be visible to all of them under the same path, and `--root` should lie on the same kind of
-file system as their stores.
+Each row alternates the tools run by run, after one round that is not counted; before a cold run images and caches of the
+round before are removed on every side, and before every run the disks are synced. A peer is a command line, because it
+may live in another root or be a client of a daemon elsewhere:
+
+    python -m bench --docker 'sudo docker' --podman podman --buildah buildah --crun crun \\
+        --docker-oci 'docker -H unix:///run/docker-c8d.sock' --dockerd-pid "$(pidof dockerd)" --work DIR --root STORE
+
+Peers that are not named are left out; one that fails is shown with its reason. --docker-oci is a docker whose images lie
+in containerd, the only kind that writes OCI archives. --dockerd-pid adds the daemon's peak memory to docker's.
+
+--work holds the contexts (2 GB; with --scaling 1 GB more) and takes the archives that are written; all tools must see it
+under the same path. --root is pipe's store. Put every store, and best --work too, on the same kind of file system with a
+journal, such as ext4 in a loop file: on ext4 without one, creating files is ten times as slow for minutes after
+many were deleted, which charges whoever comes next. Nothing else should run meanwhile.
+
+--scaling measures pipe alone at 1,000 to 100,000 files and 10 to 500 steps.
 """
 
 from __future__ import annotations
@@ -11,107 +23,128 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
-from bench.contexts import BASE, make_contexts
 from bench.measure import RunFailed, Series, alternate, ratio, run_once
+from bench.memory import Daemon
+from bench.rows import MINE, PLANS, Bench, Row, clean
+from bench.scaling import memory_of, scaling
 
-GOALS = {  # row -> (peer, goal)
-    "cached-mix10": ("docker", 1 / 3),
-    "run10": ("docker", 1 / 8),
-    "tree20k": ("docker", 1 / 4),
-    "run-rm": ("podman", 1 / 2),
-}
-
-
-def tool_commands(options: argparse.Namespace) -> dict[str, str]:
-    pipe = f"{Path(sys.executable).parent / 'pipe'} --root {options.root} --progress quiet"
-    named = {"docker": options.docker, "podman": options.podman, "buildah": options.buildah}
-    return {"pipe": pipe, **{tool: command for tool, command in named.items() if command}}
+_COLUMNS = ("docker", "podman", "buildah")
+_START = "container-start"
 
 
-def build_command(tool: str, command: str, arguments: str) -> str:
-    verb = "bud --layers" if tool == "buildah" else "build"
-    return f"{command} {verb} {arguments}"
-
-
-def build_row(tools: dict[str, str], context: Path, flags: str) -> dict[str, str]:
-    tag = f"localhost/bench/{context.name}:1"
-    builders = {tool: command for tool, command in tools.items() if tool != "podman"}
-    return {
-        tool: build_command(tool, command, f"{flags} -t {tag} {context}")
-        for tool, command in builders.items()
-    }
-
-
-def forget(tools: dict[str, str], name: str) -> dict[str, str]:
-    """Before a cold build: the image of the round before goes, and docker's build cache with it."""
-    prepare = {tool: f"{command} rmi -f localhost/bench/{name}:1" for tool, command in tools.items()}
-    if "docker" in tools:
-        prepare["docker"] = (
-            f"sh -c '{tools['docker']} rmi -f localhost/bench/{name}:1; {tools['docker']} builder prune -af'"
-        )
-    return prepare
-
-
-def rows(tools: dict[str, str], work: Path) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """Row -> (commands, preparations)."""
-    run = {tool: f"{command} run --rm {BASE} true" for tool, command in tools.items() if tool != "buildah"}
-    return {
-        "cached-mix10": (build_row(tools, work / "mix10", ""), {}),
-        "run10": (build_row(tools, work / "run10", "--no-cache"), forget(tools, "run10")),
-        "tree20k": (build_row(tools, work / "tree20k", "--no-cache"), forget(tools, "tree20k")),
-        "run-rm": (run, {}),
-    }
-
-
-def report(name: str, series: dict[str, Series]) -> str:
-    ours = series["pipe"]
-    cells = [f"{ours.median * 1000:.0f} ms, {ours.peak:.0f} MiB"]
-    for peer in ("docker", "podman", "buildah"):
-        if peer in series:
-            theirs = series[peer]
-            cells.append(f"{ratio(ours, theirs):.2f} ({theirs.median * 1000:.0f} ms, {theirs.peak:.0f} MiB)")
-        else:
-            cells.append("-")
-    peer, goal = GOALS[name]
-    cells.append(f"≤ {goal:.3g} of {peer}")
-    return f"| {name} | " + " | ".join(cells) + " |"
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, default=Path("/var/tmp/pipe-bench"), metavar="DIR")
+    parser.add_argument("--root", default="", metavar="STORE", help="default: below --work")
+    parser.add_argument("--busybox", type=Path, default=Path("/bin/busybox"), help="a static one")
+    for peer in ("docker", "docker-oci", "podman", "buildah", "crun"):
+        parser.add_argument(f"--{peer}", default="", metavar="COMMAND")
+    parser.add_argument("--dockerd-pid", type=int, metavar="PID")
+    parser.add_argument("--docker-oci-pid", type=int, metavar="PID")
+    parser.add_argument("--runs", type=int, default=7, help="counted rounds; the largest rows do fewer")
+    rows = ", ".join([*(plan.name for plan in PLANS), _START])
+    parser.add_argument("--only", default="", metavar="ROW,…", help=f"of {rows}")
+    parser.add_argument("--scaling", action="store_true")
+    options = parser.parse_args()
+    options.root = options.root or str(options.work / "store")
+    return options
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "--work", type=Path, default=Path("/var/tmp/pipe-bench"), help="contexts, seen by all tools"
-    )
-    parser.add_argument("--root", default="", help="pipe's store (default: below --work)")
-    parser.add_argument("--busybox", type=Path, default=Path("/bin/busybox"))
-    for peer in ("docker", "podman", "buildah", "crun"):
-        parser.add_argument(f"--{peer}", default="", metavar="COMMAND")
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--only", default="", metavar="ROW")
-    options = parser.parse_args()
-    options.root = options.root or str(options.work / "store")
-    make_contexts(options.work, options.busybox)
-    tools = tool_commands(options)
-    for tool, command in tools.items():
-        run_once(build_command(tool, command, f"-t {BASE} {options.work / 'base'}"))
+    options = parse()
+    bench = Bench(options)
+    refused = prepare_tools(bench)
     print(
-        f"kernel {os.uname().release}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, {options.runs} runs\n"
+        f"kernel {os.uname().release}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True
     )
-    print("| work | pipe: median, peak memory | pipe/docker | pipe/podman | pipe/buildah | goal |")
-    print("|---|---|---|---|---|---|")
-    for name, (commands, prepare) in rows(tools, options.work).items():
-        if options.only in ("", name):
-            try:
-                print(report(name, alternate(commands, prepare, options.runs)), flush=True)
-            except RunFailed as error:
-                print(f"| {name} | not measured: {error} |", flush=True)
-    if options.only in ("", "container-start"):
+    if options.scaling:
+        scaling(bench, lambda text: print(text, flush=True))
+        return 0
+    print(f"{options.runs} runs\n")
+    print(
+        "| work | pipe: median; memory: largest process, all | pipe/docker | pipe/podman | pipe/buildah | goal |"
+    )
+    print("|---|---|---|---|---|---|", flush=True)
+    pids = {"docker": options.dockerd_pid, "docker-oci": options.docker_oci_pid}
+    daemons = {tool: Daemon(pid) for tool, pid in pids.items() if pid}
+    chosen = [name for name in options.only.split(",") if name]
+    for plan in PLANS:
+        if not chosen or plan.name in chosen:
+            print(measure(plan.make(bench), options.runs, daemons, refused), flush=True)
+    if not chosen or _START in chosen:
         start_row(options)
+    clean(bench)
+    print(f"\nThis process took {own_peak():.0f} MiB: smaller peaks cannot be told.", flush=True)
     return 0
+
+
+def own_peak() -> float:
+    """MiB that our own process ever held; the kernel counts them as held by a child until it executes its program."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def prepare_tools(bench: Bench) -> dict[str, str]:
+    """Have every tool build the base image; those that cannot, and why."""
+    refused = {}
+    for tool, command in bench.base_builds().items():
+        try:
+            run_once(command)
+        except (RunFailed, OSError) as error:
+            refused[tool] = str(error)
+    return refused
+
+
+def measure(row: Row, runs: int, daemons: dict[str, Daemon], refused: dict[str, str]) -> str:
+    """The row's line."""
+    commands = {tool: command for tool, command in row.commands.items() if tool not in refused}
+    series = alternate(commands, row.prepare, min(runs, row.runs or runs), daemons)
+    series |= {tool: Series("", failure=refused[tool]) for tool in row.commands if tool in refused}
+    ours = series[MINE]
+    together = 0.0
+    if not ours.failure:
+        row.prepare(MINE)
+        try:
+            together = memory_of(ours.command)
+        except RunFailed as error:
+            ours.failure = str(error)
+    for tool in commands:
+        row.prepare(tool)
+    return line(row, series, together)
+
+
+def line(row: Row, series: dict[str, Series], together: float) -> str:
+    ours = series[MINE]
+    goal = f"≤ {row.goal:.3g} of {row.peer}"
+    if ours.failure:
+        return f"| {row.name} | {_not_measured(ours)} | - | - | - | {goal} |"
+    cells = [f"{_time(ours.median)}; {ours.peak:.0f}, {together:.0f} MiB"]
+    for column in _COLUMNS:
+        theirs = series.get(row.peer if row.peer.startswith(column) else column)
+        cells.append(_beside(ours, theirs) if theirs else "-")
+    return f"| {row.name} | " + " | ".join([*cells, goal]) + " |"
+
+
+def _beside(ours: Series, theirs: Series) -> str:
+    if theirs.failure:
+        return _not_measured(theirs)
+    daemon = f", daemon {max(theirs.daemon):.0f}" if theirs.daemon else ""
+    return f"{ratio(ours, theirs):.2f} ({_time(theirs.median)}; {theirs.peak:.0f}{daemon} MiB)"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 10 else f"{seconds:.1f} s"
+
+
+def _not_measured(series: Series) -> str:
+    reason = " ".join(series.failure.split()).replace("|", "\\|")
+    return f"not measured: {reason}"
 
 
 def start_row(options: argparse.Namespace) -> None:
@@ -121,11 +154,13 @@ def start_row(options: argparse.Namespace) -> None:
     command = [sys.executable, "-m", "bench.container_start", "--runtime", options.crun, "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        print(f"| container-start | not measured: {done.stderr.strip()[-400:]} |", flush=True)
+        print(
+            f"| {_START} | not measured: {done.stderr.strip()[-400:]} | - | - | - | ≤ 1 of crun |", flush=True
+        )
         return
     row = json.loads(done.stdout)
     print(
-        f"| container-start | {row['ours_ms']:.1f} ms, {row['spawner_peak_kib'] / 1024:.0f} MiB | - | - | - |"
+        f"| {_START} | {row['ours_ms']:.1f} ms; {row['spawner_peak_kib'] / 1024:.0f} MiB | - | - | - |"
         f" ≤ 1 of crun: {row['ratio']:.2f} ({row['peer_ms']:.1f} ms) |",
         flush=True,
     )

@@ -37,6 +37,7 @@ def is_plain(request: BuildRequest) -> bool:
         and len(request.platforms) <= 1
         and not request.annotations
         and not request.cache_to
+        and not request.attest.generator
         and all(
             wanted.type in ("image", "cacheonly") and not _annotates(wanted) for wanted in request.outputs
         )

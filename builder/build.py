@@ -41,6 +41,7 @@ from runtime.events import Emit, Warned, ignore
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.attest.statement import Attestation
     from builder.dockerfile import Dockerfile
     from builder.failed import FailedStep
     from builder.fetching import Fetching
@@ -266,6 +267,7 @@ class _Build:
             epoch=setting.epoch,
             started_ns=self._started_ns,
             invocation=invocation_of(made, setting.epoch),
+            boms=self._generated(made),
         )
         result = export(self._store, self._images, occasion, made, result, setting)
         if self._gathered is not None:
@@ -276,6 +278,14 @@ class _Build:
                 self._images, self._cache.imports, request.cache_to, self._gathered, self._emit, setting.cancel, request.node
             )  # fmt: skip
         return result
+
+    def _generated(self, made: list[Built]) -> dict[Digest, tuple[Attestation, ...]]:
+        """What a generator of bills of material says, if one is asked for."""
+        if not self._request.attest.generator:
+            return {}
+        from builder.sbom.generator import generated
+
+        return {each.image.id: generated(self._owner, self._request, each.image) for each in made}
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from registry_client.oci.digest import digest_of
 from registry_client.oci.platform import host_platform, rank
-from registry_client.values import frozen
+from registry_client.values import field, frozen
 
 if TYPE_CHECKING:
+    from builder.attest.statement import Attestation
     from builder.graph import StageGraph
     from builder.request import BuildRequest
     from builder.state import State
@@ -55,6 +56,7 @@ class Occasion:
     epoch: int | None
     started_ns: int
     invocation: str
+    boms: Mapping[Digest, tuple[Attestation, ...]] = field(default_factory=dict)  # by image, of a generator
 
 
 def invocation_of(built: Sequence[Built], epoch: int | None) -> str:

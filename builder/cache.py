@@ -40,6 +40,7 @@ class Cache:
     def __init__(self, store: Store) -> None:
         self._store, self._database = store, store.db
         self._used: list[str] = []
+        self._made: list[str] = []
         self.imports: Imports | None = None  # where to look for what is not known here
         self.files_only = False  # offer no step whose files were never fetched
         self.contents: dict[
@@ -96,6 +97,7 @@ class Cache:
             record.key, shape.digest, shape.kind, record.label, place, record.snapshot, root,
             record.diff_id, record.chain_id, record.made, now, 0, record.size, _storable(fields),
         )  # fmt: skip
+        self._made.append(record.key)
         with self._database.transaction() as connection:
             # A record that lost its snapshot, or was ignored by --no-cache, is replaced.
             connection.execute(
@@ -112,15 +114,19 @@ class Cache:
             connection.execute(sql, (snapshot, chain_id, key))
 
     def note_use(self) -> None:
-        """Count the records this build used."""
-        if not self._used:
+        """Count the records this build used. All of them, and those it made, get the same time (`pipe why` needs that)."""
+        if not self._used and not self._made:
             return
         keys, self._used = self._used, []
+        made, self._made = self._made, []
         now = time.time_ns()
         with self._database.transaction() as connection:
             connection.executemany(
                 "UPDATE cache_records SET used = ?, uses = uses + 1 WHERE key = ?",
                 [(now, key) for key in keys],
+            )
+            connection.executemany(
+                "UPDATE cache_records SET used = ? WHERE key = ?", [(now, key) for key in made]
             )
 
     # --- content of finished roots -------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ class ContextOpener:
         for place in (wanted, os.path.join(directory, wanted)):
             if os.path.isfile(place):
                 return place, _shown(place)
+        if os.path.isdir(wanted):
+            raise InvalidInput(f"{wanted} is a directory", hint="-f names the Dockerfile itself")
         raise NotFound(
             f"no Dockerfile at {wanted}", hint="the path of -f is relative to the working directory"
         )
@@ -107,27 +109,27 @@ class ContextOpener:
 
     def _from_file(self, path: str, what: str) -> Context:
         directory = self._new_directory()
-        from builder.operations.archive import is_archive, unpack
+        from builder.operations.archive import is_archive, is_compressed, unpack
 
         if not is_archive(path):
             if os.path.getsize(path) == 0:
                 raise InvalidInput(f"{what} is empty: neither a Dockerfile nor an archive")
+            if is_compressed(path):
+                raise InvalidInput(f"{what} is compressed, but holds no tar archive that can be read")
             return Context(Tree(directory), read_limited(path, DOCKERFILE_LIMIT), "Dockerfile", False)
         from builder.operations.roots import Root
         from builder.operations.step import Setting
 
         unpack(path, Root(directory), "", Setting(), owner=None)
-        return self._inside(directory, ignoring=True)
+        return self._inside(directory)
 
-    def _inside(self, directory: str, *, ignoring: bool) -> Context:
+    def _inside(self, directory: str) -> Context:
+        """What somebody put together elsewhere is taken as it is, without an ignore file (A-84)."""
         given = self._given_text()
         if given is None:
             place = self._dockerfile_inside(directory)
             given = read_limited(place, DOCKERFILE_LIMIT), os.path.relpath(place, directory)
-        else:
-            place = ""
-        ignore = read_ignore(directory, place) if ignoring else None
-        return Context(Tree(directory, ignore=ignore), given[0], given[1], False)
+        return Context(Tree(directory), given[0], given[1], False)
 
     def _dockerfile_inside(self, directory: str) -> str:
         """Confined: the archive may hold links."""
@@ -146,7 +148,7 @@ class ContextOpener:
     def _from_remote(self, url: str) -> Context:
         place, time = self._fetch(url)
         if os.path.isdir(place):
-            return replace(self._inside(place, ignoring=False), time=time)
+            return replace(self._inside(place), time=time)
         return replace(self._from_file(place, url), time=time)
 
 

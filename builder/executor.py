@@ -282,7 +282,9 @@ class _Run:
 
         with self._store.snapshots.prepare(self._parent.snapshot()) as draft:
             link_tree(self._store.snapshots.path(snapshot), draft.upper)
-            return draft.commit(diff_id=diff_id, size=size).id
+            made = draft.commit()
+        self._store.snapshots.identify(made.id, diff_id, size, below=self._parent.chain() or None)
+        return made.id
 
     def _standing_alone(
         self, snapshot: str, made: Made | Task[Made], key: str | None, *, cached: bool
@@ -339,7 +341,7 @@ class _Run:
                 stack.callback(lock.release)
                 later = stack.pop_all()
             else:
-                snapshot = draft.commit(diff_id=outcome.diff_id, size=outcome.size)
+                snapshot = draft.commit()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
@@ -360,7 +362,7 @@ class _Run:
 
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex):
+            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
@@ -406,9 +408,10 @@ class _Run:
             taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
-                    self._store.snapshots.link((*self._parent.diff_ids(), diff_id), snapshot.id)
+                    self._store.snapshots.link_chain(chain_id, chain or None, diff_id, snapshot.id)
                 else:
-                    self._store.snapshots.identify(snapshot.id, diff_id, size)
+                    on = None if alone else chain or None
+                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=on)
                 self._record(Made(snapshot.id, diff_id, diff_id, made_ns, size) if alone else made, outcome)
                 for each in taken:
                     self._cache.remember_content(*each)

@@ -2,19 +2,19 @@
 
 While the build still waits, `FailedStep.start` runs a program in the step's sandbox: the same root, mounts, environment,
 user, directory, secrets. Afterwards its root is an ordinary snapshot that nothing refers to, so the next garbage collection
-takes it; a note beside the database says which it was and what the step was about. Values of secrets are in neither.
+takes it; a note beside the database says which it was and what the step saw. Values of secrets are in neither.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.graph import Exec, Vertex
+from builder.graph import Exec, RunMount, Vertex
 from registry_client.oci.digest import Digest, chain_ids
-from registry_client.values import frozen
+from registry_client.values import as_dict, frozen
 from runtime.errors import NotFound
 from runtime.store.durable import replace_file
 from runtime.store.store import Store
@@ -37,6 +37,22 @@ class FailedStep:
     start: Callable[[Sequence[str], int, int], Process]
 
 
+@frozen(kw_only=True)
+class KeptMount:
+    """A mount of a step as it can be had again. What was secret is named only: whoever wants it gives it once more."""
+
+    type: str  # bind, cache, tmpfs, secret, ssh
+    target: str
+    source: str = ""  # the name of a cache's directory; the path within `snapshot`
+    snapshot: str = ""
+    readonly: bool = False
+    id: str = ""
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    env: str = ""
+
+
 @frozen
 class Situation:
     """A root and what a step saw in it: enough to go on from there. `diff_ids` are its layers, bottom first."""
@@ -47,7 +63,9 @@ class Situation:
     cwd: str = ""
     user: str = ""
     shell: str = "/bin/sh"
-    mounts: tuple[tuple[str, str], ...] = ()  # of tmpfs and caches: (cache directory or "", target)
+    mounts: tuple[KeptMount, ...] = ()
+    files: tuple[tuple[str, bytes], ...] = ()  # heredocs, by their names below /dev/pipes
+    network: str = ""
 
 
 def shell_of(argv: Sequence[str]) -> str:
@@ -55,10 +73,13 @@ def shell_of(argv: Sequence[str]) -> str:
     return argv[0] if len(argv) > 1 and argv[1] == "-c" else "/bin/sh"
 
 
-def keep_failed(store: Store, draft: Draft, parent: RootState, vertex: Vertex) -> bool:
+def keep_failed(
+    store: Store, draft: Draft, parent: RootState, vertex: Vertex, binds: Mapping[str, tuple[str | None, str]]
+) -> bool:
     """Let the root of a step that failed be, until the next collection, and note it down as the last.
 
-    False on a disk that is nearly full: the step may have failed of just that, and what it wrote is the first to go.
+    `binds` says by target which snapshot was shown there, and which path of it. False on a disk that is nearly full: the
+    step may have failed of just that, and what it wrote is the first to go.
     """
     operation = vertex.operation
     assert isinstance(operation, Exec)
@@ -75,18 +96,31 @@ def keep_failed(store: Store, draft: Draft, parent: RootState, vertex: Vertex) -
         "cwd": operation.cwd,
         "user": operation.user,
         "shell": shell_of(operation.argv),
-        "mounts": [_kept_mount(mount.type, mount.id, mount.target) for mount in operation.mounts],
+        "network": operation.network,
+        "mounts": [as_dict(_kept(mount, *binds.get(mount.target, ("", "")))) for mount in operation.mounts],
+        "files": [[name, data.decode("utf-8", "surrogateescape")] for name, data in operation.files],
     }
     replace_file(os.path.join(store.root, _NOTE), json.dumps(note).encode(), 0o600)
     return True
 
 
-def _kept_mount(kind: str, name: str, target: str) -> list[str]:
-    if kind == "cache":
+def _kept(mount: RunMount, snapshot: str | None, path: str) -> KeptMount:
+    if mount.type == "cache":
         from builder.operations.cachemounts import identity_of
 
-        return ["cache", identity_of(name), target]
-    return [kind, "", target]
+        path = identity_of(mount.id)
+    return KeptMount(
+        type=mount.type,
+        target=mount.target,
+        source=path,
+        snapshot=snapshot or "",
+        readonly=mount.readonly,
+        id=mount.id,
+        mode=mount.mode or 0,
+        uid=mount.uid,
+        gid=mount.gid,
+        env=mount.env,
+    )
 
 
 def last_failed(store: Store) -> Situation:
@@ -111,20 +145,17 @@ def last_failed(store: Store) -> Situation:
         note["cwd"],
         note["user"],
         note["shell"],
-        tuple(_mount(store, *each) for each in note["mounts"] if each[0] in ("cache", "tmpfs")),
+        tuple(KeptMount(**each) for each in note["mounts"]),
+        tuple((name, text.encode("utf-8", "surrogateescape")) for name, text in note["files"]),
+        note["network"],
     )
-
-
-def _mount(store: Store, kind: str, identity: str, target: str) -> tuple[str, str]:
-    data = os.path.join(store.root, "cachemounts", identity, "data")
-    return (data if kind == "cache" and os.path.isdir(data) else "", target)
 
 
 def _read_note(store: Store) -> dict[str, Any] | None:
     try:
         with open(os.path.join(store.root, _NOTE), encoding="utf-8") as file:
             note: dict[str, Any] = json.load(file)
-            return note
+            return note if "network" in note else None  # an older one says too little
     except FileNotFoundError:
         return None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry_client.oci.digest import chain_ids
 from registry_client.values import frozen
+from runtime.store.durable import faults_of_the_host
 from runtime.store.layers import write_layer
 from runtime.store.layers.reader import Member, TarReader
 from runtime.store.store import Store
@@ -95,7 +96,8 @@ def _tar(store: Store, image: Image, number: int) -> Iterator[TarReader]:
     assert snapshot is not None, "a built image has a snapshot for each of its layers"
     lowers = store.snapshots.lowers(snapshot.parent) if snapshot.parent else ()
     with tempfile.TemporaryFile(dir=store.snapshots.drafts) as file:
-        write_layer(store.snapshots.path(snapshot.id), file, lowers=lowers)
+        with faults_of_the_host("cannot compare the layers"):
+            write_layer(store.snapshots.path(snapshot.id), file, lowers=lowers)
         file.seek(0)
         yield TarReader(file)
 

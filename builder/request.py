@@ -36,6 +36,7 @@ class AttestWanted:
     builder_id: str = ""
     reproducible: bool = False
     sbom: bool = False
+    generator: str = ""  # the image of a scanner instead of our own
     vcs: Mapping[str, str] = field(
         default_factory=dict, hash=False
     )  # source, revision of a directory's work tree

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import fields_of
-from builder.failed import Situation, shell_of
+from builder.failed import KeptMount, Situation, shell_of
+from builder.history import config_at
 from registry_client.oci.digest import Digest, chain_ids
 from runtime.errors import InvalidInput, NotFound
 from runtime.store.store import Store
@@ -51,17 +52,30 @@ def _record(store: Store, chain: str) -> Any:
 
 def _after(store: Store, image: Image, number: int, label: str) -> Situation:
     diff_ids = image.diff_ids[:number]
-    return _situation(label, diff_ids, image, _record(store, chain_ids(diff_ids)[-1]))
-
-
-def _situation(label: str, diff_ids: tuple[Digest, ...], image: Image, row: Any) -> Situation:
-    """A RUN knows what it saw; after any other step things are as in the finished image."""
+    row = _record(store, chain_ids(diff_ids)[-1])
     fields = fields_of(row) if row is not None else {}
-    if "args" in fields:
-        args: Sequence[str] = fields["args"]
-        return Situation(label, diff_ids, tuple(fields["env"]), fields["cwd"], fields["user"], shell_of(args))
-    config = image.config.config
-    return Situation(label, diff_ids, tuple(config.env), config.working_dir, config.user)
+    return _of_run(label, diff_ids, fields) if "args" in fields else config_at(image.config, number, label)
+
+
+def _of_run(label: str, diff_ids: tuple[Digest, ...], fields: dict[str, Any]) -> Situation:
+    """A RUN knows what it saw, arguments included, and which secrets and agents it had."""
+    args: Sequence[str] = fields["args"]
+    names = ("type", "target", "id", "mode", "uid", "gid", "env")
+    mounts = tuple(
+        KeptMount(**{name: each[name] for name in names if name in each})
+        for each in fields.get("mounts", ())
+        if each["type"] in ("secret", "ssh", "tmpfs")
+    )
+    return Situation(
+        label,
+        diff_ids,
+        tuple(fields["env"]),
+        fields["cwd"],
+        fields["user"],
+        shell_of(args),
+        mounts,
+        network=fields.get("network", ""),
+    )
 
 
 # --- other stages of the same Dockerfile --------------------------------------------------------------------------
@@ -81,9 +95,24 @@ def _of_stage(store: Store, image: Image, stage: str, number: int) -> Situation:
     rows = store.db.read("SELECT * FROM cache_records WHERE place LIKE ? ORDER BY used DESC", (f"{file}:[%",))
     for candidate in rows:
         if sought.match(candidate["label"]) and candidate["chain_id"]:
-            diff_ids = _diff_ids(store, candidate["chain_id"])
-            return _situation(candidate["label"], diff_ids, image, candidate)
+            diff_ids, fields = _diff_ids(store, candidate["chain_id"]), fields_of(candidate)
+            if "args" in fields:
+                return _of_run(candidate["label"], diff_ids, fields)
+            return Situation(candidate["label"], diff_ids, **_near(rows, name, number))
     raise NotFound(f"no record of step {number} of stage {stage}", hint="build it again")
+
+
+def _near(rows: Sequence[Any], name: str, number: int) -> dict[str, Any]:
+    """What the nearest RUN of the same stage saw: the image's history does not tell of other stages."""
+    found: dict[int, Any] = {}
+    for row in rows:
+        place = re.match(rf"\[(?:\S+ )?{name}\s*([0-9]+)/[0-9]+", row["label"])
+        if place and row["chain_id"] and "args" in (fields := fields_of(row)):
+            found.setdefault(int(place[1]), fields)
+    if not found:
+        return {}
+    fields = found[min(found, key=lambda n: (abs(n - number), n > number))]
+    return {"env": tuple(fields["env"]), "cwd": fields["cwd"], "user": fields["user"]}
 
 
 def _diff_ids(store: Store, chain: str) -> tuple[Digest, ...]:

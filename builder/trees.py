@@ -52,7 +52,7 @@ class Trees:
             return None
         from builder.ignore import Patterns
 
-        return Patterns.parse("\n".join(lines))
+        return Patterns.parse("\n".join(lines), "--exclude")
 
 
 def _name_of(state: RootState) -> str:

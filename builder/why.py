@@ -1,8 +1,13 @@
-"""Why a step ran again: its record against the nearest earlier one of the same place (FEATURES B-28). Reads only."""
+"""Why a step ran again: its record against the nearest earlier one (FEATURES B-28). Reads only.
+
+Nearest is the same instruction of the same stage and Dockerfile, wherever it stood there; else what stood in its place.
+"""
 
 from __future__ import annotations
 
+import re
 import sqlite3
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +17,7 @@ from registry_client.values import frozen
 from runtime.store.store import Store
 
 _SHOWN = 5
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _QUIET = frozenset({"root", "content", "base", "elsewhere"})
 
 
@@ -26,7 +32,7 @@ class Difference:
 
 @frozen
 class Explanation:
-    """A step of an image: when it was done, and what differs from the time before. No differences: it never ran before."""
+    """A step of an image: when it was done (ns), and what differs from the time before. No `earlier`: it never ran before."""
 
     label: str
     made: int
@@ -36,16 +42,55 @@ class Explanation:
 
 
 def explain(store: Store, diff_ids: Sequence[Digest]) -> list[Explanation]:
-    """Every step the layers were made by, bottom first."""
-    found = []
+    """Every step the layers were made by, bottom first; then those of other stages which the same build used."""
+    rows: list[sqlite3.Row] = []
     for chain in chain_ids(diff_ids):
         # Steps that change nothing end in the same chain: the one used last is meant.
         row = store.db.one(
             "SELECT * FROM cache_records WHERE chain_id = ? ORDER BY used DESC LIMIT 1", (chain,)
         )
         if row is not None:
-            found.append(_explain(store, row))
-    return found
+            rows.append(row)
+    return [_explain(store, row) for row in (*rows, *_of_other_stages(store, rows))]
+
+
+def _of_other_stages(store: Store, own: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
+    """All records of one build have one time of use, that of its end."""
+    if not own:
+        return []
+    sql = "SELECT * FROM cache_records WHERE used = ? AND place LIKE '%:[%' ORDER BY rowid"
+    keys = {row["key"] for row in own}
+    found = [row for row in store.db.read(sql, (max(row["used"] for row in own),)) if row["key"] not in keys]
+    stages = list(dict.fromkeys(_stage(row["place"])[0] for row in found))
+    return sorted(found, key=lambda row: (stages.index(_stage(row["place"])[0]), _stage(row["place"])[1]))
+
+
+def _stage(place: str) -> tuple[str, int]:
+    """`FILE:[STAGE 2/7` as what is before the number, and the number."""
+    match = re.fullmatch(r"(.*?)([0-9]+)/[0-9]+", place, re.DOTALL)
+    return (match[1], int(match[2])) if match else (place, 0)
+
+
+def _earlier(store: Store, row: sqlite3.Row) -> sqlite3.Row | None:
+    stage = _stage(row["place"])[0]
+    # Rows are numbered as they come; times are no order where an epoch sets them.
+    rows = store.db.read(
+        """SELECT rowid, key, place, label FROM cache_records WHERE place >= ? AND place < ? AND key != ?
+           AND rowid < (SELECT rowid FROM cache_records WHERE key = ?)""",
+        (stage, f"{stage}:", row["key"], row["key"]),  # ":" follows the digits
+    )
+    near = [each for each in rows if _text(each) == _text(row) or each["place"] == row["place"]]
+    if not near:
+        return None
+    best = max(
+        near, key=lambda each: (_text(each) == _text(row), each["place"] == row["place"], each["rowid"])
+    )
+    return store.db.one("SELECT * FROM cache_records WHERE key = ?", (best["key"],))
+
+
+def _text(row: sqlite3.Row) -> str:
+    """The instruction, without where it stands."""
+    return str(row["label"]).partition("] ")[2]
 
 
 @frozen
@@ -60,12 +105,7 @@ class _Known:
 
 
 def _explain(store: Store, row: sqlite3.Row) -> Explanation:
-    # Rows are numbered as they come; times are no order where an epoch sets them.
-    earlier = store.db.one(
-        """SELECT * FROM cache_records WHERE place = ? AND key != ?
-           AND rowid < (SELECT rowid FROM cache_records WHERE key = ?) ORDER BY rowid DESC LIMIT 1""",
-        (row["place"], row["key"], row["key"]),
-    )
+    earlier = _earlier(store, row)
     now = _known(store, row)
     before = _known(store, earlier) if earlier is not None else _known_elsewhere(now)
     if before is None:
@@ -129,7 +169,9 @@ def _field(name: str, before: Any, now: Any) -> Iterator[Difference]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return " ".join(str(item) for item in value)
+        return " ".join(_shown(item) for item in value)
+    if isinstance(value, dict):  # a mount, as it is written
+        return ",".join(f"{name}={_shown(each)}" for name, each in value.items() if each not in (None, ""))
     return "" if value is None else str(value)
 
 
@@ -147,10 +189,23 @@ def _files(old: Mapping[str, list[str]], new: Mapping[str, list[str]]) -> Iterat
 def _file(line: list[str] | None) -> str:
     if line is None:
         return "(not there)"
-    digest, mode, owner, size = line[:4]
-    return f"mode {mode[-4:]}, owner {owner}, {size} bytes" + (f", {digest[:12]}" if digest else "")
+    digest, mode, owner, size, more = line
+    target, at, time = more.rpartition("@") if "@" in more else (more, "", "")
+    kind = stat.S_IFMT(int(mode, 8))
+    about = f"mode {mode[-4:]}, owner {owner}"
+    if kind == stat.S_IFREG:
+        about += f", {size} bytes"
+    else:
+        about = (
+            f"{_KINDS.get(kind, 'special file')}{f' to {target}' if kind == stat.S_IFLNK else ''}, {about}"
+        )
+    return (
+        about
+        + (f", {digest[:12]}" if digest else "")
+        + (f", of {int(time) // 10**9}" if at and time.isdigit() else "")
+    )
 
 
 def _label_of(store: Store, chain: str) -> str:
     row = store.db.one("SELECT label FROM cache_records WHERE chain_id = ? ORDER BY made LIMIT 1", (chain,))
-    return str(row["label"]) if row is not None else chain[:19]
+    return str(row["label"]) if row is not None else "the base image, or a result that was replaced since"

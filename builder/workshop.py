@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from builder.operations.skeleton import Target, make_skeleton
 from registry_client.values import field, frozen
 from runtime.errors import Unsupported
+from runtime.events import Emit, Warned
 from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
 from runtime.store.store import Store
@@ -60,6 +61,7 @@ class Workshop:
         self._skeletons: dict[tuple[Target, ...], str] = {}
         self._filters: dict[tuple[str, ...], str] = {}
         self._numbers = 0
+        self._told = False
 
     def __enter__(self) -> Workshop:
         return self
@@ -107,6 +109,15 @@ class Workshop:
             if key not in self._skeletons:
                 self._skeletons[key] = make_skeleton(self.new_name("skeleton"), key)
             return self._skeletons[key]
+
+    def copies_roots(self, emit: Emit, node: str) -> bool:
+        """Whether roots are copied because overlay is refused here; the first step says so."""
+        reason = self.store.snapshots.copied_because
+        with self._lock:
+            told, self._told = self._told, True
+        if reason and not told:
+            emit(Warned(node=node, message=f"roots of RUN steps are copied, which is slower: {reason}"))
+        return bool(reason)
 
     def seccomp(self, config: dict[str, Any], unconfined: bool) -> str:
         """The compiled system call filter of a step; "" is none."""

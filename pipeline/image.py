@@ -80,6 +80,7 @@ def build_order(
         shm_size=image.shm_size,
         no_cache=image.no_cache or no_cache,
         **_shared_caches(spec.root, image),
+        rewrite_timestamp=image.rewrite_timestamp,
         pull=image.pull,
     )
 

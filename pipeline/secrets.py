@@ -118,7 +118,7 @@ class SecretStore:
         if not files:
             yield (), tuple(variables)
             return
-        with _memory_directory() as directory:
+        with memory_directory() as directory:
             yield (
                 tuple(self._mount(use, directory, number) for number, use in enumerate(files)),
                 tuple(variables),
@@ -135,7 +135,7 @@ class SecretStore:
 
 
 @contextmanager
-def _memory_directory() -> Iterator[str]:
+def memory_directory() -> Iterator[str]:
     """A directory of mode 0700 in memory where the host has one (shm_overview(7)), removed afterwards.
 
     The container's user reaches a file by its mount, not through the directory.

@@ -59,7 +59,7 @@ class Services:
     def store(self) -> Store:
         from runtime.store import Store
 
-        store = Store.open(self.settings.root)
+        store = Store.open(self.settings.root, snapshots=self.settings.snapshots)
         self._stack.callback(store.leave)
         return store
 

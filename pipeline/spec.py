@@ -60,6 +60,7 @@ class ImageSpec:
     no_cache: bool = False
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    rewrite_timestamp: bool = False
     pull: bool = False
     push: bool = False
     when: Condition = ALWAYS

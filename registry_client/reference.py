@@ -34,7 +34,9 @@ class Reference:
     def familiar_name(self) -> str:
         if self.domain != DOCKER_HUB:
             return self.name
-        return self.path.removeprefix("library/") if self.path.count("/") == 1 else self.path
+        short = self.path.removeprefix("library/") if self.path.count("/") == 1 else self.path
+        # A first part that looks like a host would be taken for one.
+        return short if _split_domain(short) == (self.domain, self.path) else self.name
 
     @property
     def familiar(self) -> str:

@@ -9,8 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, BinaryIO, Protocol, cast
 
 from runtime.errors import Cancelled
+
+
+class Sink(Protocol):
+    def write(self, data: bytes, /) -> Any: ...
 
 
 class Cancel:
@@ -64,3 +69,17 @@ class Cancel:
         finally:
             with self._lock:
                 self._callbacks.pop(key, None)
+
+
+class _Stoppable:
+    def __init__(self, out: Sink, cancel: Cancel) -> None:
+        self._out, self._cancel = out, cancel
+
+    def write(self, data: bytes) -> int:
+        self._cancel.check()
+        return cast(int, self._out.write(data))
+
+
+def stoppable(out: Sink, cancel: Cancel | None) -> BinaryIO:
+    """`out` as something to write to, piece by piece, until the token is set."""
+    return cast(BinaryIO, out if cancel is None else _Stoppable(out, cancel))

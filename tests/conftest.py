@@ -9,6 +9,7 @@ import pytest
 
 SETTINGS = (
     "PIPE_ROOT",
+    "PIPE_SNAPSHOTS",
     "PIPE_PROGRESS",
     "PIPE_JOBS",
     "PIPE_DEBUG",

@@ -54,7 +54,7 @@ def warning_record(warning: BuildWarning) -> dict[str, Any]:
 
 
 def _base64(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogateescape")).decode()
+    return _encoded(text.encode("utf-8", "surrogateescape"))
 
 
 def broken_rules(findings: Sequence[Finding]) -> str:
@@ -62,7 +62,8 @@ def broken_rules(findings: Sequence[Finding]) -> str:
     return f"build checks failed: {', '.join(dict.fromkeys(finding.rule.name for finding in findings))}"
 
 
-def check_json_report(result: CheckResult) -> dict[str, Any]:
+def check_json_report(result: CheckResult, text: bytes, name: str) -> dict[str, Any]:
+    source = {"filename": name, "language": "Dockerfile", "data": _encoded(text)}
     record: dict[str, Any] = {
         "warnings": [
             {
@@ -73,7 +74,8 @@ def check_json_report(result: CheckResult) -> dict[str, Any]:
                 "location": _location(finding.span),
             }
             for finding in result.findings
-        ]
+        ],
+        "sources": [source],
     }
     if result.error is not None:
         record["buildError"] = {"message": result.error.message, "location": _location(result.error.span)}
@@ -86,52 +88,62 @@ def outline_text_report(outline: Outline) -> str:
     lines = [f"TARGET:      {outline.name or '(last stage)'}"]
     if outline.description:
         lines.append(f"DESCRIPTION: {outline.description}")
-    rows = [(a.name, a.description, a.value) for a in outline.arguments]
-    lines += _table(("BUILD ARG", "DESCRIPTION", "VALUE"), rows)
+    rows = [(a.name, a.value, a.description) for a in outline.arguments]
+    lines += _table(("BUILD ARG", "VALUE", "DESCRIPTION"), rows)
     for title, mounts in (("SECRET", outline.secrets), ("SSH", outline.ssh), ("CACHE", outline.caches)):
         lines += _table((title, "REQUIRED"), [(m.name, "true" if m.required else "") for m in mounts])
     return "\n".join(lines) + "\n"
 
 
-def outline_json_report(outline: Outline) -> dict[str, Any]:
+def outline_json_report(outline: Outline, text: bytes) -> dict[str, Any]:
     def mounts(found: Iterable[OutlineMount]) -> list[dict[str, Any]]:
-        return [{"name": m.name, "required": m.required, "location": _location(m.span)} for m in found]
+        return [_said(name=m.name, required=m.required, location=_location(m.span)) for m in found]
 
     return {
-        "name": outline.name,
-        "description": outline.description,
+        **_said(name=outline.name, description=outline.description),
         "args": [
-            {"name": a.name, "description": a.description, "value": a.value, "location": _location(a.span)}
+            _said(name=a.name, description=a.description, value=a.value, location=_location(a.span))
             for a in outline.arguments
         ],
         "secrets": mounts(outline.secrets),
         "ssh": mounts(outline.ssh),
         "cache": [{"ID": mount.name, "location": _location(mount.span)} for mount in outline.caches],
+        "sources": [_encoded(text)],
     }
 
 
 def targets_text_report(targets: Iterable[Target]) -> str:
     rows = [
-        ((target.name or "-") + (" (default)" if target.default else ""), target.base, target.description)
+        (f"{target.name}{' (default)' if target.default else ''}".strip(), target.base, target.description)
         for target in targets
     ]
     return "\n".join(_table(("TARGET", "BASE", "DESCRIPTION"), rows)).strip() + "\n"
 
 
-def targets_json_report(targets: Iterable[Target]) -> dict[str, Any]:
+def targets_json_report(targets: Iterable[Target], text: bytes) -> dict[str, Any]:
     return {
         "targets": [
-            {
-                "name": target.name,
-                "description": target.description,
-                "base": target.base,
-                "platform": target.platform,
-                "default": target.default,
-                "location": _location(target.span),
-            }
+            _said(
+                name=target.name,
+                description=target.description,
+                base=target.base,
+                platform=target.platform,
+                default=target.default,
+                location=_location(target.span),
+            )
             for target in targets
-        ]
+        ],
+        "sources": [_encoded(text)],
     }
+
+
+def _said(**fields: Any) -> dict[str, Any]:
+    """Without what is empty, as buildx leaves it out."""
+    return {name: value for name, value in fields.items() if value}
+
+
+def _encoded(text: bytes) -> str:
+    return base64.b64encode(text).decode()
 
 
 def _excerpt(span: Span) -> str:

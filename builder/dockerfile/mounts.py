@@ -62,10 +62,12 @@ def parse_mount(node: Node, text: str) -> Mount:
 
 def _fields(node: Node, text: str) -> list[str]:
     """One CSV record (RFC 4180 quotes)."""
-    matches = list(re.finditer(r'(?:\A|,)(?:"((?:[^"]|"")*)"|([^",]*))(?=,|\Z)', text))
-    if sum(len(match.group()) for match in matches) != len(text):
+    from runtime.fields import split_fields
+
+    fields = split_fields(text)
+    if fields is None:
         raise node.error(f"invalid quotes in mount {text!r}", text, hint='quote a whole field: "target=/a,b"')
-    return [match[2] if match[1] is None else match[1].replace('""', '"') for match in matches]
+    return fields
 
 
 def _option(node: Node, field: str) -> MountOption:
@@ -115,6 +117,8 @@ def _field(node: Node, option: MountOption, value: str | None) -> dict[str, Any]
             return {option.key: _number(node, option, text, 10)}
         case "from":
             return {"origin": text}
+        case "env" if not text:
+            raise node.error("env in mount needs the name of a variable", option.text)
         case _:
             return {option.key: text}
 

@@ -34,9 +34,10 @@ class Attestor:
 
     def __call__(self, built: Built, manifest: Manifest | None) -> tuple[Attestation, ...]:
         """What was asked for, about one image; `manifest` None is a root file system that goes out without one."""
-        wanted, found = self._occasion.request.attest, []
+        wanted = self._occasion.request.attest
+        found: list[Attestation] = []
         if wanted.sbom:
-            found.append(self._bom(built))
+            found.extend(self._occasion.boms.get(built.image.id) or (self._bom(built),))
         if wanted.provenance:
             found.append(self.provenance(built, wanted.provenance, manifest))
         return tuple(found)

@@ -21,6 +21,7 @@ from registry_client.oci.manifest import Index, Manifest, canonical_json, make_i
 from registry_client.oci.platform import Platform
 from registry_client.reference import Reference
 from registry_client.values import frozen, replace
+from runtime.cancel import Cancel
 from runtime.errors import InvalidInput
 from runtime.images.image import Image
 from runtime.images.images import Images
@@ -63,9 +64,10 @@ def make_bundle(
     names: Sequence[Reference],
     attest: Attest | None,
     epoch: int | None,
+    cancel: Cancel,
 ) -> Bundle:
     """Put the images, and what `attest` says of each, into the store in the form asked for."""
-    manifests = [_manifest(images, each.image, form) for each in built]
+    manifests = [_manifest(images, each.image, form, cancel) for each in built]
     entries = [_entry(form, each.platform, manifest) for each, manifest in zip(built, manifests, strict=True)]
     owners = {manifest.digest: each.image for each, manifest in zip(built, manifests, strict=True)}
     if len(built) == 1 and attest is None:
@@ -88,8 +90,8 @@ def make_bundle(
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def _manifest(images: Images, image: Image, form: ImageForm) -> Manifest:
-    config, layers = images.parts(image, form.packing)
+def _manifest(images: Images, image: Image, form: ImageForm, cancel: Cancel) -> Manifest:
+    config, layers = images.parts(image, form.packing, cancel)
     kind = media_types.OCI_MANIFEST
     if not form.oci:
         kind, config = media_types.DOCKER_MANIFEST, replace(config, media_type=media_types.DOCKER_CONFIG)

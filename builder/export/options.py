@@ -16,7 +16,7 @@ _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 FIELDS = (
     "type", "dest", "name", "push", "push-by-digest", "tar", "compression", "compression-level", "force-compression",
     "oci-mediatypes", "oci-artifact", "rewrite-timestamp", "annotation", "store", "unpack", "platform-split",
-    "attestation-prefix",
+    "attestation-prefix", "name-canonical", "dangling-name-prefix", "mode",
 )  # fmt: skip
 
 
@@ -73,6 +73,8 @@ def flag(options: Mapping[str, str], name: str, default: bool = False) -> bool:
 
 def check_options(wanted: OutputWanted, annotations: Iterable[str]) -> None:
     """Find mistakes before anything is built."""
+    if wanted.options.get("mode", "copy") not in ("copy", "delete"):
+        raise InvalidInput(f"--output: mode={wanted.options['mode']!r}", hint="want copy or delete")
     image_form(wanted, annotations, attested=False)
-    for name in ("push-by-digest", "tar", "platform-split", "store", "unpack"):
+    for name in ("push-by-digest", "tar", "platform-split", "store", "unpack", "name-canonical"):
         flag(wanted.options, name)

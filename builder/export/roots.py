@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -60,8 +60,8 @@ def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
     return tuple(found)
 
 
-def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> None:
-    """Copy the files into `dest`, over what is there. They become the caller's, as with docker; devices are left out."""
+def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> set[str]:
+    """Copy the files into `dest`, over what is there; the names. They become the caller's, as with docker; devices are left out."""
     if os.path.exists(dest) and not os.path.isdir(dest):
         raise InvalidInput(f"output {dest} is not a directory")
     with faults_of_the_host(f"cannot write to {dest}"):
@@ -69,14 +69,44 @@ def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str,
         target = Root(os.path.realpath(dest))
         style = Style(owner=Owner(os.geteuid(), os.getegid()), newest_ns=_newest(setting), directory_ns=0)
         copier = Copier(target, style, cancel=setting.cancel)
+        names = set(beside)
         for item in walk(Tree(root, keep_owner=True), ""):
             mode = item.status.st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 continue
             copier.place(item, item.name)
+            names.add(item.name)
         target.settle()
         for name, data in beside.items():
             _write_beside(os.path.join(target.upper, name), data, setting)
+    return names
+
+
+def remove_others(dest: str, kept: Set[str]) -> None:
+    """Remove what is in `dest` and was not written now. Links are removed, not followed."""
+    from runtime.store.durable import remove_tree
+
+    def clear(directory: str, prefix: str) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                name = prefix + entry.name
+                if name not in kept:
+                    remove_tree(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    clear(entry.path, f"{name}/")
+
+    with faults_of_the_host(f"cannot clear {dest}"):
+        clear(dest, "")
+
+
+def check_clearable(dest: str, context: str) -> None:
+    """A directory whose other files go must not be the one with the sources."""
+    real = os.path.realpath(dest)
+    inside = os.path.realpath(context) if os.path.exists(context) else os.getcwd()
+    if os.path.commonpath([real, inside]) == real:
+        raise InvalidInput(
+            f"--output: mode=delete would remove {context} itself", hint="give a directory of its own as dest"
+        )
 
 
 def _write_beside(place: str, data: bytes, setting: Setting) -> None:

@@ -18,15 +18,18 @@ from builder.export.files import opened_output, write_layout
 from builder.export.options import flag, image_form
 from builder.export.roots import (
     Piece,
+    check_clearable,
     file_subjects,
     opened_root,
     platform_directory,
+    remove_others,
     write_directory,
     write_pieces,
     write_tar,
 )
 from builder.request import OutputMade, OutputWanted
 from registry_client.reference import Reference, parse_reference
+from runtime.cancel import stoppable
 from runtime.errors import InvalidInput, Unsupported
 from runtime.events import Warned
 
@@ -95,19 +98,37 @@ class Writer:
             image_form(wanted, self._request.annotations, bool(self._request.attest)),
         )
         self._carried = True
-        return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch)
+        return make_bundle(
+            self._images, self._built, form, names, attest, self._setting.epoch, self._setting.cancel
+        )
 
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
-        """Names in the store. Annotated, the image gets its manifest now: a later push sends it as it is."""
+        """Names in the store. Annotated, or known by digest, the image gets its manifest now: a later push sends it as it is."""
         names = ",".join([str(self._tag(name)) for name in _split(wanted.name)])
         form = image_form(wanted, self._request.annotations, attested=False)
-        if not form.annotations:
+        repositories = self._known_by_digest(wanted)
+        if not form.annotations and not repositories:
             return OutputMade(wanted.type, names)
         bundles = []
         for built in self._built:
-            bundles.append(bundle := make_bundle(self._images, [built], form, (), None, self._setting.epoch))
-            self._images.keep_manifest(built.image, bundle.manifests[0])
+            bundles.append(
+                bundle := make_bundle(
+                    self._images, [built], form, (), None, self._setting.epoch, self._setting.cancel
+                )
+            )
+            manifest = bundle.manifests[0]
+            self._images.keep_manifest(built.image, manifest)
+            for name in repositories:
+                self._images.records.put_manifest(built.image.id, manifest.digest, manifest.media_type, name)
         return OutputMade(wanted.type, names, bundles[0].top.digest, bundles[0].describe())
+
+    def _known_by_digest(self, wanted: OutputWanted) -> list[str]:
+        """Repositories in which the image is `repository@digest`: those of its names, or the one for images without."""
+        names = self._names(wanted)
+        if names:
+            return [name.name for name in names] if flag(wanted.options, "name-canonical") else []
+        prefix = wanted.options.get("dangling-name-prefix", "")
+        return [_reference(prefix).name] if prefix else []
 
     def _tag(self, name: str) -> Reference:
         return self._images.tag(native(self._built).image.id, name)
@@ -147,7 +168,8 @@ class Writer:
         names = tuple(self._names(wanted))
         form = image_form(wanted, self._request.annotations, attested=False)
         bundles = [
-            make_bundle(self._images, [each], form, (), None, self._setting.epoch) for each in self._built
+            make_bundle(self._images, [each], form, (), None, self._setting.epoch, self._setting.cancel)
+            for each in self._built
         ]
         saved = [
             Saved(built.image, bundle.manifests[0], names if built is native(self._built) else ())
@@ -170,11 +192,11 @@ class Writer:
 
         if flag(wanted.options, "tar", True):
             with opened_output(wanted.dest) as out:
-                write_members(self._store, out, blobs, files)
+                write_members(self._store, stoppable(out, self._setting.cancel), blobs, files)
             return
         if wanted.dest in ("", "-"):
             raise InvalidInput(f"output {wanted.type} with tar=false needs dest=DIRECTORY")
-        write_layout(self._store, wanted.dest, blobs, files)
+        write_layout(self._store, wanted.dest, blobs, files, self._setting.cancel)
 
     # --- root file systems ----------------------------------------------------------------------------------------
 
@@ -203,11 +225,18 @@ class Writer:
         }
 
     def _write_local(self, wanted: OutputWanted) -> OutputMade:
-        split = self._is_split(wanted)
+        split, clearing = self._is_split(wanted), wanted.options.get("mode") == "delete"
+        if clearing:
+            check_clearable(wanted.dest, self._request.context)
+        names: set[str] = set()
         for built in self._built:
-            place = os.path.join(wanted.dest, platform_directory(built.platform)) if split else wanted.dest
+            below = platform_directory(built.platform) if split else ""
+            place = os.path.join(wanted.dest, below) if below else wanted.dest
             with opened_root(self._store, self._images, built.image) as root:
-                write_directory(root, place, self._setting, self._beside(wanted, built, root))
+                written = write_directory(root, place, self._setting, self._beside(wanted, built, root))
+            names |= {below, *(f"{below}/{name}" for name in written)} if below else written
+        if clearing:
+            remove_others(wanted.dest, names)
         return OutputMade(wanted.type, wanted.dest)
 
     def _write_tar(self, wanted: OutputWanted) -> OutputMade:
@@ -220,7 +249,7 @@ class Writer:
                 Piece(root, platform_directory(b.platform) if split else "", self._beside(wanted, b, root))
                 for b, root in zip(self._built, roots, strict=True)
             ]
-            out = stack.enter_context(opened_output(wanted.dest))
+            out = stoppable(stack.enter_context(opened_output(wanted.dest)), self._setting.cancel)
             if split or pieces[0].beside:
                 write_pieces(pieces, out, self._setting)
             else:

@@ -52,10 +52,13 @@ def lower_copy(
         else:
             sources.add(Vertex(operation=remote, label=f"fetch {path}", span=node.span), ".", False)
     if words.files:
-        inline = InlineSource(files=tuple((file.name, _bytes(text)) for file, text in words.files))
+        names = [_file_name(node, file.name) for file, _text in words.files]
+        inline = InlineSource(
+            files=tuple(zip(names, (_bytes(text) for _file, text in words.files), strict=True))
+        )
         vertex = Vertex(operation=inline, label="preparing inline document", span=node.span)
-        for file, _text in words.files:
-            sources.add(vertex, file.name, False)
+        for name in names:
+            sources.add(vertex, name, False)
     operation = CopyOperation(
         sources=tuple(sources.sources),
         dest=dest,
@@ -101,6 +104,16 @@ def destination(directory: str, dest: str) -> str:
         dest = "./"
     path = clean_path(directory, dest)
     return path + "/" if dest.endswith(("/", "/.")) and path != "/" else path
+
+
+def _file_name(node: Node, delimiter: str) -> str:
+    """The file a heredoc is: its delimiter, of which only one part may be left (`<<../x` is x)."""
+    name = _clean_source(delimiter, False)
+    if name == "." or "/" in name:
+        raise node.error(
+            f"heredoc {delimiter!r} names no file", f"<<{delimiter}", hint="name it without a slash"
+        )
+    return name
 
 
 def _clean_source(path: str, parents: bool) -> str:

@@ -267,14 +267,14 @@ class StageLowering:
                     raise node.error(str(error), word) from error
                 if len(ports) > _PORT_LIMIT:
                     raise node.error(f"EXPOSE of more than {_PORT_LIMIT} ports", word)
-        self.state.change(exposed_ports=tuple(sorted({*self.state.config.exposed_ports, *ports})))
+        self.state.ports.update(ports)
         self.state.record(history.plain_list("EXPOSE", ports))
 
     def _volume(self, command: ast.Volume) -> None:
         paths = tuple(self._expand(command.node, path) for path in command.paths)
         if not all(paths):
             raise command.node.error("VOLUME specified can not be an empty string")
-        self.state.change(volumes=tuple(sorted({*self.state.config.volumes, *paths})))
+        self.state.volumes.update(paths)
         self.state.record(history.plain_list("VOLUME", paths))
 
     def _stop_signal(self, command: ast.StopSignal) -> None:

@@ -6,6 +6,7 @@ Names are looked up in two ways: `FROM x` takes the latest stage *before* it who
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from builder.dockerfile.ast import Command, Copy, Dockerfile, Onbuild, Run, Stage
@@ -21,6 +22,7 @@ from registry_client.reference import parse_reference
 from registry_client.values import frozen
 from runtime.errors import InvalidInput, did_you_mean
 
+_IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 SCRATCH = "scratch"
 CONTEXT = "context"
 IMAGE_SCHEME = "docker-image://"
@@ -137,6 +139,8 @@ class StagePlans:
         wanted = platform or self.options.target_platform
         if context.value.startswith(IMAGE_SCHEME):
             reference = context.value.removeprefix(IMAGE_SCHEME)
+            if _IMAGE_ID.fullmatch(reference):
+                return BaseWanted(reference, wanted, node.span)  # of the store, whatever names it has
             try:
                 return BaseWanted(str(parse_reference(reference).or_latest()), wanted, node.span)
             except ValueError as error:

@@ -22,13 +22,13 @@ DEFAULT_SHELL = ("/bin/sh", "-c")
 class StageState:
     """What `FROM thisstage` would hand on.
 
-    `config` lacks environment and labels: both grow instruction by instruction, and copying them for each would take time
-    by the square of their number. `finished` is the whole.
+    `config` lacks what grows instruction by instruction (environment, labels, ports, volumes): copying that for each would
+    take time by the square of their number. `finished` is the whole.
     """
 
     __slots__ = (
         "_env", "_labels", "arguments", "author", "base", "base_config", "command_set", "complete", "config", "history",
-        "platform", "root", "variables", "workdir_set",
+        "platform", "ports", "root", "variables", "volumes", "workdir_set",
     )  # fmt: skip
 
     def __init__(
@@ -41,9 +41,10 @@ class StageState:
         author: str = "",
     ) -> None:
         self.platform, self.base, self.base_config, self.root = platform, base, base_config, root
-        self.config = replace(config, env=(), labels={})
+        self.config = replace(config, env=(), labels={}, exposed_ports=(), volumes=())
         self._env: tuple[str, ...] | dict[str, str] = config.env  # by name once ENV changed it
         self._labels = dict(config.labels)
+        self.ports, self.volumes = set(config.exposed_ports), set(config.volumes)
         self.author = author
         self.variables = _variables(config)
         self.arguments: list[Argument] = []  # declared in the stage and in those it is FROM
@@ -69,7 +70,13 @@ class StageState:
     def finished(self) -> ContainerConfig:
         """The config as it is now."""
         env = self._env if isinstance(self._env, tuple) else tuple(self._env.values())
-        return replace(self.config, env=env, labels=dict(self._labels))
+        return replace(
+            self.config,
+            env=env,
+            labels=dict(self._labels),
+            exposed_ports=tuple(sorted(self.ports)),
+            volumes=tuple(sorted(self.volumes)),
+        )
 
     def record(self, created_by: str, vertex: Vertex | None = None) -> None:
         """One history entry; with a vertex it has a layer."""

@@ -21,7 +21,7 @@ from builder.operations.step import Setting
 from runtime.errors import HostFault, InvalidInput
 from runtime.store.durable import write_all
 from runtime.store.layers import header
-from runtime.store.layers.reader import Member, TarReader
+from runtime.store.layers.reader import Member, TarReader, is_header
 
 if TYPE_CHECKING:
     import lzma
@@ -41,14 +41,31 @@ _ITS_FAULT = (
 
 
 def is_archive(path: str) -> bool:
-    """A tar, plain or compressed with gzip, bzip2, xz or zstd. Something compressed that holds no tar is no archive."""
+    """A tar, plain or compressed with gzip, bzip2, xz or zstd. Something compressed that holds no tar is no archive.
+
+    The first header decides, so that one which ends too early or is damaged further on is an error, not a file to copy.
+    """
     if not os.path.isfile(path):
         return False
     try:
-        with opened_tar(path) as members:
-            return next(iter(members), None) is not None
-    except (InvalidInput, OSError):
-        return False
+        with open(path, "rb") as raw, _plain(raw) as stream:
+            return is_header(_first_block(stream))
+    except Exception as error:
+        if isinstance(error, (OSError, EOFError)) or type(error).__name__ in _DAMAGED:
+            return False
+        raise
+
+
+def is_compressed(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(6).startswith(tuple(_MAGIC))
+
+
+def _first_block(stream: IO[bytes]) -> bytes:
+    block = b""
+    while len(block) < header.BLOCK and (data := stream.read(header.BLOCK - len(block))):
+        block += data
+    return block
 
 
 def newest_time(path: str) -> int | None:

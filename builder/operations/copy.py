@@ -180,7 +180,7 @@ class CopyStep:
         if not is_archive(path):
             return False
         directory = filling.placing.directory
-        filling.make(directory)
+        filling.make(directory, changed=False)
         root.settle()
         unpack(path, root, directory, self._setting, owner=owner)
         return True
@@ -231,9 +231,10 @@ class _Filling:
         self._root, self._style, self._copier, self._feed, self.placing = root, style, copier, feed, placing
         self._timed: set[str] = set()
 
-    def make(self, path: str) -> None:
+    def make(self, path: str, *, changed: bool = True) -> None:
+        """`changed`: --chmod counts for it. What comes out of an archive has the archive's modes, and so has its place."""
         style, owner = self._style, self._style.owner or ROOT
-        mode = style.change_mode(0o755, True) if style.change_mode else 0o755
+        mode = style.change_mode(0o755, True) if style.change_mode and changed else 0o755
         self._root.ensure(path, mode=mode, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
         if path in self._timed:
             self._root.set_times(path, style.directory_ns)

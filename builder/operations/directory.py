@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from builder.graph import MakeDirectory
 from builder.keys import EMPTY_CONTENT, Content, Shape, directory_shape
-from builder.operations.owners import ROOT, resolve_user
+from builder.operations.owners import ROOT, resolve_owner
 from builder.operations.roots import Root
 from builder.operations.step import Outcome, Setting
 from runtime.store.snapshots import Draft
@@ -25,7 +25,7 @@ class DirectoryStep:
         path = root.resolve(self._operation.path)
         if root.directories(path):
             return Outcome(unneeded=True)
-        owner = resolve_user(self._operation.user, root) if self._operation.user else ROOT
+        owner = resolve_owner(self._operation.user, root) if self._operation.user else ROOT
         root.ensure(path, uid=owner.uid, gid=owner.gid, mtime_ns=self._setting.directory_ns())
         root.settle()
         return Outcome()

@@ -1,6 +1,7 @@
 """RUN: a command in a sandbox on top of the root (FEATURES B-25, A-56…A-63).
 
-The step's root is an overlay of the draft's upper, the lower snapshots and, beneath all, the skeleton of mount points.
+The step's root is an overlay of the draft's upper, the lower snapshots and, beneath all, the skeleton of mount points; where
+overlay is refused it is a copy of them (runtime/store/copies.py).
 Files that every container has (/etc/hosts, /etc/resolv.conf) are mounts; what is mounted never lands in the layer.
 """
 
@@ -11,7 +12,7 @@ import os
 import select as polling
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import Cache
@@ -55,6 +56,7 @@ class _Arrangement:
         self.files: list[dict[str, Any]] = []
         self.targets: list[Target] = []
         self.env: dict[str, str] = {}
+        self.tree = ""  # the root as one directory, where overlay is refused
 
 
 class ExecStep:
@@ -77,6 +79,7 @@ class ExecStep:
         self._trees, self._cache, self._workshop = trees, cache, workshop
         self._node, self._label, self._span = node, label, span
         self._views = Views(workshop.store, trees, cache, setting)
+        self.binds: dict[str, tuple[str | None, str]] = {}  # by target: the snapshot, the path in it
         self.shape: Shape = exec_shape(operation, setting.surroundings)
 
     # --- the key --------------------------------------------------------------------------------------------------
@@ -113,6 +116,8 @@ class ExecStep:
         with ExitStack() as stack:
             arrangement = self._arrange(stack)
             network = self._network(stack, arrangement)
+            if self._workshop.copies_roots(self._setting.emit, self._node):
+                arrangement.tree = stack.enter_context(self._copied(draft, arrangement))
             exit_info, tail = self._run(draft, arrangement, network)
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
@@ -142,6 +147,11 @@ class ExecStep:
 
         return FailedStep(self._label, shell_of(self._operation.argv), start)
 
+    def _copied(self, draft: Draft, arrangement: _Arrangement) -> AbstractContextManager[str]:
+        """The root as a directory; when the block ends what was changed in it is in the draft."""
+        skeleton = self._workshop.skeleton(arrangement.targets)
+        return draft.copied(skeleton=skeleton, check=self._setting.cancel.check)
+
     def _arrange(self, stack: ExitStack) -> _Arrangement:
         arrangement = _Arrangement()
         for mount in self._operation.mounts:
@@ -162,9 +172,8 @@ class ExecStep:
         return arrangement
 
     def _arrange_bind(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
-        source = stack.enter_context(
-            self._views.shown(self._inputs[mount.input], mount.source, mount.readonly)
-        )
+        located = self.binds[mount.target] = self._views.located(self._inputs[mount.input], mount.source)
+        source = stack.enter_context(self._views.shown(*located, mount.readonly, mount.source))
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
         options = ("rbind", "ro") if mount.readonly else ("rbind", "rw")
         self._add_point(arrangement, mount.target, "bind", source, options, is_directory)
@@ -287,8 +296,11 @@ class ExecStep:
             rlimits=facilities.rlimits,
             limits=facilities.limits,
         )
-        skeleton = self._workshop.skeleton(arrangement.targets)
-        rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
+        if arrangement.tree:
+            rootfs = RootFs([], arrangement.tree)
+        else:
+            skeleton = self._workshop.skeleton(arrangement.targets)
+            rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
         return Plan(config, rootfs, files=arrangement.files, seccomp=self._workshop.seccomp(config, insecure))
 
     def _environment(self, extra: Mapping[str, str]) -> list[str]:

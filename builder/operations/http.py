@@ -31,8 +31,6 @@ def fetch_http(
         "http.v1", {"url": operation.url, "filename": operation.filename, "mode": operation.mode}
     )
     earlier = Cache(store).latest(shape)
-    if earlier is not None and not _fits(earlier[1], setting):
-        earlier = None
     if earlier is not None and operation.checksum and earlier[1].get("sha256") == operation.checksum:
         return fetched.as_files(store, earlier[0], name=name, time=_time_of(earlier[1]))
     headers = _authorization(operation.url, secrets)
@@ -47,7 +45,6 @@ def fetch_http(
         notes: dict[str, str] = {
             "etag": response.headers.get("etag", ""),
             "last-modified": response.headers.get("last-modified", ""),
-            "epoch": "" if setting.epoch is None else str(setting.epoch),
         }
 
         def fill(directory: str) -> None:
@@ -57,13 +54,6 @@ def fetch_http(
         version = notes["etag"] or notes["last-modified"] or os.urandom(8).hex()
         record = fetched.keep(store, shape, version, fill, notes)
         return fetched.as_files(store, record, name=name, time=_time_of(notes))
-
-
-def _fits(fields: Mapping[str, Any], setting: Setting) -> bool:
-    """A file whose server told no time has the time it was fetched at, or the epoch it was fetched under."""
-    if setting.epoch is None or _time_of(fields) is not None:
-        return True
-    return bool(fields.get("epoch") == str(setting.epoch))
 
 
 def _time_of(fields: Mapping[str, Any]) -> int | None:
@@ -102,7 +92,8 @@ def _save(response: Any, place: str, operation: HttpSource, setting: Setting) ->
     digest = "sha256:" + hasher.hexdigest()
     _check(operation, digest)
     os.chmod(place, operation.mode)
-    time_ns = _modified_ns(response.headers.get("last-modified", "")) or setting.directory_ns()
+    # Without a date it is 1970, as in BuildKit: the time of the download would give every machine another layer.
+    time_ns = _modified_ns(response.headers.get("last-modified", "")) or 0
     os.utime(place, ns=(time_ns, time_ns))
     return digest
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import stat
 
-from builder.operations.roots import copy_xattrs, layer_is_opaque
+from builder.operations.roots import copy_xattrs
+from runtime.store.hiding import Form, form_of
 
 
 def link_tree(source: str, target: str) -> None:
-    """`target` (an empty upper directory) gets everything `source` has, in overlay form."""
+    """`target` (an empty upper directory) gets everything `source` has, in the same form."""
+    _link(source, target, form_of(source))
+
+
+def _link(source: str, target: str, form: Form) -> None:
     with os.scandir(source) as listing:
         entries = list(listing)
     for entry in entries:
@@ -18,15 +23,15 @@ def link_tree(source: str, target: str) -> None:
             os.link(entry.path, place, follow_symlinks=False)
             continue
         os.mkdir(place, 0o700)
-        link_tree(entry.path, place)
-        _like(entry.path, place)
+        _link(entry.path, place, form)
+        _like(entry.path, place, form)
 
 
-def _like(source: str, target: str) -> None:
+def _like(source: str, target: str, form: Form) -> None:
     status = os.stat(source)
     copy_xattrs(source, target)
-    if layer_is_opaque(source):
-        os.setxattr(target, "trusted.overlay.opaque", b"y")
+    if form.is_opaque(source) and not form.is_opaque(target):
+        form.set_opaque(target)
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

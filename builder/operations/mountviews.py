@@ -37,16 +37,17 @@ class Views:
         groups = select(state.tree, [clean(source) or "."])
         return content_of(groups, state.memory, keep_owner=state.tree.keep_owner, cancel=self._setting.cancel)
 
-    @contextmanager
-    def shown(self, state: State, source: str, readonly: bool) -> Iterator[str]:
-        """A path to bind. Without `readonly` writes go nowhere that matters (A-57)."""
+    def located(self, state: State, source: str) -> tuple[str | None, str]:
+        """The snapshot that holds what is to be shown, and the path in it."""
         path = clean(source)
+        if not isinstance(state, FilesState):
+            return state.snapshot(), path
+        return self._snapshot_of(state, path), os.path.basename(path) if self._is_file(state, path) else ""
+
+    @contextmanager
+    def shown(self, snapshot: str | None, path: str, readonly: bool, source: str) -> Iterator[str]:
+        """A path to bind. Without `readonly` writes go nowhere that matters (A-57)."""
         with ExitStack() as stack:
-            if isinstance(state, FilesState):
-                snapshot: str | None = self._snapshot_of(state, path)
-                path = os.path.basename(path) if self._is_file(state, path) else ""
-            else:
-                snapshot = state.snapshot()
             if readonly and snapshot is not None:
                 top = stack.enter_context(self._store.snapshots.mounted(snapshot))
             else:

@@ -1,4 +1,7 @@
-"""Whose a file is: `--chown` and the owner of a WORKDIR, looked up in the root the step works on (A-69, A-45)."""
+"""Whose a file is: `--chown` and the owner of a WORKDIR, looked up in the root the step works on (A-69, A-45).
+
+One rule for both, as in BuildKit: a number alone is user and group, whatever group a *process* of that user would have.
+"""
 
 from __future__ import annotations
 
@@ -41,18 +44,6 @@ def resolve_owner(text: str, root: Readable) -> Owner:
 def needs_files(text: str) -> bool:
     """True when the answer depends on the root's passwd or group file."""
     return any(_number(part) is None for part in text.split(":"))
-
-
-def resolve_user(text: str, root: Readable) -> Owner:
-    """The owner of what USER `text` makes: as above, but a number's group is the one of its passwd line, else 0 (A-46)."""
-    user, colon, _ = text.partition(":")
-    number = _number(user)
-    if colon or number is None:
-        return resolve_owner(text, root)
-    for fields in _lines(root, "etc/passwd"):
-        if len(fields) > 3 and fields[2] == user:
-            return Owner(number, _number(fields[3]) or 0)
-    return Owner(number, 0)
 
 
 def _number(text: str) -> int | None:

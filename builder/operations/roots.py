@@ -1,7 +1,6 @@
 """The root a step works on, looked at without mounting it.
 
-A `Root` is an upper directory over read-only lower ones, in overlayfs's own form (a 0/0 character device hides a name,
-`trusted.overlay.opaque` hides what is below a directory). COPY and WORKDIR write straight into the upper through it,
+A `Root` is an upper directory over read-only lower ones; what hides what in them is said by `runtime.store.hiding`. COPY and WORKDIR write straight into the upper through it,
 which is several times quicker than a mount and works where overlay cannot be mounted. Paths are relative to the root,
 without a leading slash; no link ever leads outside.
 """
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import InvalidInput
 from runtime.store.durable import remove_tree
+from runtime.store.hiding import form_of
 
 if TYPE_CHECKING:
     from builder.operations.feed import LayerFeed
@@ -40,6 +40,7 @@ class Root:
     def __init__(self, upper: str, lowers: Sequence[str] = ()) -> None:
         self.upper = upper
         self._layers = (upper, *lowers)
+        self._form = form_of(lowers[0] if lowers else upper)
         self._directories: dict[str, tuple[str, ...]] = {"": self._layers}
         self._touched: dict[
             str, tuple[int, int]
@@ -67,7 +68,7 @@ class Root:
             if not stat.S_ISDIR(status.st_mode):
                 break
             found.append(place)
-            if layer_is_opaque(place):
+            if self._form.is_opaque(place):
                 break
         return tuple(found)
 
@@ -82,7 +83,7 @@ class Root:
                 status = os.lstat(place)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            return None if is_whiteout(status) else place
+            return None if self._form.is_whiteout(status) else place
         return None
 
     def lstat(self, path: str) -> os.stat_result | None:
@@ -159,7 +160,7 @@ class Root:
         hidden = _unlink_whiteout(place)
         os.mkdir(place, 0o700)
         if hidden:
-            os.setxattr(place, "trusted.overlay.opaque", b"y")
+            self._form.set_opaque(place)
         os.chown(place, uid, gid)
         os.chmod(place, mode)
         self._touched[path] = (mtime_ns, mtime_ns)
@@ -219,17 +220,6 @@ class Root:
         for depth in range(1, len(parts) + 1):
             here = "/".join(parts[:depth])
             feed.existing(here, f"{self.upper}/{here}", self._touched[here][1])
-
-
-def layer_is_opaque(place: str) -> bool:
-    try:
-        return os.getxattr(place, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    except OSError:
-        return False
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _unlink_whiteout(place: str) -> bool:

@@ -1,21 +1,23 @@
-"""Packages of rpm, from its SQLite database: one header blob for each.
+"""Packages of rpm, from its database: one header blob for each.
 
 A blob is two big-endian counts (index entries, bytes of data), the index (tag, type, offset, count), the data (rpm's
-doc/manual/format_header.md; without the magic it has in a file). The older databases, Berkeley DB and ndb, are only noted.
+doc/manual/format_header.md; without the magic it has in a file). Blobs lie in SQLite (Fedora, RHEL 9), ndb (SUSE) or Berkeley DB
+(what is older): `rpmfiles` reads the latter two.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from urllib.parse import quote
 
 from builder.sbom.files import RootFiles
 from builder.sbom.package import Distribution, Findings, Package
+from builder.sbom.rpmfiles import bdb_headers, ndb_headers
 
 _DIRECTORIES = ("var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm")
-_OLD = ("Packages", "Packages.db")
 _BLOB_LIMIT, _INDEX_LIMIT = 64 << 20, 1 << 16
 _STEPS = 200_000_000  # of SQLite's machine: far more than a database of 10,000 packages takes
 _ENTRY = struct.Struct(">IIII")
@@ -27,28 +29,26 @@ _TAGS = {
 
 
 def read_rpm(files: RootFiles, distribution: Distribution, found: Findings) -> None:
-    """The first database there is; the other places are links to it."""
-    for directory in _DIRECTORIES:
-        place = f"{directory}/rpmdb.sqlite"
-        if (path := files.host_path(place)) is not None:
-            _read_database(path, place, distribution, found)
-            return
-    for directory in _DIRECTORIES:
-        for name in _OLD:
-            if files.exists(f"{directory}/{name}"):
-                found.notes.append(
-                    f"/{directory}/{name} is an rpm database of an older format, which is not read"
-                )
+    """The first database there is, of the newest kind; the other places are links to it."""
+    for name, headers in _READERS:
+        for directory in _DIRECTORIES:
+            place = f"{directory}/{name}"
+            if (path := files.host_path(place)) is not None:
+                _read_database(headers(path), place, distribution, found)
                 return
 
 
-def _read_database(path: str, place: str, distribution: Distribution, found: Findings) -> None:
+def _read_database(headers: Iterator[bytes], place: str, distribution: Distribution, found: Findings) -> None:
     try:
-        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as database:
-            for blob in _blobs(database):
-                _add(header_fields(blob), place, distribution, found)
+        for blob in headers:
+            _add(header_fields(blob), place, distribution, found)
     except (sqlite3.Error, ValueError) as error:
         found.notes.append(f"/{place} cannot be read as an rpm database: {error}")
+
+
+def _sqlite_headers(path: str) -> Iterator[bytes]:
+    with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro&immutable=1", uri=True)) as database:
+        yield from _blobs(database)
 
 
 def _blobs(database: sqlite3.Connection) -> list[bytes]:
@@ -60,6 +60,13 @@ def _blobs(database: sqlite3.Connection) -> list[bytes]:
         (_BLOB_LIMIT,),
     )
     return [bytes(row[0]) for row in rows]
+
+
+_READERS: tuple[tuple[str, Callable[[str], Iterator[bytes]]], ...] = (
+    ("rpmdb.sqlite", _sqlite_headers),
+    ("Packages.db", ndb_headers),
+    ("Packages", bdb_headers),
+)
 
 
 def header_fields(blob: bytes) -> dict[str, str]:

@@ -202,7 +202,9 @@ class _Export:
 
         if self._images.store.snapshots.by_chain(record.chain_id) is None:
             return None
-        return layer_blob(self._images, record.diff_id, record.chain_id, self._target.compression)
+        return layer_blob(
+            self._images, record.diff_id, record.chain_id, self._target.compression, self._cancel
+        )
 
     def _opener(self, digest: Digest) -> Callable[[int], BinaryIO]:
         def open_at(offset: int) -> BinaryIO:

@@ -120,9 +120,10 @@ def _send(
     with tempfile.TemporaryFile(dir=store.content.ingest) as file:
         sink = _Hashing(cast(BinaryIO, file), cancel)
         out = compress(sink, "zstd")
-        info = write_layer(data, cast(BinaryIO, out))
-        out.close()
-        file.flush()
+        with faults_of_the_host(f"cannot pack the cache mount {identity}"):
+            info = write_layer(data, cast(BinaryIO, out))
+            out.close()
+            file.flush()
         blob = Descriptor(OCI_LAYER_ZSTD, sink.digest, sink.size)
         place.put(blob, _opener(file.fileno()))
     return blob, os.stat(data), info.diff_id, info.size

@@ -26,6 +26,7 @@ from runtime.store.durable import faults_of_the_host, remove_file, replace_file
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _PIECE = 1 << 20
+_LEFT = 3600.0
 _MANIFEST_LIMIT = 4 << 20
 OpenAt = Callable[[int], BinaryIO]
 
@@ -199,15 +200,37 @@ class DirectoryPlace:
             manifest.media_type, manifest.digest, len(manifest.raw), annotations={_REF_NAME: self._tag}
         )
         self.put(entry, lambda offset: io.BytesIO(manifest.raw[offset:]))
-        with faults_of_the_host(f"cannot write {self._path}"):
+        with faults_of_the_host(f"cannot write {self._path}"), self._alone():
             replace_file(os.path.join(self._path, "oci-layout"), b'{"imageLayoutVersion":"1.0.0"}')
             kept: list[Descriptor] = []
             if not self._reset and os.path.exists(os.path.join(self._path, "index.json")):
                 kept = [each for each in self._entries() if each.annotations.get(_REF_NAME) != self._tag]
             index = make_index((*kept, entry))
             replace_file(os.path.join(self._path, "index.json"), index.raw)
+            self._remove_leftovers()
             if self._reset:
                 self._remove_others(manifest)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One writer of `index.json` at a time: others may name their tags in the same directory."""
+        import fcntl
+
+        directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(directory)
+
+    def _remove_leftovers(self) -> None:
+        """Blobs half written by who was killed. Nobody writes to one that did not grow for an hour, on whatever machine."""
+        import time
+
+        with os.scandir(os.path.join(self._path, "blobs", "sha256")) as entries:
+            for entry in entries:
+                if "." in entry.name and entry.stat(follow_symlinks=False).st_mtime < time.time() - _LEFT:
+                    remove_file(entry.path)
 
     def _remove_others(self, manifest: Manifest) -> None:
         """`reset=true`: only what the manifest names stays."""

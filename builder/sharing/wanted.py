@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TypeVar
 
 from registry_client.reference import parse_reference
 from runtime.errors import InvalidInput, Unsupported, did_you_mean
+from runtime.fields import comma_fields
 
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 _ELSEWHERE = ("gha", "s3", "azblob")
@@ -95,7 +95,7 @@ def _fields(text: str, flag: str, known: tuple[str, ...]) -> dict[str, str]:
     if "=" not in text:
         return {"type": "registry", "ref": text}
     found = {}
-    for word in next(csv.reader([text])):
+    for word in comma_fields(text, flag):
         name, _, value = word.partition("=")
         if name not in known:
             raise InvalidInput(f"{flag} {text!r}: unknown field {name!r}", hint=did_you_mean(name, known))

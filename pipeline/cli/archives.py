@@ -27,19 +27,19 @@ def save(session: Session, names: tuple[str, ...], output: str | None, form: str
         raise InvalidInput("refusing to write an archive to a terminal", hint="use -o FILE or redirect")
     with session.work(containers=False, progress="none") as services:
         if output is None:
-            services.images.save(names, sys.stdout.buffer, docker=form == "docker")
+            services.images.save(names, sys.stdout.buffer, docker=form == "docker", cancel=session.cancel)
         else:
-            _save_file(services.images, names, output, form == "docker")
+            _save_file(services.images, names, output, form == "docker", session.cancel)
 
 
-def _save_file(found: Any, names: tuple[str, ...], output: str, docker: bool) -> None:
+def _save_file(found: Any, names: tuple[str, ...], output: str, docker: bool, cancel: Any) -> None:
     """Write beside the file and rename: an archive that failed half-way must not look like one."""
     import os
 
     temporary = f"{output}.{os.getpid()}.part"
     try:
         with open(temporary, "xb") as file:
-            found.save(names, file, docker=docker)
+            found.save(names, file, docker=docker, cancel=cancel)
         os.replace(temporary, output)
     except OSError as error:
         raise InvalidInput(f"cannot write {output}: {error.strerror}") from error

@@ -22,7 +22,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
     "label", "annotation", "attest", "provenance", "sbom", "platform", "add_host", "cache_from", "cache_to",
-    "verify_reproducible", "on_failure",
+    "on_failure",
 )  # fmt: skip
 
 
@@ -60,6 +60,10 @@ def is_docker_build(names: tuple[str, ...], flags: dict[str, Any]) -> bool:
 
 
 def _build_pipeline(session: Session, names: tuple[str, ...], flags: dict[str, Any]) -> int:
+    if flags["verify_reproducible"]:
+        from pipeline.cli.verify_project import verify_project
+
+        return verify_project(session, names, flags["progress"])
     from pipeline.commands import run_pipeline
 
     result = run_pipeline(
@@ -185,6 +189,8 @@ def _metadata(result: BuildResult) -> dict[str, Any]:
 
         record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
     record["containerimage.config.digest"] = result.image_id
+    if len(result.images) > 1:
+        record["pipe.images"] = list(result.images)  # of each platform
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):
         record["containerimage.descriptor"] = described
     # Without a registry or archive there is no manifest yet; docker's image store says the config digest then.

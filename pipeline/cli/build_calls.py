@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.session import Session
-from runtime.errors import InvalidInput, Unsupported, did_you_mean
+from runtime.errors import InvalidInput, did_you_mean
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from builder.context import Context
     from builder.lower import BaseWanted, ResolvedBase
     from builder.request import BuildRequest
 
@@ -20,7 +23,8 @@ CALLS = ("check", "lint", "outline", "targets")
 
 def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
     """Say it on standard output; 1 when the checks found something, as docker does."""
-    from builder.context import ContextOpener, is_remote
+    from contextlib import ExitStack
+
     from pipeline.cli.build_flags import build_request
     from pipeline.settings import environment
 
@@ -29,16 +33,32 @@ def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
         raise InvalidInput(
             f"--call {kind!r} is not known", hint=did_you_mean(kind, CALLS) or ", ".join(CALLS)
         )
-    request: BuildRequest = build_request(context, flags, environment(), session.settings.epoch)
-    if context == "-" or is_remote(context):
-        raise Unsupported(f"--call works on a directory, not on {context}")
-
-    def nowhere(*_: str) -> Any:
-        raise Unsupported(f"--call works on a directory, not on {context}")
-
-    found = ContextOpener(request, sys.stdin.buffer, nowhere, nowhere).open()
+    request = build_request(context, flags, environment(), session.settings.epoch)
     as_json = flags["format"] == "json" or "format=json" in more
-    return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
+    with ExitStack() as stack:
+        found = _opened(session, request, stack)
+        return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
+
+
+def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Context:
+    """The context. A directory needs no store, and standard input only a place to unpack it."""
+    from builder.context import ContextOpener
+
+    def new_directory() -> str:
+        import tempfile
+
+        return stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-context-"))
+
+    def fetch(url: str) -> tuple[str, int | None]:
+        from builder.operations.remotes import fetch_context
+        from builder.operations.step import Setting
+
+        services = stack.enter_context(session.work(containers=False, progress="none"))
+        setting = Setting(cancel=session.cancel)
+        path, _, time = fetch_context(services.store, setting, request.secrets, url)
+        return path, time
+
+    return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()
 
 
 def _say(
@@ -60,15 +80,21 @@ def _say(
         result = check_source(text, name, options, ignore=ignore)
         if configs := _known_bases(session, result.bases):
             result = check_source(text, name, options, configs, ignore)
-        _print(reports.check_json_report(result) if as_json else reports.check_text_report(result))
+        _print(
+            reports.check_json_report(result, text, name) if as_json else reports.check_text_report(result)
+        )
         return 1 if result.findings or result.error or result.failed else 0
     dockerfile = parse_dockerfile(text, name)
     if kind == "outline":
         outline = outline_of(dockerfile, options)
-        _print(reports.outline_json_report(outline) if as_json else reports.outline_text_report(outline))
+        _print(
+            reports.outline_json_report(outline, text) if as_json else reports.outline_text_report(outline)
+        )
     else:
         targets = targets_of(dockerfile)
-        _print(reports.targets_json_report(targets) if as_json else reports.targets_text_report(targets))
+        _print(
+            reports.targets_json_report(targets, text) if as_json else reports.targets_text_report(targets)
+        )
     return 0
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from runtime.containers.spec import Limits, Rlimit
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
+ENTITLEMENTS = ("network.host", "security.insecure")
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -34,7 +35,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         no_cache=flags["no_cache"],
         no_cache_filter=_comma_words(flags["no_cache_filter"]),
         pull="always" if flags["pull"] else "auto",
-        secrets=dict(_secret(text, env) for text in flags["secret"]),
+        secrets=dict(secret_given(text, env) for text in flags["secret"]),
         ssh=_ssh(flags["ssh"], env),
         labels=_pairs(flags["label"], "--label", default=""),
         annotations=tuple(flags["annotation"]),
@@ -49,7 +50,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         limits=_limits(flags),
         rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
         cgroup_parent=flags["cgroup_parent"] or "",
-        allow=frozenset(flags["allow"]),
+        allow=_allowed(flags["allow"]),
         **_shared_caches(flags, env),
     )
 
@@ -130,11 +131,11 @@ def fields(
     extra: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, str]:
     """`a=b,c=d` (CSV, so values may be quoted); a word without `=` is the field `alone`. `extra` are known too."""
-    import csv
+    from runtime.fields import comma_fields
 
     found: dict[str, str] = {}
     names = tuple(known)
-    for word in next(csv.reader([text]), []):
+    for word in comma_fields(text, flag):
         name, equals, value = word.partition("=")
         if not equals and alone and alone not in found:
             name, value = alone, word
@@ -144,7 +145,7 @@ def fields(
     return found
 
 
-def _secret(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
+def secret_given(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     given = fields(text, "--secret", ("id", "src", "source", "env", "type"))
     name = given.get("id", "")
     source, variable = given.get("src") or given.get("source") or "", given.get("env", "")
@@ -221,10 +222,23 @@ def _limits(flags: Mapping[str, Any]) -> Limits | None:
     )
 
 
+def _allowed(texts: Iterable[str]) -> frozenset[str]:
+    for text in texts:
+        if text not in ENTITLEMENTS:
+            hint = did_you_mean(text, ENTITLEMENTS) or f"one of {', '.join(ENTITLEMENTS)}"
+            raise InvalidInput(f"--allow {text!r}: unknown entitlement", hint=hint)
+    return frozenset(texts)
+
+
 def _ulimit(text: str) -> Rlimit:
+    import resource
+
     from runtime.containers.spec import Rlimit
 
     name, _, value = text.partition("=")
+    names = [each[7:].lower() for each in dir(resource) if each.startswith("RLIMIT_")]
+    if name.lower() not in names:
+        raise InvalidInput(f"--ulimit {text!r}: unknown limit {name!r}", hint=did_you_mean(name, names))
     soft, colon, hard = value.partition(":")
     try:
         return Rlimit(name=name, soft=int(soft), hard=int(hard) if colon else int(soft))
@@ -234,7 +248,7 @@ def _ulimit(text: str) -> Rlimit:
 
 _ATTESTATIONS = {
     "provenance": ("type", "mode", "builder-id", "reproducible", "version", "disabled"),
-    "sbom": ("type", "disabled"),
+    "sbom": ("type", "generator", "disabled"),
 }
 
 
@@ -265,6 +279,7 @@ def attest_wanted(flags: Mapping[str, Any]) -> AttestWanted:
         builder_id=about.get("builder-id", ""),
         reproducible=about.get("reproducible", "").lower() == "true",
         sbom="sbom" in on,
+        generator=on.get("sbom", {}).get("generator", ""),
     )
 
 

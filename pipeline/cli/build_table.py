@@ -47,7 +47,7 @@ TABLE = (
     Flag("pull", "switch", "Ask the registry for the base images, also when they are here."),
     Flag("push", "switch", "Push the image under its tags."),
     Flag("quiet", "switch", "Print the image id only.", "q"),
-    Flag("sbom", "one", "Say which software is in it beside the result: true or false."),
+    Flag("sbom", "one", "Say which software is in it beside the result: true, false or generator=IMAGE."),
     Flag("secret", "many", "A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE]."),
     Flag("shm-size", "one", "Size of /dev/shm in build steps."),
     Flag("ssh", "many", "An ssh agent for build steps: default or NAME[=SOCKET|KEY[,KEY]]."),

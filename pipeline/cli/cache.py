@@ -249,7 +249,10 @@ def _is_meant(step: str | None, number: int, explanation: Explanation) -> bool:
 
 
 def _print_explanation(explanation: Explanation) -> None:
-    click.echo(f"{_first_line(explanation.label)}\n  ran {_ago(explanation.made)}")
+    # An epoch is whole seconds; a clock is not.
+    of_epoch = explanation.made % 10**9 == 0
+    ran = f"with SOURCE_DATE_EPOCH={explanation.made // 10**9}" if of_epoch else _ago(explanation.made)
+    click.echo(f"{_first_line(explanation.label)}\n  ran {ran}")
     if not explanation.earlier:
         click.echo("  it had never run before")
         return

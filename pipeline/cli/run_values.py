@@ -239,10 +239,10 @@ def mount(text: str, directory: str) -> Mount:
 
 
 def _mount_fields(text: str) -> dict[str, str]:
-    import csv
+    from runtime.fields import comma_fields
 
     values: dict[str, str] = {}
-    for field in next(csv.reader([text])):
+    for field in comma_fields(text, "--mount"):
         key, equals, value = field.partition("=")
         name = _MOUNT_KEYS.get(key.lower())
         if name is None:

@@ -1,8 +1,8 @@
 """`pipe shell`: a throwaway container in the state after any build step, or in that of the step that failed last.
 
 The state becomes an image without a name, with the environment, user and directory of the step; the container and the image
-go when it ends. `--` and a command run that instead of a shell. What else a build mounts (files of the context, secrets,
-agents) was the build's alone and is not there; caches and tmpfs are.
+go when it ends. `--` and a command run that instead of a shell. What the step that failed had mounted is there too, secrets
+and agents when they are given again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.session import Session
+from pipeline.cli.shell_mounts import Surroundings, surroundings_of
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from builder.failed import Situation
+    from builder.ssh import AgentWanted
     from pipeline.services import Services
     from registry_client.oci.digest import Digest
     from runtime.containers.spec import ContainerSpec
@@ -31,20 +33,57 @@ _LABEL = "pipe.shell"
 @click.argument("target", required=False, metavar="[IMAGE[@STEP]]")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--last-failed", is_flag=True, help="Enter the step that failed last.")
-@click.option("--network", help="Network of the container, as with `pipe run`.")
+@click.option("--network", help="Network of the container, as with `pipe run`; that of the step without.")
+@click.option(
+    "--secret",
+    "secrets_given",
+    multiple=True,
+    help="A secret the step had: id=NAME[,src=FILE|,env=VARIABLE].",
+)
+@click.option(
+    "--ssh",
+    "agents_given",
+    multiple=True,
+    help="An ssh agent the step had: default or NAME[=SOCKET|KEY[,KEY]].",
+)
 @click.pass_obj
 def shell(
-    session: Session, target: str | None, command: tuple[str, ...], last_failed: bool, network: str | None
+    session: Session,
+    target: str | None,
+    command: tuple[str, ...],
+    last_failed: bool,
+    network: str | None,
+    secrets_given: tuple[str, ...],
+    agents_given: tuple[str, ...],
 ) -> int:
     """Look around after a build step: its number, a part of its text, or STAGE/NUMBER (IMAGE@build/3)."""
     if last_failed and target is not None:
         command, target = (target, *command), None
     if target is None and not last_failed:
         raise InvalidInput("name an image", hint="IMAGE, IMAGE@STEP or --last-failed")
+    given, agents = _given(secrets_given, agents_given)
     with session.work(containers=True, progress="none") as services:
         situation = _situation(services, target)
-        with _temporary_image(services, situation) as image_id:
-            return _run(services, _spec(situation, image_id, command, network))
+        with (
+            _temporary_image(services, situation) as image_id,
+            surroundings_of(services.store, situation, given, agents) as around,
+        ):
+            for what in around.missing:
+                click.echo(f"pipe: not there: {what}", err=True)
+            return _run(services, _spec(situation, image_id, around, command, network))
+
+
+def _given(
+    secrets_given: tuple[str, ...], agents_given: tuple[str, ...]
+) -> tuple[dict[str, bytes], dict[str, AgentWanted]]:
+    from builder.ssh import parse_ssh
+    from pipeline.cli.build_flags import secret_given
+    from pipeline.settings import environment
+
+    env = environment()
+    return dict(secret_given(text, env) for text in secrets_given), dict(
+        parse_ssh(text, env) for text in agents_given
+    )
 
 
 def _situation(services: Services, target: str | None) -> Situation:
@@ -86,22 +125,20 @@ def _temporary_image(services: Services, situation: Situation) -> Iterator[Diges
 
 
 def _spec(
-    situation: Situation, image_id: str, command: tuple[str, ...], network: str | None
+    situation: Situation, image_id: str, around: Surroundings, command: tuple[str, ...], network: str | None
 ) -> ContainerSpec:
-    from runtime.containers.spec import ContainerSpec, Mount
+    from runtime.containers.spec import ContainerSpec
 
     has_terminal = not command and os.isatty(0) and os.isatty(1)
-    mounts = tuple(
-        Mount(type="bind" if source else "tmpfs", source=source, target=target)
-        for source, target in situation.mounts
-    )
+    own = "bridge" if situation.network in ("", "default") else situation.network
     return ContainerSpec(
         image=image_id,
-        command=command or (situation.shell,),
+        command=around.command(command or (situation.shell,)),
+        env=around.env,
         tty=has_terminal,
         stdin=True,
-        mounts=mounts,
-        network_mode=network or "bridge",
+        mounts=around.mounts,
+        network_mode=network or own,
         auto_remove=True,
         owner_bound=True,
     )

@@ -7,6 +7,7 @@ second. If both give the same image, a third run, all cached, makes the tags and
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -15,13 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from builder.asked import BUILD_HOSTNAME
 from pipeline.cli.session import Session
-from registry_client.values import frozen
-from runtime.errors import InvalidInput, StepFailed, Unsupported
+from registry_client.values import field, frozen, replace
+from runtime.errors import InvalidInput, StepFailed
 
 if TYPE_CHECKING:
     from builder.reproducible import Difference
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 _ONLY_AT_THE_END = frozenset(
     {"tag", "output", "push", "load", "iidfile", "metadata_file", "quiet", "verify_reproducible"}
 )
-_STEP_HOST_NAMES = ("machine-one", "machine-two")
+# The first is a build as any other, so that the last finds its steps and names the very image that was compared.
+_STEP_HOST_NAMES = (BUILD_HOSTNAME, "machine-two")
 
 
 @frozen(kw_only=True)
@@ -44,29 +48,50 @@ class Conditions:
     arguments: tuple[str, ...]
 
 
+@frozen(kw_only=True)
+class Subject:
+    """What is built, as words of `pipe build` without what is made of the result. `descriptors` are open in each build."""
+
+    context: str
+    words: tuple[str, ...]
+    stdin: BinaryIO | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    descriptors: tuple[int, ...] = ()
+
+
 def verify(
     session: Session, context: str, flags: Mapping[str, Any], options: Sequence[click.Parameter]
 ) -> int:
     """Exit code 0 and the image, or StepFailed with the first difference."""
     if context == "-" and flags["file"] == "-":
         raise InvalidInput("context and Dockerfile cannot both be standard input")
-    if context == "-":
-        raise Unsupported("--verify-reproducible builds three times, and standard input comes once",
-                          hint="give a directory or a URL")  # fmt: skip
-    given = sys.stdin.buffer.read() if flags["file"] == "-" else b""
-    arguments = command_line(flags, options, leave_out=_ONLY_AT_THE_END)
+    words = command_line(flags, options, leave_out=_ONLY_AT_THE_END)
     if any("rewrite-timestamp=true" in output for output in flags["output"]):
-        arguments += ["-o", "type=image,rewrite-timestamp=true"]
+        words += ["-o", "type=image,rewrite-timestamp=true"]
     if flags["quiet"]:  # the last one prints the image's id
-        arguments += ["--progress", "none"]
+        words += ["--progress", "none"]
+    with ExitStack() as stack:
+        given = None
+        if "-" in (context, flags["file"]):
+            # Standard input comes once, and is read three times.
+            given = cast(BinaryIO, stack.enter_context(tempfile.TemporaryFile()))
+            shutil.copyfileobj(sys.stdin.buffer, given)
+        subject = Subject(context=context, words=tuple(words), stdin=given)
+        compare(session, subject)
+        ending = command_line(flags, options, leave_out={"verify_reproducible"})
+        return run_build(session, replace(subject, words=(*ending, context)))
+
+
+def compare(session: Session, subject: Subject) -> tuple[str, ...]:
+    """Build twice; the ids of the images, one for each platform, or StepFailed with the first difference."""
     with tempfile.TemporaryDirectory(prefix="pipe-verify-") as place:
         namespace = f"verify-{secrets.token_hex(8)}"
         built = [
-            _build(session, context, arguments, _conditions(number, place, namespace), place, given)
-            for number, context in enumerate(_contexts(context, place))
+            _build(session, subject, context, _conditions(number, place, namespace), place)
+            for number, context in enumerate(_contexts(subject.context, place))
         ]
         _judge(session, built, namespace)
-    return _run(session, [*command_line(flags, options, leave_out={"verify_reproducible"}), context], given)
+        return built[0]
 
 
 def command_line(
@@ -130,32 +155,36 @@ def _conditions(number: int, place: str, namespace: str) -> Conditions:
 
 
 def _build(
-    session: Session, context: str, arguments: Sequence[str], conditions: Conditions, place: str, given: bytes
-) -> str:
-    """The image id of one build."""
-    note = os.path.join(place, f"image-{os.path.basename(conditions.environment['TMPDIR'])}")
-    words = [*arguments, *conditions.arguments, "--iidfile", note, context]
-    code = _run(session, words, given, conditions)
+    session: Session, subject: Subject, context: str, conditions: Conditions, place: str
+) -> tuple[str, ...]:
+    """The image ids of one build."""
+    note = os.path.join(place, f"result-{os.path.basename(conditions.environment['TMPDIR'])}")
+    words = (*subject.words, *conditions.arguments, "--metadata-file", note, context)
+    code = run_build(session, replace(subject, words=words), conditions)
     if code != 0:
         raise StepFailed("the build failed, so there is nothing to compare", exit_code=code)
-    with open(note, encoding="ascii") as file:
-        return file.read().strip()
+    with open(note, encoding="utf-8") as file:
+        record = json.load(file)
+    return tuple(record.get("pipe.images") or (record["containerimage.config.digest"],))
 
 
-def _run(session: Session, words: Sequence[str], given: bytes, conditions: Conditions | None = None) -> int:
+def run_build(session: Session, subject: Subject, conditions: Conditions | None = None) -> int:
     """`pipe build …` in a process of its own, on this store and terminal."""
     from pipeline.settings import environment
 
     command = [sys.executable, "-m", "pipeline.cli.main", "--root", session.settings.root]
-    command += ["--progress", session.settings.progress, "build", *words]
+    command += ["--progress", session.settings.progress, "build", *subject.words]
+    if subject.stdin is not None:
+        subject.stdin.seek(0)  # the description is shared: the last one read to the end
     process = subprocess.Popen(
         command,
-        env={**environment(), **(conditions.environment if conditions else {})},
+        env={**environment(), **(conditions.environment if conditions else {}), **subject.environment},
         umask=conditions.umask if conditions else -1,
-        stdin=subprocess.PIPE if given else None,
+        stdin=subject.stdin,
+        pass_fds=subject.descriptors,
     )
     with session.cancel.on_cancel(process.terminate):
-        process.communicate(given or None)
+        process.wait()
     session.cancel.check()
     return process.returncode
 
@@ -163,25 +192,31 @@ def _run(session: Session, words: Sequence[str], given: bytes, conditions: Condi
 # --- the verdict --------------------------------------------------------------------------------------------------
 
 
-def _judge(session: Session, built: Sequence[str], namespace: str) -> None:
+def _judge(session: Session, built: Sequence[tuple[str, ...]], namespace: str) -> None:
     from builder.reproducible import first_difference
 
     with session.work(containers=False, progress="none") as services:
         try:
-            first, second = (services.images.get(image_id) for image_id in built)
-            difference = first_difference(services.store, first, second)
-            if difference is not None:
-                _drop(services, (first, second))
+            pairs = [
+                (services.images.get(first), services.images.get(second))
+                for first, second in zip(*built, strict=True)
+            ]
+            found = [(first, first_difference(services.store, first, second)) for first, second in pairs]
+            different = next(((image, each) for image, each in found if each is not None), None)
+            if different is not None:
+                _drop(services, [image for pair in pairs for image in pair])
         finally:
             _drop_cache_mounts(services, namespace)
-    if difference is not None:
-        raise StepFailed(_told(difference), hint=_hint(difference))
-    click.echo(f"reproducible: two builds gave {first.id}", err=True)
+    if different is not None:
+        image, difference = different
+        platform = f" for {image.config.platform}" if len(pairs) > 1 else ""
+        raise StepFailed(_told(difference, platform), hint=_hint(difference))
+    click.echo(f"reproducible: two builds gave {' '.join(built[0])}", err=True)
 
 
 def _drop(services: Services, images: Sequence[Image]) -> None:
     """Images nobody asked for; one that has a name was there before."""
-    for image in images:
+    for image in {image.id: image for image in images}.values():
         if not image.tags and not services.images.users(image.id):
             services.images.remove(image.id)
 
@@ -195,9 +230,9 @@ def _drop_cache_mounts(services: Services, namespace: str) -> None:
         prune(services.store, Policy(ids=ids))
 
 
-def _told(difference: Difference) -> str:
+def _told(difference: Difference, platform: str) -> str:
     place = f"layer {difference.layer} ({difference.instruction})" if difference.layer else "only the config"
-    lines = [f"not reproducible: {place} differs"]
+    lines = [f"not reproducible{platform}: {place} differs"]
     for each in difference.deviations:
         lines.append(f"  {each.path or 'the'} {each.what}: {each.first} / {each.second}")
     if difference.files > 1:

@@ -46,6 +46,7 @@ _IMAGE_KEYS = {
     "cache_to": Key(
         ListOf(Text()), "where the cache is written: type=registry,ref=REF,mode=max and the like"
     ),
+    "rewrite_timestamp": Key(Flag(), "no file is newer than SOURCE_DATE_EPOCH says"),
     "pull": Key(Flag(), "ask the registry for newer base images"),
     "push": Key(Flag(), "push it with every deploy, though no service uses it"),
     "extends": Key(Text(later=False), "another image this one is like", "_extends"),

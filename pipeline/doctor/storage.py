@@ -8,21 +8,11 @@ from collections.abc import Iterator
 from pipeline.doctor.finding import Finding, Level
 from pipeline.doctor.host import Host
 
-# What an overlay's upper directory cannot be on (Documentation/filesystems/overlayfs.rst), or loses ownership on.
-_UNFIT = (
-    "overlay",
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "9p",
-    "vfat",
-    "exfat",
-    "ntfs3",
-    "fuseblk",
-    "ecryptfs",
-    "virtiofs",
-)
+# What has no owners and modes of files.
+_UNFIT = ("vfat", "exfat", "msdos", "fuseblk")
+# What an overlay's upper directory is commonly refused on (Documentation/filesystems/overlayfs.rst).
+_REFUSING = ("overlay", "nfs", "nfs4", "cifs", "smb3", "9p", "ntfs3", "ecryptfs", "virtiofs")
+_SLOWER = "steps and containers copy their roots, which is slower"
 _LOW, _SCARCE = 10 << 30, 1 << 30
 
 
@@ -31,17 +21,23 @@ def overlay(host: Host) -> Iterator[Finding]:
     if "overlay" in known:
         yield Finding("overlayfs", Level.OK, "available")
     elif host.exists("/proc/modules"):
-        yield Finding("overlayfs", Level.BROKEN, "not loaded", "`modprobe overlay`")
+        yield Finding("overlayfs", Level.LIMITED, f"not loaded: {_SLOWER}", "`modprobe overlay`")
     else:
-        yield Finding("overlayfs", Level.BROKEN, "not in this kernel", "use a kernel with CONFIG_OVERLAY_FS")
+        hint = "use a kernel with CONFIG_OVERLAY_FS"
+        yield Finding("overlayfs", Level.LIMITED, f"not in this kernel: {_SLOWER}", hint)
 
 
 def store(host: Host) -> Iterator[Finding]:
     kind, point = _file_system(host)
     where = f"{host.store} on {kind or 'an unknown file system'} ({point})"
-    if kind in _UNFIT or kind.startswith("fuse."):
-        hint = "put it on a local file system such as ext4 or xfs with PIPE_ROOT"
+    # A store says what was found out when it was first used.
+    recorded = host.read(os.path.join(host.store, "filesystem")).strip().split(":", 3)[3:]
+    refused = any(recorded) if recorded else kind in _REFUSING or kind.startswith("fuse.")
+    hint = "put it on a local file system such as ext4 or xfs with PIPE_ROOT"
+    if kind in _UNFIT:
         yield Finding("store", Level.BROKEN, f"{where}, which cannot hold layers", hint)
+    elif refused:
+        yield Finding("store", Level.LIMITED, f"{where}, which carries no overlay: {_SLOWER}", hint)
     elif kind == "tmpfs":
         yield Finding("store", Level.NOTE, f"{where}, so it is gone at the next boot and takes up memory")
     else:

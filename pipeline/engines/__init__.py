@@ -45,6 +45,7 @@ class BuildOrder:
     no_cache: bool = False
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
+    rewrite_timestamp: bool = False
     pull: bool = False
 
 

@@ -47,10 +47,12 @@ class LocalEngine:
     # --- images -------------------------------------------------------------------------------------------------
 
     def build(self, order: BuildOrder, cancel: Cancel) -> BuiltImage:
+        from builder.epoch import parse_epoch
         from builder.request import BuildRequest
         from registry_client.oci.platform import parse_platform
         from runtime.containers.spec import Limits
 
+        epoch = self._services.settings.epoch
         request = BuildRequest(
             context=order.context,
             dockerfile=order.dockerfile,
@@ -62,6 +64,8 @@ class LocalEngine:
             no_cache=order.no_cache,
             cache_from=order.cache_from,
             cache_to=order.cache_to,
+            epoch=parse_epoch(epoch) if epoch else None,
+            rewrite_timestamp=order.rewrite_timestamp,
             pull="always" if order.pull else "auto",
             secrets=order.secrets,
             ssh=order.ssh,

@@ -9,7 +9,6 @@ Lines of one node are whole; an output without a newline is held back until the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from pipeline.ui.checks import CheckSummary, warning_text
@@ -28,12 +27,11 @@ WORDS = {
 }
 
 
-@dataclass
 class _Node:
-    number: int
-    started: float
-    rest: dict[str, bytes] = field(default_factory=dict)
-    items: dict[str, int] = field(default_factory=dict)  # item -> eighths already told
+    def __init__(self, number: int, started: float) -> None:
+        self.number, self.started = number, started
+        self.rest: dict[str, bytes] = {}
+        self.items: dict[str, int] = {}  # item -> eighths already told
 
 
 class PlainRenderer:

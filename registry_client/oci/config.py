@@ -75,7 +75,7 @@ def parse_config(raw: bytes) -> ImageConfig:
         raise ValueError(f"image config is not JSON: {error}") from error
     if not isinstance(record, dict):
         raise ValueError("image config is not a JSON object")
-    rootfs = record.get("rootfs") or {}
+    rootfs = _record(record, "rootfs")
     platform = Platform(
         str(record.get("os") or "linux"),
         str(record.get("architecture") or "amd64"),
@@ -83,9 +83,9 @@ def parse_config(raw: bytes) -> ImageConfig:
     )
     return ImageConfig(
         platform=platform,
-        config=_container_config(record.get("config") or {}),
-        diff_ids=tuple(parse_digest(str(d)) for d in rootfs.get("diff_ids") or ()),
-        history=tuple(_history(entry) for entry in record.get("history") or ()),
+        config=_container_config(_record(record, "config")),
+        diff_ids=tuple(parse_digest(text) for text in _texts(rootfs.get("diff_ids"))),
+        history=tuple(_history(entry) for entry in _records(record.get("history"))),
         created=str(record.get("created") or ""),
         author=str(record.get("author") or ""),
         extra={
@@ -97,21 +97,40 @@ def parse_config(raw: bytes) -> ImageConfig:
 
 
 def _container_config(record: dict[str, Any]) -> ContainerConfig:
-    health = record.get("Healthcheck")
+    health = _record(record, "Healthcheck")
     return ContainerConfig(
         user=str(record.get("User") or ""),
         env=_texts(record.get("Env")),
         entrypoint=None if record.get("Entrypoint") is None else _texts(record["Entrypoint"]),
         cmd=None if record.get("Cmd") is None else _texts(record["Cmd"]),
         working_dir=str(record.get("WorkingDir") or ""),
-        exposed_ports=tuple(sorted(record.get("ExposedPorts") or ())),
-        volumes=tuple(sorted(record.get("Volumes") or ())),
-        labels={str(k): str(v) for k, v in (record.get("Labels") or {}).items()},
+        exposed_ports=_names(record.get("ExposedPorts")),
+        volumes=_names(record.get("Volumes")),
+        labels={name: str(value) for name, value in _record(record, "Labels").items()},
         stop_signal=str(record.get("StopSignal") or ""),
         healthcheck=None if not health else _healthcheck(health),
         shell=None if record.get("Shell") is None else _texts(record["Shell"]),
         on_build=_texts(record.get("OnBuild")),
     )
+
+
+def _record(record: dict[str, Any], key: str) -> dict[str, Any]:
+    """The object under a key; null and none are an empty one."""
+    value = record.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object for {key} in the image config, got {value!r:.80}")
+    return value
+
+
+def _records(value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value or [], list) or not all(isinstance(entry, dict) for entry in value or ()):
+        raise ValueError(f"expected a list of objects in the image config, got {value!r:.80}")
+    return value or []
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """The keys of an object, as ports and volumes are written; some tools wrote a list."""
+    return tuple(sorted(value if isinstance(value, dict) else _texts(value)))
 
 
 def _texts(value: Any) -> tuple[str, ...]:
@@ -120,13 +139,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
-        raise ValueError(f"expected a list of strings in the image config, got {value!r}")
+        raise ValueError(f"expected a list of strings in the image config, got {value!r:.80}")
     return tuple(str(item) for item in value)
 
 
 def _healthcheck(record: dict[str, Any]) -> Healthcheck:
     def number(key: str) -> int:
-        return int(record.get(key) or 0)
+        value = record.get(key) or 0
+        if not isinstance(value, int):
+            raise ValueError(f"expected a whole number for {key} in the image config, got {value!r:.80}")
+        return int(value)
 
     return Healthcheck(
         _texts(record.get("Test")),

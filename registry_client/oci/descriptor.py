@@ -45,24 +45,28 @@ def platform_to_json(platform: Platform) -> dict[str, str]:
 def parse_descriptor(record: Any) -> Descriptor:
     """Read a descriptor from decoded JSON; ValueError says what is missing or wrong."""
     if not isinstance(record, dict):
-        raise ValueError(f"descriptor is not an object: {record!r}")
+        raise ValueError(f"descriptor is not an object: {record!r:.80}")
     media_type, digest, size = record.get("mediaType"), record.get("digest"), record.get("size")
     if not isinstance(media_type, str) or not isinstance(digest, str):
         raise ValueError("descriptor lacks mediaType or digest")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise ValueError(f"descriptor of {digest} has no valid size: {size!r}")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        raise ValueError(f"descriptor of {digest} has no valid size: {size!r:.80}")
+    urls = record.get("urls") or []
+    if not isinstance(urls, list):
+        raise ValueError(f"urls of {digest} is no list: {urls!r:.80}")
     return Descriptor(
         media_type,
         parse_digest(digest),
         size,
-        _strings(record.get("annotations")),
+        strings(record.get("annotations")),
         _platform(record.get("platform")),
         str(record.get("artifactType") or ""),
-        tuple(str(url) for url in record.get("urls") or ()),
+        tuple(str(url) for url in urls),
     )
 
 
-def _strings(record: Any) -> dict[str, str]:
+def strings(record: Any) -> dict[str, str]:
+    """Annotations from decoded JSON; ValueError when they are no object."""
     if record is None:
         return {}
     if not isinstance(record, dict):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry_client.oci import media_types
-from registry_client.oci.descriptor import Descriptor, parse_descriptor
+from registry_client.oci.descriptor import Descriptor, parse_descriptor, strings
 from registry_client.oci.digest import Digest, digest_of
 from registry_client.oci.platform import Platform, rank
 from registry_client.values import field, frozen
@@ -76,26 +76,35 @@ def parse_manifest(raw: bytes, media_type: str = "") -> Manifest | Index:
     if record.get("schemaVersion") == 1:
         raise ValueError("schema 1 manifests are not supported; push the image again with a current tool")
     kind = _kind(record, media_type.partition(";")[0].strip())
-    annotations = {str(k): str(v) for k, v in (record.get("annotations") or {}).items()}
+    annotations = strings(record.get("annotations"))
     artifact_type = str(record.get("artifactType") or "")
     subject = parse_descriptor(record["subject"]) if record.get("subject") else None
     if kind in media_types.INDEXES:
-        entries = tuple(parse_descriptor(entry) for entry in record.get("manifests") or ())
+        entries = tuple(parse_descriptor(entry) for entry in _list(record, "manifests"))
         return Index(raw, kind, entries, annotations, artifact_type, subject)
     config = parse_descriptor(record.get("config"))
-    layers = tuple(parse_descriptor(layer) for layer in record.get("layers") or ())
+    layers = tuple(parse_descriptor(layer) for layer in _list(record, "layers"))
     return Manifest(raw, kind, config, layers, annotations, artifact_type, subject)
 
 
 def _kind(record: dict[str, Any], sent_as: str) -> str:
     declared = record.get("mediaType") or sent_as
+    if not isinstance(declared, str):
+        raise ValueError(f"the manifest's media type is no string: {declared!r:.80}")
     if declared in media_types.INDEXES or declared in media_types.MANIFESTS:
-        return str(declared)
+        return declared
     if "manifests" in record:
         return media_types.OCI_INDEX
     if "config" in record:
         return media_types.OCI_MANIFEST
     raise ValueError(f"unsupported manifest media type {declared!r}")
+
+
+def _list(record: dict[str, Any], key: str) -> list[Any]:
+    value = record.get(key) or []
+    if not isinstance(value, list):
+        raise ValueError(f"{key} of the manifest is no list: {value!r:.80}")
+    return value
 
 
 def make_manifest(

@@ -11,6 +11,8 @@ _ARCHITECTURES = {
     "386": ("386", ""), "aarch64": ("arm64", ""), "arm64": ("arm64", ""), "armhf": ("arm", "v7"), "armel": ("arm", "v6"),
     "armv7l": ("arm", "v7"), "armv6l": ("arm", "v6"), "arm": ("arm", "v7"),
 }  # fmt: skip
+# Spelled in one way only.
+_OTHERS = ("loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64", "s390x", "wasm")
 
 
 @frozen
@@ -31,6 +33,8 @@ def parse_platform(text: str) -> Platform:
     if len(parts) == 1:
         if parts[0] in ("linux", "windows", "darwin", "freebsd"):
             return Platform(parts[0], *_host_architecture())
+        if parts[0] not in _ARCHITECTURES and parts[0] not in _OTHERS:
+            raise ValueError(f"unknown operating system or architecture {text!r}")
         parts.insert(0, "linux")
     architecture, variant = _ARCHITECTURES.get(parts[1], (parts[1], ""))
     if len(parts) == 3:

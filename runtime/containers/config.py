@@ -148,12 +148,11 @@ def build_step_config(
     network: str = "",
     hostname: str = BUILD_HOSTNAME,
     privileged: bool = False,
-    shm_size: int = 64 << 20,
     rlimits: Sequence[Rlimit] = (),
     limits: Limits | None = None,
 ) -> dict[str, Any]:
     """The OCI runtime config of a RUN. `env` is complete (the builder adds PATH); `network`: "", "host", or a namespace's path."""
-    spec = ContainerSpec(image="", limits=limits or Limits(shm_size=shm_size), privileged=privileged)
+    spec = ContainerSpec(image="", limits=limits or Limits(), privileged=privileged)
     around = Surroundings(id=hostname, cgroup=cgroup, mounts=tuple(mounts), network=network)
     config: dict[str, Any] = {
         "ociVersion": "1.2.0",
@@ -170,7 +169,7 @@ def build_step_config(
         "root": {"path": "rootfs", "readonly": False},
         "hostname": hostname,
         "mounts": [
-            *_standard_mounts(shm_size, privileged, around, ""),
+            *_standard_mounts(spec.limits.shm_size, privileged, around, ""),
             *(mount.to_oci() for mount in mounts),
         ],
         "linux": _linux(spec, around),

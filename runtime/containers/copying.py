@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from runtime.containers.container import Container, PlacedMount
-from runtime.containers.roots import merged
+from runtime.containers.roots import opened
 from runtime.containers.untar import extract
 from runtime.errors import InvalidInput, NotFound
 from runtime.sandbox.paths import Root
@@ -114,14 +114,7 @@ def _opened(
         return
     if write and container.spec.read_only:
         raise InvalidInput(f"the root of container {container.name} is read-only")
-    snapshot = container.snapshot
-    lowers = (
-        containers.store.snapshots.lowers(snapshot)
-        if snapshot
-        else (os.path.join(containers.store.root, "empty"),)
-    )
-    upper, work = os.path.join(container.directory, "upper"), os.path.join(container.directory, "work")
-    with merged(containers.store, lowers, upper, work) as root:
+    with opened(containers.store, container, write=write) as root:
         yield root, clean
 
 

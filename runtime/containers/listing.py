@@ -133,8 +133,10 @@ def disk_use(container: Container) -> int:
 
 def changes(store: Store, container: Container) -> Sequence[tuple[str, str]]:
     """What its own layer adds (A), changes (C) or hides (D), by path."""
-    from runtime.containers.roots import merged
+    from runtime.containers.roots import merged, own_tree, tree_directory
 
+    if own_tree(store, container, make=False):
+        return _changes_of_tree(tree_directory(container))
     upper = os.path.join(container.directory, "upper")
     lowers = store.snapshots.lowers(container.snapshot) if container.snapshot else ()
     found: list[tuple[str, str]] = []
@@ -149,6 +151,25 @@ def changes(store: Store, container: Container) -> Sequence[tuple[str, str]]:
                 else:
                     found.append(("C" if _exists(below, inside) else "A", inside))
     return sorted(found, key=lambda change: change[1])
+
+
+def _changes_of_tree(directory: str) -> Sequence[tuple[str, str]]:
+    """The same of a tree of the container's own. As in a layer, a directory around a change is changed."""
+    from runtime.store.changes import Changes, Kind
+    from runtime.store.copies import notes_of
+    from runtime.store.merging import ENTRIES
+
+    root, noted = notes_of(directory)
+    words = {Kind.MADE: "A", Kind.REPLACED: "C", Kind.TOUCHED: "C", Kind.GONE: "D"}
+    found: dict[bytes, str] = {}
+    for change in Changes(root, noted).found:
+        parent, _, name = change.path.rpartition(b"/")
+        is_new = parent not in noted or name not in noted[parent][ENTRIES]
+        found[change.path] = words.get(change.kind, "A" if is_new else "C")
+        while parent and parent not in found:
+            found[parent] = "C"
+            parent = parent.rpartition(b"/")[0]
+    return [(found[path], "/" + os.fsdecode(path)) for path in sorted(found) if path]
 
 
 def _exists(root: Root, path: str) -> bool:

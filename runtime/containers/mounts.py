@@ -7,7 +7,7 @@ The only part of creating a container that touches the host before it starts. Wh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from runtime.containers.container import Container, PlacedMount
 from runtime.containers.spec import ContainerSpec, Mount
@@ -108,6 +108,8 @@ class Placing:
         own = os.path.join(self._container.directory, "copies", str(self._copies))
         upper, work = os.path.join(own, "upper"), os.path.join(own, "work")
         with faults_of_the_host(f"cannot make {own}"):
+            if self._store.snapshots.copied_because:
+                return self._copied(mount, own)
             os.makedirs(upper)
             os.makedirs(work)
             status = os.stat(mount.source)
@@ -119,6 +121,22 @@ class Placing:
             type="overlay",
             source="overlay",
             options=(f"lowerdir+={mount.source}", f"upperdir={upper}", f"workdir={work}", *mount.options),
+        )
+
+    def _copied(self, mount: Mount, own: str) -> PlacedMount:
+        """The same where overlay is refused: a copy of the host's directory."""
+        from runtime.store.merging import Merged
+
+        os.makedirs(own)
+        tree = os.path.join(own, "tree")
+        os.mkdir(tree, 0o700)
+        Merged(tree).add(mount.source)
+        return PlacedMount(
+            kind="bind",
+            target=mount.target,
+            type="bind",
+            source=tree,
+            options=("rbind", "rprivate", *mount.options),
         )
 
     # --- volumes
@@ -161,12 +179,12 @@ class Placing:
         lowers = self._image(mount.source)
         if not lowers:
             raise NotFound(f"image {mount.source} has no files to mount")
-        if len(lowers) == 1:
+        if len(lowers) == 1 or self._store.snapshots.copied_because:
             return PlacedMount(
                 kind="image",
                 target=mount.target,
                 type="bind",
-                source=lowers[0],
+                source=lowers[0] if len(lowers) == 1 else self._linked(lowers),
                 options=("bind", "rprivate", "ro"),
                 readonly=True,
             )
@@ -179,6 +197,19 @@ class Placing:
             options=options,
             readonly=True,
         )
+
+    def _linked(self, lowers: Sequence[str]) -> str:
+        """The layers of an image as one directory of hard links, to be mounted read-only."""
+        from runtime.store.merging import Merged
+
+        self._copies += 1
+        own = os.path.join(self._container.directory, "copies", str(self._copies))
+        with faults_of_the_host(f"cannot make {own}"):
+            os.makedirs(own)
+            merged = Merged(own, link=True)
+            for layer in reversed(lowers):
+                merged.add(layer)
+        return own
 
 
 def _tmpfs(mount: Mount) -> PlacedMount:

@@ -31,7 +31,7 @@ from runtime.containers.devices import devices_of
 from runtime.containers.files import needs_resolver, write_files
 from runtime.containers.health import HealthPolicy
 from runtime.containers.namespaces import resolve_namespaces
-from runtime.containers.roots import forget_volatile
+from runtime.containers.roots import forget_volatile, lowers_of, own_tree
 from runtime.containers.seccomp import seccomp_program
 from runtime.containers.serving import serve_names
 from runtime.containers.signals import parse_signal
@@ -160,15 +160,7 @@ class Starting:
         container, spec = self._container, self._container.spec
         config, seccomp = self._config()
         files = write_files(container, self._endpoints, self._other)
-        work = os.path.join(container.directory, "work")
-        forget_volatile(work)
-        rootfs = RootFs(
-            list(self._lowers()),
-            os.path.join(container.directory, "upper"),
-            work,
-            volatile=spec.auto_remove,  # what is thrown away need not reach the disk
-        )
-        plan = Plan(config, rootfs, files=files, seccomp=seccomp, init=spec.init)
+        plan = Plan(config, self._rootfs(), files=files, seccomp=seccomp, init=spec.init)
         return {
             "id": container.id,
             "root": self._store.root,
@@ -193,12 +185,15 @@ class Starting:
             "owner_bound": spec.owner_bound,
         }
 
-    def _lowers(self) -> tuple[str, ...]:
-        snapshot = self._container.snapshot
-        # An image of no layers at all still needs something below the upper directory.
-        return (
-            self._store.snapshots.lowers(snapshot) if snapshot else (os.path.join(self._store.root, "empty"),)
-        )
+    def _rootfs(self) -> RootFs:
+        container = self._container
+        if tree := own_tree(self._store, container):
+            return RootFs([], tree)
+        upper, work = (os.path.join(container.directory, name) for name in ("upper", "work"))
+        forget_volatile(work)
+        # What is thrown away need not reach the disk.
+        volatile = container.spec.auto_remove
+        return RootFs(list(lowers_of(self._store, container)), upper, work, volatile=volatile)
 
     def _config(self) -> tuple[dict[str, Any], str]:
         container, spec = self._container, self._container.spec

@@ -13,6 +13,7 @@ from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.oci.manifest import Manifest, make_manifest, parse_manifest
 from registry_client.values import frozen
+from runtime.cancel import Cancel, Sink, stoppable
 from runtime.errors import HostFault, InvalidInput
 from runtime.images.archive_in import store_config
 from runtime.images.image import Image
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from runtime.store.content import Writer
 
 _MANIFEST_LIMIT = 4 << 20
-_WORKERS = 4
+_LAYERS_AT_ONCE = 2  # each holds some 20 MiB of data on its way through its threads
+_CHUNKS_AHEAD = 4
+_CHUNK = 1 << 20
 _TYPES = {
     "": media_types.OCI_LAYER,
     "gzip": media_types.OCI_LAYER_GZIP,
@@ -40,13 +43,13 @@ class Packing:
     force: bool = False
 
 
-def manifest_of(images: Images, image: Image, compression: str) -> Manifest:
+def manifest_of(images: Images, image: Image, compression: str, cancel: Cancel | None = None) -> Manifest:
     """The image's manifest, with every blob it names in the store."""
     _check_kind(compression)
     recorded = _recorded(images, image, compression)
     if recorded is not None:
         return recorded
-    layers = packed_layers(images, image, Packing(compression))
+    layers = packed_layers(images, image, Packing(compression), cancel)
     manifest = make_manifest(store_config(images.store, image.raw_config), layers)
     keep_manifest(images, image, manifest)
     return manifest
@@ -89,28 +92,45 @@ def _check_kind(compression: str) -> None:
         raise InvalidInput(f"unknown compression {compression!r}", hint="use gzip, zstd or uncompressed")
 
 
-def packed_layers(images: Images, image: Image, packing: Packing) -> tuple[Descriptor, ...]:
+def packed_layers(
+    images: Images, image: Image, packing: Packing, cancel: Cancel | None = None
+) -> tuple[Descriptor, ...]:
     """The blobs of an image's layers, bottom first, made where they are not here."""
     from concurrent.futures import ThreadPoolExecutor
 
     _check_kind(packing.kind)
+    _reuse_memory()
     chain = chain_ids(image.diff_ids)
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="compress") as pool:
+    with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="compress") as pool:
         jobs = [
-            pool.submit(_packed_layer, images, diff_id, chain_id, packing)
+            pool.submit(_packed_layer, images, diff_id, chain_id, packing, cancel)
             for diff_id, chain_id in zip(image.diff_ids, chain)
         ]
         return tuple(job.result() for job in jobs)
 
 
-def _packed_layer(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
+def _reuse_memory() -> None:
+    """Have chunks of data take the pages of earlier ones, whichever thread freed them.
+
+    Else half of the time goes into the kernel's zeroing of new pages; and what each thread keeps for itself adds up.
+    """
+    from runtime.linux.memory import M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallopt
+
+    mallopt(M_ARENA_MAX, 1)
+    mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(M_TRIM_THRESHOLD, 256 << 20)
+
+
+def _packed_layer(
+    images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, cancel: Cancel | None
+) -> Descriptor:
     if not kept_forms(images, diff_id) and (elsewhere := images.elsewhere.form(diff_id)) is not None:
         # A layer of a base that was never fetched: named as it is there, or fetched to be made as it is wanted.
         if not packing.force or elsewhere.media_type == _TYPES[packing.kind]:
             return elsewhere
-        images.elsewhere.bring(elsewhere.digest, f"pull/{elsewhere.digest[:19]}")
+        images.elsewhere.bring(elsewhere.digest, f"pull/{elsewhere.digest[:19]}", cancel)
     if packing.level is None and not packing.force:
-        return layer_blob(images, diff_id, chain_id, packing.kind)
+        return layer_blob(images, diff_id, chain_id, packing.kind, cancel)
     for form in kept_forms(images, diff_id):
         if packing.force:
             fits = packing.level is None and form.media_type == _TYPES[packing.kind]
@@ -119,10 +139,12 @@ def _packed_layer(images: Images, diff_id: Digest, chain_id: Digest, packing: Pa
         if fits:
             return form
     # Not recorded as a form of the layer: what nobody asked to be so again must not depend on it.
-    return _make_blob(images, diff_id, chain_id, packing)
+    return _make_blob(images, diff_id, chain_id, packing, cancel)
 
 
-def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: str) -> Descriptor:
+def layer_blob(
+    images: Images, diff_id: Digest, chain_id: Digest, compression: str, cancel: Cancel | None = None
+) -> Descriptor:
     """A blob of the layer: one that is here, or a new one."""
     forms = kept_forms(images, diff_id)
     for form in sorted(forms, key=lambda each: each.media_type != _TYPES[compression]):
@@ -130,21 +152,23 @@ def layer_blob(images: Images, diff_id: Digest, chain_id: Digest, compression: s
         came = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
         if came or form.media_type == _TYPES[compression]:
             return form
-    made = _make_blob(images, diff_id, chain_id, Packing(compression))
+    made = _make_blob(images, diff_id, chain_id, Packing(compression), cancel)
     images.records.put_layer(diff_id, compression, made.digest, made.size, made=True)
     return made
 
 
-def _make_blob(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing) -> Descriptor:
+def _make_blob(
+    images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, cancel: Cancel | None
+) -> Descriptor:
     kept = kept_forms(images, diff_id)
     plain = [each for each in kept if each.media_type == _TYPES[""]]
     if not plain and not _has_files(images, diff_id, chain_id):
         plain = kept  # a base's layer that was fetched and not unpacked
     with images.store.content.writer() as writer:
         if plain:
-            _compress_blob(images, plain[0], packing, writer)
+            _compress_blob(images, plain[0], packing, stoppable(writer, cancel))
         else:
-            _write_again(images, diff_id, chain_id, packing, writer)
+            _write_again(images, diff_id, chain_id, packing, writer, cancel)
         images.store.leases.keep("blob", writer.digest)
         size = writer.offset
         digest = writer.commit()
@@ -161,28 +185,35 @@ def _has_files(images: Images, diff_id: Digest, chain_id: Digest) -> bool:
     return snapshots.by_chain(chain_id) is not None or snapshots.by_layer(diff_id) is not None
 
 
-def _compress_blob(images: Images, blob: Descriptor, packing: Packing, writer: Writer) -> None:
+def _compress_blob(images: Images, blob: Descriptor, packing: Packing, sink: Sink) -> None:
     from runtime.store.layers import compress, decompress
 
-    with images.store.content.open(blob.digest) as file:
-        out = compress(writer, packing.kind, packing.level)
+    with (
+        images.store.content.open(blob.digest) as file,
+        compress(sink, packing.kind, packing.level) as out,
+    ):
         source = file if blob.media_type == _TYPES[""] else decompress(file)
-        while chunk := source.read(1 << 20):
+        while chunk := source.read(_CHUNK):
             out.write(chunk)
-        out.close()
 
 
-def _write_again(images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, writer: Writer) -> None:
-    """Write the layer's tar from its snapshot, compressed on a second thread while the first reads and hashes."""
+def _write_again(
+    images: Images,
+    diff_id: Digest,
+    chain_id: Digest,
+    packing: Packing,
+    writer: Writer,
+    cancel: Cancel | None,
+) -> None:
+    """Write the layer's tar from its snapshot, compressed on other threads while this one reads and hashes."""
     from runtime.store.layers import compress
     from runtime.store.layers.pipe import Piped
 
-    for lowers in layer_variants(images, diff_id, chain_id):
+    for source in layer_variants(images, diff_id, chain_id):
         writer.restart()
-        out = compress(writer, packing.kind, packing.level)
-        with Piped(out) as pipe:
-            found = lowers(pipe)
-        out.close()
+        sink = stoppable(writer, cancel)
+        with compress(sink, packing.kind, packing.level) as out, Piped(out, _CHUNKS_AHEAD) as pipe:
+            found = source(pipe)
         if found == diff_id:
             return
     raise HostFault(

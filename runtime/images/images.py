@@ -17,7 +17,7 @@ from registry_client.oci.manifest import Manifest
 from registry_client.oci.media_types import compression_of
 from registry_client.oci.platform import Platform, host_platform, parse_platform, rank
 from registry_client.reference import Reference, parse_reference
-from runtime.cancel import Cancel
+from runtime.cancel import Cancel, stoppable
 from runtime.errors import InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
 from runtime.images.image import Image, Layer, Removed
@@ -213,7 +213,13 @@ class Images:
         return import_root(self, stream, config or ContainerConfig(), comment, created)
 
     def save(
-        self, names: Iterable[str], out: BinaryIO, *, docker: bool = True, compression: str = "gzip"
+        self,
+        names: Iterable[str],
+        out: BinaryIO,
+        *,
+        docker: bool = True,
+        compression: str = "gzip",
+        cancel: Cancel | None = None,
     ) -> None:
         """Write images as an archive: an OCI layout, with `docker` also in docker save's form."""
         from runtime.images.archive_out import Saved, write_archive
@@ -223,9 +229,9 @@ class Images:
             image, reference = self.get(name), self._saved_name(name)
             before = by_image.get(image.id)
             known = before.references if before else ()
-            manifest = before.manifest if before else self.manifest(image, compression)
+            manifest = before.manifest if before else self.manifest(image, compression, cancel)
             by_image[image.id] = Saved(image, manifest, tuple(dict.fromkeys((*known, *reference))))
-        write_archive(self, by_image.values(), out, docker=docker)
+        write_archive(self, by_image.values(), stoppable(out, cancel), docker=docker)
 
     def _saved_name(self, name: str) -> tuple[Reference, ...]:
         """The name an image is saved under: none when it was named by id or digest."""
@@ -327,18 +333,20 @@ class Images:
             return self.push_parcel(parcel, target, cancel=cancel)
         return push(self, image, target, compression, cancel)
 
-    def manifest(self, image: Image, compression: str = "gzip") -> Manifest:
+    def manifest(self, image: Image, compression: str = "gzip", cancel: Cancel | None = None) -> Manifest:
         """The image's manifest with all its blobs in the store, made where they are missing; always the same bytes."""
         from runtime.images.blobs import manifest_of
 
-        return manifest_of(self, image, compression)
+        return manifest_of(self, image, compression, cancel)
 
-    def parts(self, image: Image, packing: Packing) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+    def parts(
+        self, image: Image, packing: Packing, cancel: Cancel | None = None
+    ) -> tuple[Descriptor, tuple[Descriptor, ...]]:
         """The image's config and layers as blobs in the store, for whoever makes a manifest of them."""
         from runtime.images.archive_in import store_config
         from runtime.images.blobs import packed_layers
 
-        return store_config(self.store, image.raw_config), packed_layers(self, image, packing)
+        return store_config(self.store, image.raw_config), packed_layers(self, image, packing, cancel)
 
     def keep_manifest(self, image: Image, manifest: Manifest) -> None:
         """Have the image known by this manifest from now on; a push sends it as it is."""

@@ -29,7 +29,7 @@ def push(
 ) -> Descriptor:
     """Push; the descriptor of the manifest that the registry now has under the reference's tag."""
     with _told(images, reference) as node:
-        manifest = images.manifest(image, compression)
+        manifest = images.manifest(image, compression, cancel)
         with connected(images.transport, reference, cancel) as client:
             _Push(images, client, image, reference, cancel or Cancel(), node).run((manifest,), manifest)
     images.records.put_manifest(image.id, manifest.digest, manifest.media_type, reference.name)

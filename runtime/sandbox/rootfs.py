@@ -22,21 +22,66 @@ _ELSEWHERE = (
     "another, in a container for example on a volume"
 )
 _PAGE, _SPECIAL = 4000, ",:\\"
+_BY_DESCRIPTOR = 200  # layers whose names in /proc fit into the page
+_MOST_LAYERS = 500  # of one overlay: OVL_MAX_STACK
 # Layers must be comparable and movable: no redirects, no metadata-only copies, no index of inodes.
 _UPPER_OPTIONS = (("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"))
 
 
-def overlay(rootfs: RootFs) -> int:
-    """A detached overlay, reached by its descriptor alone; the caller closes. From Linux 6.5 on (`lowerdir+`)."""
+def _mount_overlay(rootfs: RootFs, place: str) -> None:
+    """All layers in the one page mount(2) has for options, if they fit.
+
+    What does not fit, or would need escaping, goes by the short names open directories have in /proc: two hundred layers
+    do. More need `lowerdir+`, one layer a call, of Linux 6.5; an older kernel logs an error for every try.
+    """
+    rootfs = _within_limits(rootfs)
+    options = _options(rootfs, lambda path: path)
+    paths = "".join((*rootfs.lowers, rootfs.upper, rootfs.work))
+    if len(options) <= _PAGE and not any(mark in paths for mark in _SPECIAL):
+        linux.mount("overlay", place, "overlay", 0, options)
+    elif len(rootfs.lowers) <= _BY_DESCRIPTOR:
+        opened: list[int] = []
+        try:
+            linux.mount("overlay", place, "overlay", 0, _options(rootfs, lambda path: _short(path, opened)))
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+    else:
+        _attach(_layer_by_layer(rootfs), place)
+
+
+def _within_limits(rootfs: RootFs) -> RootFs:
+    """Of more layers than one overlay takes, the lowest as an overlay of their own, mounted on the topmost of these.
+
+    Only the lowest can be put together: what a layer hides in those below must be in the same overlay. (A third level
+    the kernel refuses: FILESYSTEM_MAX_STACK_DEPTH.)
+    """
+    if len(rootfs.lowers) <= _MOST_LAYERS:
+        return rootfs
+    kept, lowest = rootfs.lowers[: _MOST_LAYERS - 1], rootfs.lowers[_MOST_LAYERS - 1 :]
+    if len(lowest) > _MOST_LAYERS:
+        raise SandboxError(
+            f"{len(rootfs.lowers)} layers are more than the kernel stacks",
+            kind="unsupported",
+            hint="put commands together, or COPY the files of a stage into another",
+        )
+    _attach(_layer_by_layer(RootFs(lowest)), lowest[0])
+    return RootFs([*kept, lowest[0]], rootfs.upper, rootfs.work, rootfs.volatile)
+
+
+def _layer_by_layer(rootfs: RootFs) -> int:
+    """A detached overlay, reached by its descriptor alone; the caller closes."""
     context = linux.fsopen("overlay")
     try:
         for lower in rootfs.lowers:
-            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "lowerdir+", lower)
+            _set_path(context, "lowerdir+", lower)
         if rootfs.upper:
-            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "upperdir", rootfs.upper)
-            linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "workdir", rootfs.work)
+            _set_path(context, "upperdir", rootfs.upper)
+            _set_path(context, "workdir", rootfs.work)
             for key, value in _UPPER_OPTIONS:
                 linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, value)
+            if rootfs.volatile:
+                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, "volatile")
         linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", "overlay")
         linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
         return linux.fsmount(context)
@@ -44,28 +89,19 @@ def overlay(rootfs: RootFs) -> int:
         os.close(context)
 
 
-def _mount_overlay(rootfs: RootFs, place: str) -> None:
-    """All layers in the one page mount(2) has for options.
-
-    `lowerdir+`, one layer a call, needs Linux 6.5, and an older kernel logs an error for every try. What does not fit, or
-    would need escaping, goes by the short names open directories have in /proc: two hundred layers do.
-    """
-    options = _options(rootfs, lambda path: path)
-    paths = "".join((*rootfs.lowers, rootfs.upper, rootfs.work))
-    if len(options) <= _PAGE and not any(mark in paths for mark in _SPECIAL):
-        linux.mount("overlay", place, "overlay", 0, options)
-        return
+def _set_path(context: int, key: str, path: str) -> None:
+    """A directory by the short name of its descriptor: one string has 255 bytes. The kernel looks it up at once."""
     opened: list[int] = []
-
-    def short(path: str) -> str:
-        opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-        return f"/proc/self/fd/{opened[-1]}"
-
     try:
-        linux.mount("overlay", place, "overlay", 0, _options(rootfs, short))
+        linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(path, opened))
     finally:
         for descriptor in opened:
             os.close(descriptor)
+
+
+def _short(path: str, opened: list[int]) -> str:
+    opened.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+    return f"/proc/self/fd/{opened[-1]}"
 
 
 def _options(rootfs: RootFs, name: Callable[[str], str]) -> str:

@@ -6,6 +6,7 @@ kill is recognisable by its place and by the owner in its name.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ from contextlib import contextmanager
 
 from runtime.errors import HostFault
 
+_SPACE = "free some space, for example with `pipe system prune`"
+_ELSEWHERE = (
+    "the file system cannot do this: put the store on another one with PIPE_ROOT, such as ext4 or xfs"
+)
+_HINTS = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EOPNOTSUPP: _ELSEWHERE}
 _LONG = 3000  # bytes of a path; PATH_MAX is 4096, and a name has up to 255
 
 
@@ -22,8 +28,9 @@ def faults_of_the_host(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "free some space, for example with `pipe system prune`" if error.errno in (28, 122) else ""
-        raise HostFault(f"{action}: {error.strerror or error}", hint=hint) from error
+        raise HostFault(
+            f"{action}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")
+        ) from error
 
 
 def sync_directory(path: str) -> None:

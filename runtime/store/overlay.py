@@ -16,6 +16,7 @@ from runtime.store.owners import own_token
 
 # A page holds the options of mount(2), and older kernels know nothing better.
 _OPTIONS_LIMIT = 4000
+_MOST_LAYERS = 500  # of one overlay: OVL_MAX_STACK
 
 
 @contextmanager
@@ -27,7 +28,7 @@ def overlay(
     with faults_of_the_host(f"cannot mount an overlay below {directory}"):
         os.mkdir(target, 0o700)
         try:
-            mount_overlay(target, lowers, upper, work, empty=empty)
+            count = _mount_all(target, lowers, upper, work, empty)
         except BaseException:
             os.rmdir(target)
             raise
@@ -35,8 +36,24 @@ def overlay(
         yield target
     finally:
         # Detach: a process the block started may still be on its way out.
-        mounts.umount(target, mounts.MNT_DETACH)
+        for _ in range(count):
+            mounts.umount(target, mounts.MNT_DETACH)
         os.rmdir(target)
+
+
+def _mount_all(target: str, lowers: Sequence[str], upper: str, work: str, empty: str) -> int:
+    """How many mounts lie on `target` then: of more layers than one overlay takes, the lowest are one of their own."""
+    if len(lowers) <= _MOST_LAYERS:
+        mount_overlay(target, lowers, upper, work, empty=empty)
+        return 1
+    kept, lowest = lowers[: _MOST_LAYERS - 1], lowers[_MOST_LAYERS - 1 :]
+    mount_overlay(target, lowest, "", "", empty=empty)
+    try:
+        mount_overlay(target, [*kept, target], upper, work, empty=empty)
+    except BaseException:
+        mounts.umount(target, mounts.MNT_DETACH)
+        raise
+    return 2
 
 
 def mount_overlay(target: str, lowers: Sequence[str], upper: str, work: str, *, empty: str) -> None:

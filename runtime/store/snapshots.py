@@ -1,7 +1,7 @@
-"""Snapshots: immutable directories in overlay form, each on top of a parent.
+"""Snapshots: immutable directories, each one layer on top of a parent's.
 
-`snapshots/<id>/fs` is one layer: whiteouts are char devices 0/0, `trusted.overlay.opaque` hides what is below. It is
-made in a draft (`drafts/<id>.<owner>/`), renamed into place, and then gets its row; it never changes again. Data need
+`snapshots/<id>/fs` is one layer in overlay form, `snapshots/<id>/fs-plain` one where that cannot be
+(runtime/store/hiding.py). It is made in a draft (`drafts/<id>.<owner>/`), renamed into place, and then gets its row; it never changes again. Data need
 not be on the disk for that, because a kill does not lose it: the row remembers the boot, and in a later boot a
 snapshot that nobody had settled is absent until `recovery` found it whole.
 """
@@ -12,7 +12,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.values import frozen
@@ -21,6 +23,12 @@ from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.leases import Leases
 from runtime.store.owners import boot_id, own_token
+from runtime.store.place import Places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runtime.store.copies import Copies
 
 _WHOLE = "boot IN ('', :boot)"  # see the module's docstring
 _COLUMNS = "snapshots.id, snapshots.parent, snapshots.diff_id, snapshots.size, snapshots.created"
@@ -45,8 +53,8 @@ class Snapshot:
 class Snapshots:
     """The snapshots of one store. Whatever this object hands out is kept until the store is closed."""
 
-    def __init__(self, root: str, database: Database, leases: Leases) -> None:
-        self._database, self._leases = database, leases
+    def __init__(self, root: str, database: Database, leases: Leases, places: Places) -> None:
+        self._database, self._leases, self._places = database, leases, places
         self.directory = os.path.join(root, "snapshots")
         self.drafts = os.path.join(root, "drafts")
         self.mounts = os.path.join(root, "mnt")
@@ -58,19 +66,20 @@ class Snapshots:
     def prepare(self, parent: str | None = None) -> Draft:
         """A new directory on top of `parent`; a context manager that drops it unless it was committed."""
         snapshot_id = os.urandom(8).hex()
+        layer = self._places.settled_form().directory
         lowers = self.lowers(parent) if parent else ()
         self._leases.keep("snapshot", snapshot_id)
         directory = os.path.join(self.drafts, f"{snapshot_id}.{own_token()}")
         with faults_of_the_host(f"cannot make a draft below {self.drafts}"):
             os.mkdir(directory, 0o711)
-            upper = os.path.join(directory, "fs")
+            upper = os.path.join(directory, layer)
             os.mkdir(upper)
             os.mkdir(os.path.join(directory, "work"))
             # The upper directory is what a container sees as the attributes of `/`.
             os.chmod(upper, 0o755)
             if lowers:
                 copy_attributes(lowers[0], upper)
-        return Draft(self, snapshot_id, parent, directory, lowers)
+        return Draft(self, snapshot_id, parent, upper, lowers)
 
     def adopt(self, draft: Draft, diff_id: Digest | None, size: int) -> Snapshot:
         """Rename a draft into place and record it (what `Draft.commit` does)."""
@@ -85,30 +94,48 @@ class Snapshots:
                 self._link_own_chain(connection, draft.id, draft.parent, diff_id)
         return self.get(draft.id)
 
-    def identify(self, snapshot_id: str, diff_id: Digest, size: int = 0) -> Snapshot:
-        """Record what hashing the snapshot's layer gave, and the chain it is then known by."""
+    def identify(
+        self, snapshot_id: str, diff_id: Digest, size: int = 0, *, below: str | None = None
+    ) -> Snapshot:
+        """Record what hashing the snapshot's layer gave, and the chain it is then known by.
+
+        `below` is the chain it was made on, of those its parent is known by.
+        """
         with self._database.transaction() as connection:
             change = "UPDATE snapshots SET diff_id = ?, size = ? WHERE id = ?"
             connection.execute(change, (diff_id, size, snapshot_id))
-            self._link_own_chain(connection, snapshot_id, self.get(snapshot_id).parent, diff_id)
+            self._link_own_chain(connection, snapshot_id, self.get(snapshot_id).parent, diff_id, below)
         return self.get(snapshot_id)
 
     def link(self, diff_ids: tuple[Digest, ...], snapshot_id: str) -> None:
         """Record that the chain of `diff_ids` is unpacked as this snapshot."""
         chain = chain_ids(diff_ids)
+        self.link_chain(chain[-1], chain[-2] if chain[1:] else None, diff_ids[-1], snapshot_id)
+
+    def link_chain(self, chain_id: str, below: str | None, diff_id: str, snapshot_id: str) -> None:
+        """Record that a chain, the layer `diff_id` on the chain `below`, is unpacked as this snapshot."""
         with self._database.transaction() as connection:
-            _insert_chain(connection, chain[-1], chain[-2] if chain[1:] else None, diff_ids[-1], snapshot_id)
+            _insert_chain(connection, chain_id, below, diff_id, snapshot_id)
 
     def _link_own_chain(
-        self, connection: sqlite3.Connection, snapshot_id: str, parent: str | None, diff_id: Digest
+        self,
+        connection: sqlite3.Connection,
+        snapshot_id: str,
+        parent: str | None,
+        diff_id: Digest,
+        below: str | None = None,
     ) -> None:
-        below: list[str | None] = [None]
-        if parent is not None:
-            rows = connection.execute("SELECT chain_id FROM chains WHERE snapshot = ?", (parent,))
-            below = [row["chain_id"] for row in rows]
-        for chain in below:
-            chain_id = diff_id if chain is None else chain_ids((Digest(chain), diff_id))[-1]
-            _insert_chain(connection, chain_id, chain, diff_id, snapshot_id)
+        """One name is enough to begin with. A root has as many as there were steps on it that changed nothing, and were all
+        of them handed on, every snapshot of a build would get hundreds.
+        """
+        if parent is not None and below is None:
+            sql = "SELECT chain_id FROM chains WHERE snapshot = ? ORDER BY chain_id LIMIT 1"
+            row = connection.execute(sql, (parent,)).fetchone()
+            if row is None:
+                return  # nobody hashed the parent yet
+            below = row["chain_id"]
+        chain_id = diff_id if below is None else chain_ids((Digest(below), diff_id))[-1]
+        _insert_chain(connection, chain_id, below, diff_id, snapshot_id)
 
     # --- finding --------------------------------------------------------------------------------------------------
 
@@ -146,7 +173,7 @@ class Snapshots:
 
     def path(self, snapshot_id: str) -> str:
         """The snapshot's own layer as a directory. Never write there."""
-        return os.path.join(self.directory, snapshot_id, "fs")
+        return os.path.join(self.directory, snapshot_id, self._places.form.directory)
 
     def ancestry(self, snapshot_id: str) -> tuple[str, ...]:
         """The snapshot and all below it, topmost first."""
@@ -157,6 +184,24 @@ class Snapshots:
         self.get(snapshot_id)
         return tuple(self.path(each) for each in self.ancestry(snapshot_id))
 
+    # --- merged views ---------------------------------------------------------------------------------------------
+
+    @property
+    def copied_because(self) -> str:
+        """Why merged views are made by copying, which is slower; "" when they are mounted."""
+        return self._places.copies
+
+    @cached_property
+    def copies(self) -> Copies:
+        from runtime.store.copies import Copies
+
+        return Copies(self.drafts)
+
+    def close(self) -> None:
+        """Remove the copies that were kept for a next use."""
+        if "copies" in self.__dict__:
+            self.copies.close()
+
     @contextmanager
     def mounted(self, snapshot_id: str) -> Iterator[str]:
         """A merged view for reading. A snapshot without parent is shown as it lies there."""
@@ -164,34 +209,42 @@ class Snapshots:
         if len(lowers) == 1:
             yield lowers[0]
             return
-        from runtime.store.overlay import overlay
-
-        with overlay(self.mounts, lowers, empty=self._empty) as path:
+        shown = self.copies.view(lowers) if self.copied_because else self._overlay(lowers)
+        with shown as path:
             yield path
 
     @contextmanager
     def merged(self, draft: Draft) -> Iterator[str]:
         """A writable view of a draft (what `Draft.merged` gives)."""
+        shown = (
+            draft.copied() if self.copied_because else self._overlay(draft.lowers, draft.upper, draft.work)
+        )
+        with shown as path:
+            yield path
+
+    def _overlay(
+        self, lowers: tuple[str, ...], upper: str = "", work: str = ""
+    ) -> AbstractContextManager[str]:
         from runtime.store.overlay import overlay
 
-        with overlay(self.mounts, draft.lowers, draft.upper, draft.work, empty=self._empty) as path:
-            yield path
+        return overlay(self.mounts, lowers, upper, work, empty=self._empty)
 
 
 class Draft:
-    """A snapshot in the making: write into `merged()`, or into `upper` in overlay form, then `commit`."""
+    """A snapshot in the making: write into `merged()`, or into `upper` in the form of its name, then `commit`."""
 
     def __init__(
         self,
         snapshots: Snapshots,
         snapshot_id: str,
         parent: str | None,
-        directory: str,
+        upper: str,
         lowers: tuple[str, ...],
     ) -> None:
         self._snapshots = snapshots
-        self.id, self.parent, self.directory, self.lowers = snapshot_id, parent, directory, lowers
-        self.upper, self.work = os.path.join(directory, "fs"), os.path.join(directory, "work")
+        self.id, self.parent, self.upper, self.lowers = snapshot_id, parent, upper, lowers
+        self.directory = os.path.dirname(upper)
+        self.work = os.path.join(self.directory, "work")
         self._open = True
 
     @contextmanager
@@ -199,6 +252,16 @@ class Draft:
         """The file system as it will be, writable, at a path."""
         with self._snapshots.merged(self) as path:
             yield path
+
+    def copied(
+        self, *, skeleton: str = "", check: Callable[[], None] | None = None
+    ) -> AbstractContextManager[str]:
+        """`merged()` as a directory of its own, whatever can be mounted; `skeleton` shows where nothing else is."""
+        becomes = self._snapshots.path(self.id)
+        more = {} if check is None else {"check": check}
+        return self._snapshots.copies.writable(
+            self.lowers, self.upper, skeleton=skeleton, becomes=becomes, **more
+        )
 
     def commit(self, *, diff_id: Digest | None = None, size: int = 0, empty: bool = False) -> Snapshot:
         """Make it a snapshot. With `empty` nothing was written and the parent stands for it."""

@@ -12,6 +12,7 @@ from runtime.store.database import Database
 from runtime.store.durable import faults_of_the_host, replace_file, sync_filesystem
 from runtime.store.leases import Leases
 from runtime.store.owners import boot_id
+from runtime.store.place import Places
 from runtime.store.recovery import needs_recovery, recover
 from runtime.store.snapshots import Snapshots
 
@@ -29,21 +30,25 @@ _DIRECTORIES = (
 class Store:
     """One directory, shared by any number of processes. A context manager; closing gives up its leases."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, device: int, snapshots: str = "auto") -> None:
         self.root = root
         self.db = Database(os.path.join(root, "pipe.db"))
         self.leases = Leases(self.db)
         self.content = Content(root)
-        self.snapshots = Snapshots(root, self.db, self.leases)
+        self.snapshots = Snapshots(root, self.db, self.leases, Places(root, device, snapshots))
 
     @classmethod
-    def open(cls, root: str) -> Store:
-        """Open the store at `root`, made and migrated where needed."""
+    def open(cls, root: str, *, snapshots: str = "auto") -> Store:
+        """Open the store at `root`, made and migrated where needed. `snapshots` is one of `place.SNAPSHOTS`."""
         root = os.path.abspath(root)
+        layout = os.path.join(root, "oci-layout")
         with faults_of_the_host(f"cannot open the store {root}"):
-            if not os.path.exists(os.path.join(root, "oci-layout")):
+            try:
+                device = os.stat(layout).st_dev
+            except FileNotFoundError:
                 _make(root)
-            store = cls(root)
+                device = os.stat(layout).st_dev
+            store = cls(root, device, snapshots)
         if needs_recovery(store):
             recover(store)
         return store
@@ -87,6 +92,7 @@ class Store:
     def leave(self) -> None:
         """Let go of everything but the connections: a process at its end saves the last one's checkpoint, 3 ms."""
         try:
+            self.snapshots.close()
             self._settle_if_cheap()
             self.leases.release()
         except HostFault:

@@ -1,4 +1,4 @@
-"""Unpack a layer's tar into an overlay upper directory (image-spec layer.md; FEATURES C-5).
+"""Unpack a layer's tar into a directory in the form of its name (runtime/store/hiding.py; image-spec layer.md; FEATURES C-5).
 
 Nothing of the tar is trusted. Where an entry goes, `target` decides; here it is made: an entry over a directory keeps
 what is in it if it is a directory too, over anything else it replaces it. `trusted.*` attributes of the tar are ignored,
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from runtime.errors import HostFault, InvalidInput
 from runtime.store.durable import write_all
 from runtime.store.layers import header
-from runtime.store.layers.lowers import Lowers, is_whiteout
+from runtime.store.layers.lowers import Lowers
 from runtime.store.layers.reader import Member, TarReader
 from runtime.store.layers.target import Target, copy_xattrs, joined
 from runtime.store.layers.writer import OPAQUE, WHITEOUT, DiffInfo
@@ -157,7 +157,7 @@ def _hard_link(target: Target, path: bytes, member: Member) -> None:
     status = target.status(source)
     if status is None:
         _copy_up(target, source, member)
-    elif is_whiteout(status) or stat.S_ISDIR(status.st_mode):
+    elif target.form.is_whiteout(status) or stat.S_ISDIR(status.st_mode):
         raise _no_file(member)
     target.make_room(path)
     os.link(target.full(source), target.full(path), follow_symlinks=False)
@@ -206,7 +206,13 @@ def _set_xattrs(full: bytes, member: Member) -> None:
         try:
             os.setxattr(full, name, value, follow_symlinks=False)
         except OSError as error:
-            # What this file system or kernel does not know is left out, as every engine does.
+            if error.errno == errno.ENOTSUP and name.startswith(("user.", "security.capability")):
+                raise HostFault(
+                    f"the store's file system keeps no extended attribute {name}, which the layer's "
+                    f"{os.fsdecode(member.name)!r} has",
+                    hint="put the store on another one with PIPE_ROOT, such as ext4 or xfs",
+                ) from error
+            # What else this kernel does not know is left out, as every engine does.
             if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EINVAL):
                 raise
 

@@ -1,6 +1,6 @@
-"""Turn an overlay upper directory into a layer (FEATURES B-26). Reads only; the directory must not change meanwhile.
+"""Turn a layer's directory into a tar (FEATURES B-26). Reads only; the directory must not change meanwhile.
 
-Char devices 0/0 become whiteouts and `trusted.overlay.opaque` the opaque mark. The root has no entry of its own. With
+What hides something becomes whiteouts and opaque marks (runtime/store/hiding.py says what does). The root has no entry of its own. With
 the `lowers` given, a directory that overlayfs copied up although nothing in it or about it changed is left out.
 """
 
@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from runtime.errors import HostFault
+from runtime.store.hiding import form_of
 from runtime.store.layers.header import NO_XATTRS
 from runtime.store.layers.lowers import Lowers
 from runtime.store.layers.writer import DiffInfo, LayerWriter
 
 _CHUNK = 1 << 20
-_OPAQUE = "trusted.overlay.opaque"
 # Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
 _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
@@ -26,7 +26,7 @@ _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 def write_layer(
     directory: str, out: BinaryIO, *, epoch: int | None = None, lowers: Sequence[str] = ()
 ) -> DiffInfo:
-    """Write the layer's tar; the same bytes every time."""
+    """Write the layer's tar; the same bytes every time. A fault of `out` is its OSError, one of the tree a HostFault."""
     return _walk(directory, LayerWriter(out, epoch=epoch), lowers)
 
 
@@ -36,12 +36,14 @@ def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str
 
 
 def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
-    """Add all that is in a directory to an archive, below `prefix`, which gets the directory's own attributes."""
+    """Add all that is in a directory to an archive, below `prefix`, which gets the directory's own attributes. Faults as above."""
     try:
         if prefix:
             writer.add(prefix, os.lstat(directory))
         _Walk(os.fsencode(directory), writer, None).run(prefix)
     except OSError as error:
+        if error is writer.fault:
+            raise
         raise HostFault(f"cannot read the tree {directory}: {error}") from error
 
 
@@ -49,6 +51,8 @@ def _walk(directory: str, writer: LayerWriter, lowers: Sequence[str]) -> DiffInf
     try:
         _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None).run()
     except OSError as error:
+        if error is writer.fault:
+            raise
         raise HostFault(f"cannot read the layer {directory}: {error}") from error
     return writer.finish()
 
@@ -67,6 +71,7 @@ def layer_xattrs(path: bytes, names: Sequence[str] | None = None) -> Mapping[str
 class _Walk:
     def __init__(self, root: bytes, writer: LayerWriter, lowers: Lowers | None) -> None:
         self._root, self._writer, self._lowers = root, writer, lowers
+        self._form = form_of(root)
         # Directories that may turn out to be unchanged: written as soon as something in them is.
         self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
 
@@ -80,13 +85,16 @@ class _Walk:
         prefix = path + b"/" if path else b""
         with os.scandir(full) as entries:
             found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+        is_whiteout = self._form.is_whiteout
+        entries_left = []
         for name, status in found:
-            if status.st_rdev == 0 and stat.S_ISCHR(status.st_mode):
+            if not is_whiteout(status):
+                entries_left.append((name, status))
+            elif not self._form.is_mark(name):
                 self._release()
                 self._writer.whiteout(prefix + name)
-        for name, status in found:
-            if status.st_rdev or not stat.S_ISCHR(status.st_mode):
-                self._entry(full + b"/" + name, prefix + name, status)
+        for name, status in entries_left:
+            self._entry(full + b"/" + name, prefix + name, status)
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
         names = os.listxattr(full, follow_symlinks=False)
@@ -95,7 +103,7 @@ class _Walk:
             raise HostFault(f"{os.fsdecode(full)} is only a redirect of overlayfs")
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            self._subdirectory(full, path, status, xattrs, bool(names) and self._is_opaque(full, names))
+            self._subdirectory(full, path, status, xattrs, self._is_opaque(full, names))
             return
         if self._held:
             self._release()
@@ -140,9 +148,8 @@ class _Walk:
         finally:
             os.close(descriptor)
 
-    @staticmethod
-    def _is_opaque(full: bytes, names: Sequence[str]) -> bool:
-        return _OPAQUE in names and os.getxattr(full, _OPAQUE, follow_symlinks=False) == b"y"
+    def _is_opaque(self, full: bytes, names: Sequence[str]) -> bool:
+        return self._form.may_be_opaque(names) and self._form.is_opaque(full)
 
 
 def _copy(descriptor: int, writer: LayerWriter, size: int) -> None:

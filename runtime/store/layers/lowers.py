@@ -1,4 +1,4 @@
-"""Look into a stack of overlay lower directories as overlayfs would, without mounting it. Never follows a link."""
+"""Look into a stack of layers' directories as overlayfs would, without mounting it. Never follows a link."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
+from runtime.store.hiding import OVERLAY, form_of
+
 
 class Lowers:
-    """Lower directories, topmost first."""
+    """Lower directories, topmost first, all of one form."""
 
     def __init__(self, directories: Sequence[str]) -> None:
         self._directories = [os.fsencode(each) for each in directories]
+        self._form = form_of(directories[0]) if directories else OVERLAY
 
     def __bool__(self) -> bool:
         return bool(self._directories)
@@ -37,12 +40,12 @@ class Lowers:
                 status = os.lstat(at)
             except (FileNotFoundError, NotADirectoryError):
                 return None, hides
-            if is_whiteout(status):
+            if self._form.is_whiteout(status):
                 return None, True
             if position < len(parts) - 1:
                 if not stat.S_ISDIR(status.st_mode):
                     return None, True
-                hides = hides or is_opaque(at)
+                hides = hides or self._form.is_opaque(at)
         return (at, status), True
 
     def names(self, path: bytes) -> set[bytes]:
@@ -55,11 +58,11 @@ class Lowers:
                 continue
             with os.scandir(at) as entries:
                 for entry in entries:
-                    if is_whiteout(entry.stat(follow_symlinks=False)):
+                    if self._form.is_whiteout(entry.stat(follow_symlinks=False)):
                         hidden.add(entry.name)
                     elif entry.name not in hidden:
                         found.add(entry.name)
-            if path and is_opaque(at):
+            if path and self._form.is_opaque(at):
                 break
         return found
 
@@ -85,14 +88,3 @@ class Lowers:
         at, below = found
         same = (below.st_mode, below.st_uid, below.st_gid) == (status.st_mode, status.st_uid, status.st_gid)
         return same and dict(layer_xattrs(at)) == dict(xattrs)
-
-
-def is_whiteout(status: os.stat_result) -> bool:
-    return status.st_rdev == 0 and stat.S_ISCHR(status.st_mode)
-
-
-def is_opaque(path: bytes) -> bool:
-    try:
-        return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    except OSError:
-        return False

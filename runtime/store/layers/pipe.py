@@ -16,9 +16,9 @@ _CHUNK = 1 << 20
 class Piped:
     """`with Piped(out) as pipe: pipe.write(…)`: what is written reaches `out` by the end of the block."""
 
-    def __init__(self, out: Sink) -> None:
+    def __init__(self, out: Sink, depth: int = _DEPTH) -> None:
         self._out = out
-        self._chunks: queue.Queue[bytes | None] = queue.Queue(_DEPTH)
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(depth)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="pipe", daemon=True)
 

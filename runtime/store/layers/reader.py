@@ -209,6 +209,14 @@ def _has_data(kind: bytes) -> bool:
     )  # fmt: skip
 
 
+def is_header(block: bytes) -> bool:
+    """Whether a tar may begin with this block."""
+    try:
+        return len(block) == BLOCK and block != _ZEROS and bool(_parse(block))
+    except InvalidInput:
+        return False
+
+
 def _parse(block: bytes) -> Member:
     try:
         checksum = _number(block[148:156])

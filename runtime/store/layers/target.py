@@ -12,9 +12,9 @@ import stat
 
 from runtime.errors import InvalidInput
 from runtime.store.durable import remove_tree
-from runtime.store.layers.lowers import Lowers, is_whiteout
+from runtime.store.hiding import form_of
+from runtime.store.layers.lowers import Lowers
 
-_OPAQUE = "trusted.overlay.opaque"
 _LINK_LIMIT = 40  # as in path_resolution(7)
 
 
@@ -27,6 +27,7 @@ class Target:
 
     def __init__(self, root: bytes, lowers: Lowers) -> None:
         self._root, self._lowers = root, lowers
+        self.form = form_of(root)
         self._resolved: dict[tuple[bytes, ...], bytes] = {(): b""}
         self._opaque: set[bytes] = set()
         self._times: dict[bytes, int] = {}
@@ -66,7 +67,7 @@ class Target:
             full, status = found
         if status is not None and stat.S_ISLNK(status.st_mode):
             return self._follow(parent, os.readlink(full), links + 1)
-        if status is not None and not stat.S_ISDIR(status.st_mode) and not is_whiteout(status):
+        if status is not None and not stat.S_ISDIR(status.st_mode) and not self.form.is_whiteout(status):
             raise InvalidInput(f"the layer has entries below {os.fsdecode(path)!r}, which is no directory")
         self._make(path)
         return path
@@ -147,7 +148,7 @@ class Target:
             return
         status = self.status(path)
         if status is None:
-            os.mknod(self.full(path), stat.S_IFCHR, 0)
+            self.form.hide(self.full(path))
         elif stat.S_ISDIR(status.st_mode):
             self.set_opaque(path)
 
@@ -155,7 +156,7 @@ class Target:
         """Nothing that lower layers have in the directory shows."""
         self._opaque.add(path)
         if path and self._lowers:
-            os.setxattr(self.full(path), _OPAQUE, b"y")
+            self.form.set_opaque(self.full(path))
 
     def finish(self) -> None:
         """Do what had to wait until everything is there."""

@@ -62,6 +62,9 @@ class LayerWriter:
 
     def __init__(self, out: BinaryIO | None = None, *, epoch: int | None = None) -> None:
         self._out, self._epoch = out, epoch
+        self.fault: OSError | None = (
+            None  # of writing, which whoever reads the tree must not take for one of reading
+        )
         self._hash = hashlib.sha256()
         self._pending: list[bytes] = []
         self._pending_size = 0
@@ -159,7 +162,11 @@ class LayerWriter:
         self._pending_size = 0
         self._hash.update(data)
         if self._out is not None:
-            self._out.write(data)
+            try:
+                self._out.write(data)
+            except OSError as error:
+                self.fault = error
+                raise
 
     def finish(self) -> DiffInfo:
         """End the archive; its digest and size."""

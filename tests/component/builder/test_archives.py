@@ -170,6 +170,18 @@ def test_an_archive_that_ends_too_early_is_refused(added: Callable[..., Path], c
         added(data)
 
 
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_archive_that_was_cut_off_is_still_one(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    whole = compress(tar_of((entry("one"), os.urandom(100_000))))
+    (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text").write_bytes(compress(b"no tar" * 1000))
+    # bzip2 gives nothing of a block before it has all of it.
+    assert is_archive(str(tmp_path / "cut")) or compress is bz2.compress
+    assert not is_archive(str(tmp_path / "text"))
+
+
 def test_a_damaged_compression_is_refused(added: Callable[..., Path]) -> None:
     data = bytearray(gzip.compress(tar_of((entry("one"), os.urandom(1 << 20)))))
     data[len(data) // 2] ^= 0xFF

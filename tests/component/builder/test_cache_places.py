@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,29 @@ def test_what_was_put_is_read_and_named(place: DirectoryPlace, tmp_path: Path) -
     assert [found.raw for found in by_digest.manifests()] == [manifest.raw]
     with pytest.raises(NotFound):
         DirectoryPlace(str(tmp_path / "layout"), "other", cancel=Cancel()).manifests()
+
+
+def test_what_killed_exports_left_goes_with_a_later_one(place: DirectoryPlace, tmp_path: Path) -> None:
+    blobs = tmp_path / "layout" / "blobs" / "sha256"
+    for name, age in (("old", 7200), ("growing", 5)):
+        (blobs / f"{'0' * 64}.{name}").write_bytes(b"half")
+        os.utime(blobs / f"{'0' * 64}.{name}", (time.time() - age,) * 2)
+    place.name(make_manifest(BLOB, (BLOB,)))
+    assert [file.name[65:] for file in blobs.glob("*.*")] == ["growing"]
+    assert read_blob(place, BLOB, 100) == DATA
+
+
+def test_tags_named_at_the_same_time_are_all_there(place: DirectoryPlace, tmp_path: Path) -> None:
+    manifest = make_manifest(BLOB, (BLOB,))
+    tags = [f"t{number}" for number in range(20)]
+
+    def name(tag: str) -> None:
+        DirectoryPlace(str(tmp_path / "layout"), tag, cancel=Cancel()).name(manifest)
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(name, tags))
+    for tag in tags:
+        assert DirectoryPlace(str(tmp_path / "layout"), tag, cancel=Cancel()).manifests()
 
 
 @pytest.mark.parametrize("found", [DATA + b"!", DATA[:-1], b"same size.", b""])

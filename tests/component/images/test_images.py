@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,8 @@ from registry_client.oci.config import ContainerConfig, ImageConfig, dump_config
 from registry_client.oci.digest import digest_of
 from registry_client.oci.manifest import parse_manifest
 from registry_client.oci.platform import Platform, host_platform
-from runtime.errors import Conflict, InvalidInput, NotFound, Unavailable
+from runtime.cancel import Cancel
+from runtime.errors import Cancelled, Conflict, InvalidInput, NotFound, Unavailable
 from runtime.events import Changed, Event
 from runtime.images import Deleted, Image, Images, Untagged
 from runtime.store import Store
@@ -35,12 +37,18 @@ def load(images: Images, image: MadeImage, *names: str) -> Image:
 
 def build(images: Images, *files: str, config: ContainerConfig | None = None) -> Image:
     """An image as the builder makes it: one snapshot per file."""
+    return build_of(images, *({name: name * 1000} for name in files), config=config)
+
+
+def build_of(images: Images, *texts: dict[str, str], config: ContainerConfig | None = None) -> Image:
+    """An image of one snapshot for each set of files and what is in them."""
     layers = []
     parent = None
-    for name in files:
+    for files in texts:
         with images.store.snapshots.prepare(parent) as draft:
-            Path(draft.upper, name).write_text(name * 1000)
-            os.utime(Path(draft.upper, name), (1_000_000, 1_000_000))
+            for name, text in files.items():
+                Path(draft.upper, name).write_text(text)
+                os.utime(Path(draft.upper, name), (1_000_000, 1_000_000))
             info = hash_layer(draft.upper)
             parent = draft.commit(diff_id=info.diff_id, size=info.size).id
         layers.append((info.diff_id, parent))
@@ -236,6 +244,33 @@ def test_other_compressions_give_other_manifests_of_the_same_image(images: Image
     assert other.layers[0].media_type.endswith(f"+{compression}" if compression else ".tar")
     with images.store.content.open(other.layers[0].digest) as file:
         assert digest_of(decompress(file).read()) == image.diff_ids[0]
+
+
+def test_a_layer_that_is_kept_uncompressed_too_gives_the_same_compressed_blob(
+    images: Images, tmp_path: Path
+) -> None:
+    source = random.Random(7)
+    texts = {f"f{number}": f"{source.getrandbits(4_000_000):x}" for number in range(4)}
+    image = build_of(images, texts)
+    images.manifest(image, "")
+    from_blob = images.manifest(images.get(image.id), "gzip")
+    with Store.open(str(tmp_path / "other")) as other:
+        from_files = Images(other).manifest(build_of(Images(other), texts), "gzip")
+    assert from_blob.layers == from_files.layers
+
+
+def test_compressing_ends_when_it_is_cancelled_and_leaves_nothing(images: Images, store: Store) -> None:
+    image = build(images, "a", "b")
+    images.tag(image.id, "a:1")
+    cancel = Cancel()
+    cancel.cancel()
+    with pytest.raises(Cancelled):
+        images.manifest(image, cancel=cancel)
+    with pytest.raises(Cancelled):
+        images.save(["a:1"], io.BytesIO(), cancel=cancel)
+    assert os.listdir(store.content.ingest) == []
+    assert os.listdir(os.path.join(store.content.directory, "sha256")) == []
+    assert len(images.manifest(image, cancel=Cancel()).layers) == 2
 
 
 def test_an_empty_step_is_the_empty_layer(images: Images, store: Store) -> None:

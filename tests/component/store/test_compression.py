@@ -6,13 +6,16 @@ import gzip
 import io
 import os
 import subprocess
+import threading
 import tracemalloc
+import zlib
 
 import pytest
 import zstandard
 
 from runtime.errors import InvalidInput, Unsupported
 from runtime.store.layers import compress, decompress
+from runtime.store.layers.blocks import BLOCK, GzipBlocks
 from runtime.store.layers.pipe import Ahead, Piped
 
 DATA = b"".join(b"line %d of a file that compresses well\n" % n for n in range(50_000)) + os.urandom(100_000)
@@ -38,6 +41,60 @@ def test_the_same_input_gives_the_same_bytes(kind: str) -> None:
     assert compressed(kind) == compressed(kind)
 
 
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_the_bytes_do_not_depend_on_the_pieces_that_come_in(kind: str) -> None:
+    pieces = (1, 511, BLOCK - 1, BLOCK, BLOCK + 1, 10 * BLOCK)
+    data = DATA[: 2 * BLOCK + 1234]
+    packed = {piece: compressed(kind, data if piece > 1 else data[:5000], piece) for piece in pieces}
+    assert packed.pop(1) == compressed(kind, data[:5000])
+    assert len(set(packed.values())) == 1
+
+
+@pytest.mark.parametrize("engine", ["isal", "zlib"])
+def test_the_bytes_do_not_depend_on_the_number_of_threads(engine: str) -> None:
+    module = pytest.importorskip("isal.isal_zlib") if engine == "isal" else zlib
+
+    def packed(threads: int) -> bytes:
+        out = io.BytesIO()
+        with GzipBlocks(out, module, 1, threads) as stream:
+            stream.write(DATA * 3)
+        return out.getvalue()
+
+    assert packed(1) == packed(2) == packed(7)
+    assert gzip.decompress(packed(3)) == DATA * 3
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
+def test_blocks_end_where_the_data_ends(size: int) -> None:
+    data = (DATA * 2)[:size]
+    packed = compressed("gzip", data)
+    assert gzip.decompress(packed) == data
+    assert subprocess.run(["gzip", "-dc"], input=packed, capture_output=True, check=True).stdout == data
+    assert int.from_bytes(packed[-4:], "little") == size
+
+
+def test_a_failure_behind_the_blocks_is_raised_and_leaves_no_thread() -> None:
+    class Full:
+        def write(self, data: bytes) -> None:
+            if len(data) > 10:
+                raise OSError(28, "no space")
+
+    before = threading.active_count()
+    with pytest.raises(OSError, match="no space"), compress(Full(), "gzip") as stream:
+        for _ in range(100):
+            stream.write(os.urandom(BLOCK))
+    assert threading.active_count() == before
+
+
+def test_what_is_abandoned_has_no_end() -> None:
+    out = io.BytesIO()
+    with pytest.raises(RuntimeError, match="reader"), compress(out, "gzip") as stream:
+        stream.write(DATA)
+        raise RuntimeError("the reader failed")
+    with pytest.raises(InvalidInput, match="ends in the middle"):
+        decompress(io.BytesIO(out.getvalue())).read()
+
+
 def test_gzip_has_no_time_no_name_and_no_system_in_its_header() -> None:
     assert compressed("gzip")[:10] == bytes.fromhex("1f8b08000000000000ff")
     assert subprocess.run(["gzip", "-t"], input=compressed("gzip"), capture_output=True).returncode == 0
@@ -45,8 +102,6 @@ def test_gzip_has_no_time_no_name_and_no_system_in_its_header() -> None:
 
 
 def test_zlib_does_it_where_isal_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    import zlib
-
     from runtime.store.layers import compression
 
     monkeypatch.setattr(compression, "_deflate_engine", lambda: (zlib, 6))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,36 @@ def test_why_names_files_of_stages_and_mounts_and_the_base(store: Path, tmp_path
     build(store, write_files(tmp_path / "o", {"Dockerfile": "FROM base:1\nRUN echo > /o\n"}), "-t", "other:1")
     build(store, context, "-t", "x", env=epoch)
     assert "base image: sha256:" in why(store, "x", "COPY --from")
+
+
+def test_why_tells_of_other_stages_links_and_steps_that_moved(store: Path, tmp_path: Path) -> None:
+    dockerfile = """FROM base:1 AS lib
+    ARG V=1
+    RUN --mount=type=secret,id=one echo $V > /dev/null
+    COPY lnk /lnk/
+    FROM base:1
+    COPY --from=lib /lnk /x
+    RUN echo end
+    """
+    context = write_files(tmp_path / "c", {"lnk/f": "1", "Dockerfile": dockerfile})
+    (context / "lnk" / "l").symlink_to("old")
+    build(store, context, "-t", "x")
+    build(store, context, "-t", "x", "--build-arg", "V=2")
+    assert "variable V: 1 -> 2" in why(store, "x", "[lib 2/3]")
+    (context / "lnk" / "l").unlink()
+    (context / "lnk" / "l").symlink_to("new")
+    build(store, context, "-t", "x", "--build-arg", "V=2")
+    for step in ("[lib 3/3]", "COPY --from=lib"):
+        assert "file l: link to old, mode 0777, owner 0:0 -> link to new" in why(store, "x", step)
+    (context / "Dockerfile").write_text(
+        dockerfile.replace("RUN echo", "RUN true\n    RUN echo").replace("id=one", "id=two")
+    )
+    build(store, context, "-t", "x", "--build-arg", "V=2", env={"SOURCE_DATE_EPOCH": "1000"})
+    told = why(store, "x", "RUN echo end")
+    assert "ran with SOURCE_DATE_EPOCH=1000" in told
+    assert "COPY --from=lib /lnk /x -> [stage-1 3/4] RUN true" in told
+    told = why(store, "x", "[lib 2/3]")
+    assert "id=one" in told and "id=two" in told
 
 
 def test_the_cache_is_listed_and_pruned(store: Path, tmp_path: Path) -> None:
@@ -160,4 +191,8 @@ def test_check_outline_and_targets(tmp_path: Path, fresh_root: Path) -> None:
     assert {each["ruleName"] for each in found["warnings"]} >= {"FromAsCasing"}
     assert b"last" in run_pipe(fresh_root, "build", "--call=targets", str(context)).stdout
     assert b"V" in run_pipe(fresh_root, "build", "--call=outline", str(context)).stdout
+    piped = run_pipe(fresh_root, "build", "--check", "-", stdin=dockerfile.encode(), code=1)
+    assert b"FromAsCasing" in piped.stdout
+    packed = subprocess.run(["tar", "-cz", "-C", str(context), "."], check=True, capture_output=True).stdout
+    assert b"last" in run_pipe(fresh_root, "build", "--call=targets", "-", stdin=packed).stdout
     assert not fresh_root.exists()

@@ -39,6 +39,7 @@ class Server:
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, int]] = []
         self.headers: dict[str, str] = {}
+        self.dated = True
         owner = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,7 +52,8 @@ class Server:
                 self.send_response(status)
                 if data is not None and tag is not None:
                     self.send_header("ETag", tag)
-                    self.send_header("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")
+                    if owner.dated:
+                        self.send_header("Last-Modified", "Thu, 01 Jan 2015 00:00:00 GMT")
                 self.send_header(
                     "Content-Length", str(len(data) if data is not None and status == 200 else 0)
                 )
@@ -89,12 +91,29 @@ def empty(tmp_path: Path) -> Path:
 
 
 def test_a_tar_on_standard_input_is_the_context(root: Path) -> None:
-    context = tar_of({"Dockerfile": COPY_ALL, "a": "1", ".dockerignore": "b\n", "b": "2"})
+    context = tar_of({"Dockerfile": COPY_ALL, "a": "1", "d/b": "2"})
     done = run_pipe(root, "build", "-o", "type=tar,dest=-", "-", stdin=context)
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        names = archive.getnames()
-    assert "x/a" in names
-    assert "x/b" not in names
+        assert {"x/a", "x/d/b"} <= set(archive.getnames())
+
+
+def test_an_archive_as_context_is_taken_whole_whatever_its_ignore_file_says(root: Path) -> None:
+    context = tar_of({"Dockerfile": COPY_ALL, ".dockerignore": "b\n", "b": "2"})
+    done = run_pipe(root, "build", "-o", "type=tar,dest=-", "-", stdin=context)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        assert "x/b" in archive.getnames()
+
+
+def test_an_archive_that_was_cut_off_is_neither_a_context_nor_a_dockerfile(root: Path) -> None:
+    whole = tar_of({"Dockerfile": COPY_ALL, "a": os.urandom(4000).hex()})
+    assert b"ends too early" in run_pipe(root, "build", "-", stdin=whole[:-900], code=2).stderr
+    assert b"holds no tar archive" in run_pipe(root, "build", "-", stdin=whole[:30], code=2).stderr
+
+
+def test_a_directory_is_no_dockerfile(root: Path, tmp_path: Path) -> None:
+    write_files(tmp_path / "c", {"sub/x": ""})
+    failed = run_pipe(root, "build", "-f", "sub", ".", cwd=tmp_path / "c", code=2)
+    assert b"sub is a directory" in failed.stderr
 
 
 def test_a_dockerfile_on_standard_input_has_an_empty_context(root: Path) -> None:
@@ -148,6 +167,19 @@ def test_add_of_a_url_keeps_the_servers_time_and_is_fetched_once(
     server.files["/pkg/file.txt"] = b"changed"
     changed = contents_of(root, empty, ["y"], "-f", "-", stdin=dockerfile.encode())
     assert changed == {"y": b"changed"}
+
+
+def test_a_download_without_a_date_is_the_same_file_whenever_it_is_fetched(
+    root: Path, empty: Path, server: Server, tmp_path: Path
+) -> None:
+    server.files, server.dated = {"/f": b"data"}, False
+    dockerfile = f"FROM scratch\nADD {server.url}/f /\n".encode()
+    here = tree_of(root, empty, "-f", "-", stdin=dockerfile)
+    assert here["f"].mtime == 0
+    elsewhere = tree_of(
+        tmp_path / "other", empty, "-f", "-", stdin=dockerfile, env={"SOURCE_DATE_EPOCH": "1700000000"}
+    )
+    assert elsewhere["f"].mtime == 0
 
 
 def test_a_checksum_is_checked_and_saves_asking(root: Path, empty: Path, server: Server) -> None:

@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.support.builder import build, busybox_context, config_of, run_pipe, write_files
+from tests.support.builder import PROJECT, build, busybox_context, config_of, run_pipe, write_files
 
 pytestmark = pytest.mark.linux
 DOCKERFILE = """FROM scratch
@@ -147,6 +148,62 @@ def test_the_id_and_the_metadata_are_written_to_files(made: tuple[Path, Path], t
     metadata = json.loads((tmp_path / "meta.json").read_text())
     assert metadata["containerimage.config.digest"] == image
     assert metadata["image.name"] == "docker.io/library/out:2"
+
+
+def test_an_image_can_be_known_by_its_digest_too(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, context = made
+    meta = str(tmp_path / "meta.json")
+    for output in ("name=reg.example.org/a:1,name-canonical=true", "dangling-name-prefix=reg.example.org/a"):
+        build(root, context, "-o", f"type=image,{output}", "--metadata-file", meta)
+        digest = json.loads((tmp_path / "meta.json").read_text())["containerimage.digest"]
+        known = json.loads(run_pipe(root, "inspect", f"reg.example.org/a@{digest}").stdout)[0]
+        assert f"reg.example.org/a@{digest}" in known["RepoDigests"]
+
+
+def test_a_directory_can_be_made_to_hold_nothing_else(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, context = made
+    write_files(tmp_path, {"out/old/file": "1", "out/data/old": "2", "safe/file": "3"})
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "safe")
+    build(root, context, "-o", f"type=local,dest={tmp_path / 'out'}")
+    assert (tmp_path / "out" / "old" / "file").exists()
+    build(root, context, "-o", f"type=local,mode=delete,dest={tmp_path / 'out'}")
+    assert sorted(os.listdir(tmp_path / "out")) == ["bin", "data"]
+    assert sorted(os.listdir(tmp_path / "out" / "data")) == ["kept", "über"]
+    assert (tmp_path / "safe" / "file").exists()
+    for dest in (context, context.parent):
+        failed = run_pipe(root, "build", "-o", f"type=local,mode=delete,dest={dest}", str(context), code=2)
+        assert b"would remove" in failed.stderr
+    assert (context / "Dockerfile").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "oci"])
+def test_a_reader_who_has_enough_is_no_fault_and_a_full_disk_names_the_output(
+    made: tuple[Path, Path], tmp_path: Path, kind: str
+) -> None:
+    root, context = made
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.main",
+        "--root",
+        str(root),
+        "build",
+        "-o",
+        f"type={kind},dest=-",
+        str(context),
+    ]
+    reading, writing = os.pipe()
+    os.close(reading)
+    gone = subprocess.run(
+        command, stdout=writing, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT)}
+    )
+    os.close(writing)
+    assert b"pipe:" not in gone.stderr, gone.stderr
+    with open("/dev/full", "wb") as full:
+        failed = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT)}
+        )
+    assert b"cannot write to standard output: No space left on device" in failed.stderr
 
 
 def test_a_failed_output_leaves_the_earlier_file(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_host_name_in_a_file_is_found_to_the_byte(root: Path, context: Path) -
     text = verified(root, context, *REWRITE, "-t", "unverified:1", code=1)
     assert "layer 5 (" in text
     assert "hostname >> /big" in text
-    assert "/big content at byte 70008: 'one\\n' / 'two\\n'" in text
+    assert "/big content at byte 70000: 'buildkitsandbox\\n' / 'machine-two\\n'" in text
     assert run_pipe(root, "images", "-q", "unverified:1").stdout == b""
 
 

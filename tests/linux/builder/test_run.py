@@ -33,6 +33,17 @@ def test_a_step_is_isolated_as_docker_does(root: Path, context: Path) -> None:
     assert "overlay overlay" in text
 
 
+def test_the_size_of_shared_memory_and_resource_limits_reach_a_step(root: Path, context: Path) -> None:
+    dockerfile = "FROM base:1\nRUN df -k /dev/shm | grep -o ' 32768 ' | head -n 1; echo files $(ulimit -n)\n"
+    text = output(root, context, dockerfile, "--shm-size", "32m", "--ulimit", "nofile=99:100")
+    assert " 32768 " in text
+    assert "files 99" in text
+    failed = run_pipe(root, "build", "--ulimit", "nofiles=1", str(context), code=2)
+    assert b"did you mean `nofile`" in failed.stderr
+    failed = run_pipe(root, "build", "--allow", "network.hosts", str(context), code=2)
+    assert b"did you mean `network.host`" in failed.stderr
+
+
 def test_an_empty_step_is_still_a_layer(root: Path, context: Path) -> None:
     image = build_text(root, context, "FROM base:1\nRUN true\n")
     assert config_of(root, image)["rootfs"]["diff_ids"][-1] == EMPTY_TAR

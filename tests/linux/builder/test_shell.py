@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import PROJECT, build_text, run_pipe, write_files
+from tests.support.openssh import make_key
 
 pytestmark = pytest.mark.linux
 
@@ -61,6 +62,33 @@ def test_a_step_of_another_stage_is_meant_by_stage_and_number(root: Path, contex
     assert said(root, "shell:1@build/4", "--", "ls", "/work") == "one\ntwo\n"
 
 
+def test_a_step_that_ran_nothing_has_the_surroundings_of_its_place(root: Path, context: Path) -> None:
+    dockerfile = """FROM base:1
+ENV WHEN=early
+COPY --chmod=644 file /first
+RUN true
+ENV WHEN=late
+USER app
+WORKDIR /there
+COPY file /second
+"""
+    (context / "file").write_text("x")
+    build_text(root, context, dockerfile, "-t", "places:1")
+    ask = ("--", "sh", "-c", "pwd; id -u; echo $WHEN")
+    assert said(root, "places:1@/first", *ask) == "/\n0\nearly\n"
+    assert said(root, "places:1@/second", *ask) == "/there\n1000\nlate\n"
+
+
+def test_a_copy_in_another_stage_has_the_surroundings_of_its_nearest_run(root: Path, context: Path) -> None:
+    (context / "file").write_text("x")
+    dockerfile = "FROM base:1 AS build\nENV IN=build\nWORKDIR /b\nCOPY file /b/\nRUN echo > /b/made\nFROM base:1\nUSER app\nCOPY --from=build /b /b\n"
+    build_text(root, context, dockerfile, "-t", "near:1")
+    assert (
+        said(root, "near:1@build/3", "--", "sh", "-c", "pwd; id -u; echo $IN; ls /b")
+        == "/b\n0\nbuild\nfile\n"
+    )
+
+
 def test_what_is_changed_there_changes_nothing(root: Path, context: Path) -> None:
     image = build_text(root, context, DOCKERFILE, "-t", "shell:1")
     said(root, "shell:1", "--", "sh", "-c", "echo x > /tmp/listing; touch /tmp/new")
@@ -95,6 +123,75 @@ def test_a_failed_step_can_be_entered_until_the_next_collection(fresh_root: Path
     assert seen == "/w\nhello\nstarted\n"
     run_pipe(fresh_root, "system", "prune", "-f")
     assert "no failed step is kept" in said(fresh_root, "--last-failed", "--", "true", code=2)
+
+
+MOUNTING = """FROM base:1 AS other
+RUN mkdir /other && echo from a stage > /other/file
+FROM base:1
+RUN --mount=type=bind,target=/ctx --mount=type=bind,source=sub/one,target=/one,rw \\
+    --mount=type=bind,from=other,source=/other,target=/other --mount=type=cache,target=/kept,id=shell-kept \\
+    --mount=type=secret,id=token --mount=type=secret,id=word,env=WORD --mount=type=ssh \\
+    echo cached > /kept/mark; echo changed > /one; exit 4
+"""
+LOOK = """cat /ctx/sub/one; ls -A /ctx; echo over > /one; cat /one /other/file /kept/mark; touch /other/x || echo read-only
+echo secrets:$(cat /run/secrets/token):$WORD; test -S $SSH_AUTH_SOCK && echo an agent"""
+
+
+def test_a_failed_step_has_its_mounts_again_and_its_secrets_if_they_are_given(
+    root: Path, tmp_path: Path
+) -> None:
+    files = {
+        "Dockerfile": MOUNTING,
+        "sub/one": "of the context\n",
+        ".dockerignore": "hidden\nDockerfile",
+        "hidden": "",
+    }
+    context = write_files(tmp_path / "context", files)
+    key = make_key(tmp_path)
+    given = (
+        "--secret",
+        f"id=token,src={tmp_path}/token",
+        "--secret",
+        "id=word,env=WORD",
+        "--ssh",
+        f"default={key}",
+    )
+    (tmp_path / "token").write_text("t0ken-value")
+    env = {"WORD": "w0rd-value"}
+    run_pipe(root, "build", *given, str(context), env=env, code=1)
+    done = run_pipe(root, "shell", "--last-failed", *given, "--", "sh", "-c", LOOK, env=env)
+    assert done.stdout.decode() == (
+        "of the context\n.dockerignore\nsub\nover\nfrom a stage\ncached\nread-only\n"
+        "secrets:t0ken-value:w0rd-value\nan agent\n"
+    )
+    assert (context / "sub" / "one").read_text() == "of the context\n"
+    for path in root.glob("pipe.db*"):
+        assert b"t0ken-value" not in path.read_bytes()
+        assert b"w0rd-value" not in path.read_bytes()
+
+
+def test_secrets_that_are_not_given_again_are_named(root: Path, tmp_path: Path) -> None:
+    context = write_files(tmp_path / "context", {"Dockerfile": MOUNTING, "sub/one": "x"})
+    run_pipe(root, "build", str(context), code=1)
+    done = run_pipe(
+        root,
+        "shell",
+        "--last-failed",
+        "--",
+        "sh",
+        "-c",
+        "ls /run/secrets 2>&1 | wc -l; echo ${SSH_AUTH_SOCK-none}",
+    )
+    assert b"not there: secret token: give it again with --secret id=token,src=FILE" in done.stderr
+    assert b"not there: ssh agent default: forward it again with --ssh default" in done.stderr
+    assert done.stdout.endswith(b"none\n")
+
+
+def test_a_failed_script_and_its_network_are_there(root: Path, context: Path) -> None:
+    script = "FROM base:1\nRUN --network=none <<EOF\n#!/bin/sh\necho tried > /tried\nexit 5\nEOF\n"
+    run_pipe(root, "build", "-f", "-", str(context), stdin=script.encode(), code=1)
+    look = "cat /tried; tail -1 /dev/pipes/EOF; ls /sys/class/net; /dev/pipes/EOF; echo code $?"
+    assert said(root, "--last-failed", "--", "sh", "-c", look) == "tried\nexit 5\nlo\ncode 5\n"
 
 
 def test_without_a_terminal_it_is_said_how_to_get_in_later(root: Path, context: Path) -> None:

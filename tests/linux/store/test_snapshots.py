@@ -90,10 +90,14 @@ def test_an_empty_step_is_a_layer_but_no_snapshot_of_its_own(store: Store) -> No
     store.snapshots.link((base.diff_id, EMPTY_LAYER.diff_id), base.id)
     found = store.snapshots.by_chain(chain_ids((base.diff_id, EMPTY_LAYER.diff_id))[1])
     assert found is not None and found.id == base.id
-    # And what is made on top of it is known by both ways to get there.
-    top = make(store, base.id, "b", diff_id=Digest("sha256:" + "b" * 64))
-    for diff_ids in ((base.diff_id,), (base.diff_id, EMPTY_LAYER.diff_id)):
-        known = store.snapshots.by_chain(chain_ids((*diff_ids, Digest("sha256:" + "b" * 64)))[-1])
+    # What is made on top of it is known by each way to get there that somebody took.
+    diff_id = Digest("sha256:" + "b" * 64)
+    top = make(store, base.id, "b", diff_id=diff_id)
+    ways = [chain_ids(below)[-1] for below in ((base.diff_id,), (base.diff_id, EMPTY_LAYER.diff_id))]
+    for below in ways:
+        store.snapshots.identify(top.id, diff_id, below=below)
+    for below in ways:
+        known = store.snapshots.by_chain(chain_ids((below, diff_id))[-1])
         assert known is not None and known.id == top.id
 
 
@@ -136,3 +140,23 @@ def test_more_layers_than_a_page_of_mount_options_holds(store: Store) -> None:
         if release < (6, 8):
             pytest.skip(f"this kernel has no lowerdir+: {error}")
         raise
+
+
+def test_steps_that_change_nothing_do_not_multiply_the_names_of_what_is_made_on_their_root(
+    store: Store,
+) -> None:
+    base = make(store, None, "base")
+    assert base.diff_id is not None
+    diff_ids = [base.diff_id]
+    for _ in range(20):
+        diff_ids.append(EMPTY_LAYER.diff_id)
+        store.snapshots.link(tuple(diff_ids), base.id)
+    chain = chain_ids(diff_ids)[7]
+    with store.snapshots.prepare(base.id) as draft:
+        Path(draft.upper, "x").touch()
+        top = draft.commit()
+    diff_id = hash_layer(store.snapshots.path(top.id)).diff_id
+    store.snapshots.identify(top.id, diff_id, below=chain)
+    rows = store.db.read("SELECT chain_id, parent FROM chains WHERE snapshot = ?", (top.id,))
+    assert [tuple(row) for row in rows] == [(chain_ids((chain, diff_id))[-1], chain)]
+    assert store.snapshots.by_chain(chain_ids((chain, diff_id))[-1]) == store.snapshots.get(top.id)

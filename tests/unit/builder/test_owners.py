@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.operations.owners import Owner, needs_files, resolve_owner, resolve_user
+from builder.operations.owners import Owner, needs_files, resolve_owner
 from runtime.errors import InvalidInput
 
 
@@ -40,11 +40,9 @@ def test_an_unknown_owner_fails_the_build(text: str) -> None:
         resolve_owner(text, Files())
 
 
-def test_the_group_of_a_numeric_user_is_the_one_of_its_passwd_line() -> None:
-    assert resolve_user("1000", Files()) == Owner(1000, 2000)
-    assert resolve_user("4321", Files()) == Owner(4321, 0)
-    assert resolve_user("4321:5", Files()) == Owner(4321, 5)
-    assert resolve_user("app", Files()) == Owner(1000, 2000)
+def test_a_number_alone_is_user_and_group_whatever_passwd_says() -> None:
+    assert resolve_owner("1000", Files()) == Owner(1000, 1000)
+    assert resolve_owner("app", Files()) == Owner(1000, 2000)
 
 
 def test_only_names_need_the_roots_files() -> None:

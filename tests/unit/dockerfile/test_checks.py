@@ -155,7 +155,8 @@ def test_reports_show_rule_page_and_place() -> None:
         in text
     )
     assert "   2 | >>> CMD x" in text and "ERROR: unknown instruction: BAD" in text
-    record = check_json_report(result)
+    record = check_json_report(result, b"text", "Dockerfile")
+    assert record["sources"] == [{"filename": "Dockerfile", "language": "Dockerfile", "data": "dGV4dA=="}]
     assert record["warnings"][0]["location"] == {"ranges": [{"start": {"line": 2}, "end": {"line": 2}}]}
     assert record["buildError"]["message"] == "unknown instruction: BAD"
 
@@ -190,7 +191,9 @@ def test_an_outline_lists_what_a_target_can_be_given() -> None:
     assert [m.name for m in (*outline.ssh, *outline.caches)] == ["default", "/c"]
     assert outline.description == "the thing itself"
     assert "JOBS" in outline_text_report(outline)
-    assert outline_json_report(outline)["args"][1]["name"] == "JOBS"
+    record = outline_json_report(outline, OUTLINE.encode())
+    assert record["args"][1]["name"] == "JOBS"
+    assert "description" not in record["args"][0]  # buildx leaves out what is empty
 
 
 def test_targets_are_listed_with_the_default() -> None:
@@ -201,4 +204,4 @@ def test_targets_are_listed_with_the_default() -> None:
         ("other", "scratch", True),
     ]
     assert "other (default)" in targets_text_report(targets)
-    assert targets_json_report(targets)["targets"][1]["description"] == "the thing itself"
+    assert targets_json_report(targets, b"")["targets"][1]["description"] == "the thing itself"

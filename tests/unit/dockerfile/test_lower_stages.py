@@ -222,6 +222,13 @@ def test_several_sources_need_a_directory() -> None:
         copy_of("COPY a b /c")
 
 
+def test_the_delimiter_of_a_heredoc_names_one_file() -> None:
+    assert copy_of("COPY <<../x /y/\ntext\n../x").sources[0].paths == ("x",)
+    for delimiter in ("a/b", ".."):
+        with pytest.raises(DockerfileError, match="names no file"):
+            copy_of(f"COPY <<{delimiter} /y/\ntext\n{delimiter}")
+
+
 def test_parents_keeps_the_pivot() -> None:
     assert copy_of("COPY --parents ./a/./b/../c /x/").sources[0].paths == ("a/./c",)
 
@@ -319,6 +326,11 @@ def test_fields_of_a_mount_are_csv() -> None:
     assert (mount.target, mount.id, mount.sharing, mount.readonly) == ("/a,b", "x", "locked", False)
     with pytest.raises(DockerfileError, match="invalid quotes in mount"):
         run_of("RUN --mount='type=cache,\"target=/a' x")
+
+
+def test_a_secrets_variable_has_a_name() -> None:
+    with pytest.raises(DockerfileError, match="needs the name of a variable"):
+        run_of("RUN --mount=type=secret,id=a,env= x")
 
 
 def test_a_mount_on_the_root_is_refused() -> None:

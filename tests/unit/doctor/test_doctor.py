@@ -103,10 +103,20 @@ WRONG: dict[str, tuple[Callable[[Host], None], Level, str]] = {
         "seccomp",
     ),
     "no libseccomp": (lambda host: remove(host, "/usr/lib/libseccomp.so.2"), Level.LIMITED, "seccomp"),
-    "no overlay": (lambda host: write(host, "/proc/filesystems", "\text4\n"), Level.BROKEN, "overlayfs"),
+    "no overlay": (lambda host: write(host, "/proc/filesystems", "\text4\n"), Level.LIMITED, "overlayfs"),
     "store on overlay": (
         lambda host: write(host, "/proc/self/mountinfo", MOUNTS + "31 21 0:9 / /var/lib rw - overlay o rw\n"),
+        Level.LIMITED,
+        "store",
+    ),
+    "store on vfat": (
+        lambda host: write(host, "/proc/self/mountinfo", MOUNTS + "31 21 0:9 / /var/lib rw - vfat v rw\n"),
         Level.BROKEN,
+        "store",
+    ),
+    "store that found overlay refused": (
+        lambda host: write(host, "/var/lib/pipe/filesystem", "fs:boot:1:an overlay on ext4 is refused\n"),
+        Level.LIMITED,
         "store",
     ),
     "store on tmpfs": (

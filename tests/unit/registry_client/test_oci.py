@@ -108,6 +108,13 @@ def _index(*platforms: str) -> Index:
     return index
 
 
+def test_one_word_is_a_platform_only_if_it_is_known() -> None:
+    assert parse_platform("riscv64") == Platform("linux", "riscv64")
+    assert parse_platform("aarch64") == Platform("linux", "arm64")
+    with pytest.raises(ValueError, match="unknown operating system or architecture 'foo'"):
+        parse_platform("foo")
+
+
 def _platform(text: str) -> Platform:
     return Platform("unknown", "unknown") if text == "unknown" else Platform(*text.split("/"))
 
