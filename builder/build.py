@@ -9,34 +9,29 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.asked import epoch_argument, facilities_of, is_plain, lower_options, setting_of, timed
+from builder.attempt import Attempt
 from builder.bases import Bases
 from builder.built import Built, Occasion, invocation_of
 from builder.cache import Cache
 from builder.checked import BuildChecks, Checkable
 from builder.context import Context, ContextOpener
 from builder.epoch import Moments, parse_epoch
-from builder.executor import Executor
-from builder.finishing import Finisher, is_stored
-from builder.graph import GitSource, HttpSource, StageGraph, Vertex
+from builder.graph import GitSource, HttpSource, StageGraph
 from builder.operations.step import Setting
 from builder.pools import Pool
 from builder.request import BuildRequest, BuildResult, BuildWarning
-from builder.solver import Solver, reachable
-from builder.sources import BuildSources
-from builder.state import RootState, State
-from builder.telling import Teller
 from builder.trees import ImportFailed
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import replace
 from runtime.cancel import Cancel
-from runtime.errors import Cancelled, PipeError
+from runtime.errors import PipeError
 from runtime.events import Emit, Warned, ignore
 from runtime.store.store import Store
 
@@ -44,7 +39,6 @@ if TYPE_CHECKING:
     from builder.attest.statement import Attestation
     from builder.dockerfile import Dockerfile
     from builder.failed import FailedStep
-    from builder.fetching import Fetching
     from builder.ignore import Patterns
     from builder.sharing.exports import Gathered
     from runtime.images.images import Images
@@ -192,39 +186,23 @@ class _Build:
         platforms = self._request.platforms or (None,)
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
         self._check(pool)
-        from builder.fetching import Fetching, begin_early
+        attempt = self._go(context, setting, bases)
+        made = attempt.build(graphs, pool, hashing)
+        self._gathered = attempt.gathered
+        return made
 
-        with Fetching(self._images, pool, setting.cancel, self._request.node) as fetching:
-            early = None
-            if not bases.all_here:
-                results = graphs if is_stored(self._request) else ()
-                early = pool.submit(begin_early, fetching, bases, graphs, results, setting, self._cache)
-            sources = self._sources(context, setting, bases, fetching)
-            executor, node_of = self._executor(graphs, context, sources, setting, hashing)
-            try:
-                # All platforms are one graph: they are built at once, and what they share only once.
-                states = self._solve(graphs, executor, node_of, setting, pool)
-                sources.save()
-                if early is not None:
-                    early.result()
-                finisher = self._finisher(setting)
-                return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
-            except Cancelled as error:
-                raise (fetching.error or error) from None
-            finally:
-                executor.keep_borrowed()
-                if early is not None:
-                    early.error()
-
-    def _gather(self, graph: StageGraph, executor: Executor) -> Gathered | None:
-        """What a shared cache will hold of this graph."""
-        if not self._request.cache_to:
-            return None
-        from builder.sharing.exports import gather
-
-        found = gather(self._store, self._cache, self._cache.imports, graph.root, executor.keys)
-        self._gathered = found if self._gathered is None else self._gathered.joined(found)
-        return found
+    def _go(self, context: Context, setting: Setting, bases: Bases) -> Attempt:
+        return Attempt(
+            self._store,
+            self._images,
+            self._cache,
+            self._workshop,
+            self._request,
+            setting,
+            context,
+            bases,
+            self._emit,
+        )
 
     def result_by_looking(self) -> BuildResult:
         """The result of a build whose every step is known; NotYet when one is not."""
@@ -234,20 +212,9 @@ class _Build:
         platform = next(iter(self._request.platforms), None)
         bases = Bases(self._images, self._request, None, self._cancel, self._images.transport)
         graph = self._lowered(context, setting, platform, bases)
-        sources = self._sources(context, setting, bases)
-        executor, node_of = self._executor([graph], context, sources, setting, None)
-        teller = Teller(self._emit, self._request.node, node_of)
-        states: dict[Digest, State] = {}
-        try:
-            for vertex in reachable([graph.root]):
-                state = executor.find(vertex, [states[each.digest] for each in vertex.inputs])
-                states[vertex.digest] = state
-                teller.started(vertex)
-                teller.finished(vertex, state)
-        finally:
-            sources.save()  # what was read need not be read again by `build`
+        made = self._go(context, setting, bases).look(graph)
         self._check(None)
-        return self._ended([self._finisher(setting).finish(graph, states)], context, setting)
+        return self._ended([made], context, setting)
 
     def _ended(self, made: list[Built], context: Context, setting: Setting) -> BuildResult:
         self._cache.note_use()
@@ -303,14 +270,6 @@ class _Build:
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 
-    def _sources(
-        self, context: Context, setting: Setting, bases: Bases, fetching: Fetching | None = None
-    ) -> BuildSources:
-        named = self._request.build_contexts
-        return BuildSources(
-            self._store, self._images, self._workshop, setting, context, named, bases, fetching
-        )
-
     # --- one platform ---------------------------------------------------------------------------------------------
 
     def _lowered(
@@ -340,57 +299,6 @@ class _Build:
     def _check(self, pool: Pool | None) -> None:
         assert self._checkable is not None, "something was lowered"
         self._checks.begin(self._checkable, pool)
-
-    def _finisher(self, setting: Setting) -> Finisher:
-        inline = any(wanted.type == "inline" for wanted in self._request.cache_to)
-        return Finisher(
-            self._store,
-            self._images,
-            self._cache,
-            setting.epoch,
-            self._cancel,
-            inline=inline,
-            stored=is_stored(self._request),
-        )
-
-    def _solve(
-        self,
-        graphs: Sequence[StageGraph],
-        executor: Executor,
-        node_of: Callable[[Vertex], str],
-        setting: Setting,
-        pool: Pool,
-    ) -> Mapping[Digest, State]:
-        watcher = Teller(self._emit, self._request.node, node_of)
-        solver: Solver[State] = Solver(executor.run, pool, setting.cancel, watcher)
-        try:
-            solver.solve([graph.root for graph in graphs])
-        finally:
-            for state in solver.states.values():
-                if isinstance(state, RootState):
-                    state.wait()
-        return solver.states
-
-    def _executor(
-        self,
-        graphs: Sequence[StageGraph],
-        context: Context,
-        sources: BuildSources,
-        setting: Setting,
-        hashing: Pool | None,
-    ) -> tuple[Executor, Callable[[Vertex], str]]:
-        """The executor, and what each vertex is called in the event stream. Without `hashing` it only looks."""
-        order = reachable([graph.root for graph in graphs])
-        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
-
-        def node_of(vertex: Vertex) -> str:
-            return f"{self._request.node}/{numbers[vertex.digest]}"
-
-        place = f"{context.tree.path}:{context.name}"
-        executor = Executor(
-            self._store, self._cache, sources, self._workshop, setting, hashing, node_of, place=place
-        )
-        return executor, node_of
 
     def _warn(self, message: str) -> None:
         if any(known.message == message for known in self._warnings):

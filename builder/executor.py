@@ -24,6 +24,7 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
+from builder.joining import linked, standing_alone
 from builder.keys import Content, cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
@@ -266,50 +267,25 @@ class _Run:
 
     def _rebase(self, record: Record, chain_id: Digest) -> RootState:
         """The layer of a `COPY --link` on another root: the same files by hard links, nothing is read (A-72)."""
-        snapshots = self._store.snapshots
-        known = snapshots.by_chain(chain_id)
+        known = self._store.snapshots.by_chain(chain_id)
         if known is None and not self._parent.is_here():
             made = Made("", record.diff_id, chain_id, record.made, record.size)
-            return self._standing_alone(record.snapshot, made, record.key, cached=True)
+            return self._alone(record.snapshot, made, cached=True)
         snapshot = (
-            known.id if known is not None else self._linked(record.snapshot, record.diff_id, record.size)
+            known.id
+            if known is not None
+            else linked(self._store, record.snapshot, self._parent, record.diff_id, record.size)
         )
         return self._state(snapshot, Made(snapshot, record.diff_id, chain_id, record.made, record.size), True)
 
-    def _linked(self, snapshot: str, diff_id: Digest, size: int) -> str:
-        """The layer of a snapshot that stands on something else, on our root."""
-        from builder.operations.linking import link_tree
+    def _alone(self, snapshot: str, made: Made | Task[Made], *, cached: bool) -> RootState:
+        """The state after a `COPY --link` whose root is elsewhere."""
 
-        with self._store.snapshots.prepare(self._parent.snapshot()) as draft:
-            link_tree(self._store.snapshots.path(snapshot), draft.upper)
-            made = draft.commit()
-        self._store.snapshots.identify(made.id, diff_id, size, below=self._parent.chain() or None)
-        return made.id
+        def moved(joined: str, chain_id: Digest) -> None:
+            self._cache.moved(self._owner.keys[self._vertex.digest], joined, chain_id)
 
-    def _standing_alone(
-        self, snapshot: str, made: Made | Task[Made], key: str | None, *, cached: bool
-    ) -> RootState:
-        """The state after a `COPY --link` whose root is elsewhere: the layer is put on it when somebody needs both."""
-
-        def join() -> str:
-            done = made.result() if isinstance(made, Task) else made
-            known = self._store.snapshots.by_chain(done.chain_id)
-            if known is not None:
-                return known.id
-            for below in self._parent.unjoined():
-                below.snapshot()  # one after the other: a line of many must not recurse
-            joined = self._linked(snapshot, done.diff_id, done.size)
-            self._cache.moved(key or self._owner.keys[self._vertex.digest], joined, done.chain_id)
-            return joined
-
-        return RootState(
-            parent=self._parent,
-            unpack=join,
-            made=made,
-            cached=cached,
-            definition=self._definition,
-            is_here=self._parent.is_here,
-            joins=True,
+        return standing_alone(
+            self._store, snapshot, self._parent, made, moved, cached=cached, definition=self._definition
         )
 
     # --- doing ----------------------------------------------------------------------------------------------------
@@ -349,7 +325,7 @@ class _Run:
             self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later, alone
         )
         if alone:
-            return self._standing_alone(snapshot.id, task, None, cached=False)
+            return self._alone(snapshot.id, task, cached=False)
         return self._state(snapshot.id, task, False)
 
     def _read_beside(self) -> None:
