@@ -53,6 +53,5 @@ def standing_alone(
         made=made,
         cached=cached,
         definition=definition,
-        is_here=root.is_here,
         joins=True,
     )

@@ -77,11 +77,12 @@ class RootState:
 
     def is_here(self) -> bool:
         """Whether `snapshot` need not wait for anything that is elsewhere."""
-        if self._snapshot is not None:
-            return True
-        if self._is_here is not None:
-            return self._is_here()
-        return self._parent is None or self._parent.is_here()
+        state: RootState | None = self
+        while state is not None and state._snapshot is None:
+            if state._is_here is not None:
+                return state._is_here()
+            state = state._parent
+        return True
 
     def made(self) -> Made | None:
         """The layer of this very step (waits for its hash); None for a base or where no layer was needed."""

@@ -174,6 +174,30 @@ def test_a_linked_copy_is_pushed_onto_a_base_that_stays_where_it_is(
     assert done.stdout == b"abtop\n"
 
 
+@pytest.mark.slow
+def test_hundreds_of_linked_copies_made_before_their_base_came_are_put_on_it(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    late = layered_image({"etc/name": b"many\n"})
+    registry.put("many", "1", late)
+    registry.hold(layers(late)[0])
+    copies = "".join(f"COPY --link a.txt /d/{n}\n" for n in range(600))
+    place = context(
+        tmp_path / "context", f"FROM {registry.host}/many:1\n{copies}", registry, **{"a.txt": "a"}
+    )
+    running = Running(fresh_root, "-t", "many:1", str(place))
+    try:
+        running.until_finished("/d/599")
+        registry.let_go(layers(late)[0])
+        assert running.end() == 0, running.lines
+    finally:
+        running.kill()
+    done = run_pipe(
+        fresh_root, "run", "--rm", "--network", "none", "many:1", "cat", "/d/0", "/d/599", "/etc/name"
+    )
+    assert done.stdout == b"aamany\n"
+
+
 def test_a_name_that_was_pushed_only_no_longer_means_the_earlier_image_here(
     fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
 ) -> None:
