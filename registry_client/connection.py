@@ -50,6 +50,7 @@ class Connection:
         self._exchange = Exchange(endpoint, timeout, transport)
         self._notify = notify or (lambda message: None)
         self._lock = threading.Lock()
+        self._asking, self._asked = threading.Lock(), 0  # for the scheme
         self._scheme = endpoint.scheme
         self._warned: set[str] = set()
         self._authorizer = Authorizer(endpoint, credentials, self._fetch)
@@ -209,8 +210,12 @@ class Connection:
 
     def scheme(self) -> str:
         """`http` or `https`; found out once where the endpoint leaves it open."""
-        if not self._scheme:
-            self._scheme = self._find_scheme()
+        asked = self._asked
+        with self._asking:
+            # Threads that begin together want the same answer, also when that is none.
+            if not self._scheme and self._asked == asked:
+                self._scheme = self._find_scheme()
+                self._asked += 1
         return self._scheme or ("https" if self.endpoint.insecure else "http")
 
     def _find_scheme(self) -> str:
