@@ -425,6 +425,26 @@ def test_two_builds_at_once_share_what_they_fetch(
     assert registry.fetched_any(BASE) == layers(BASE)
 
 
+def test_a_collection_leaves_alone_what_a_build_is_fetching(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    held = layers(BASE)[2]
+    waits = registry.hold(held)
+    running = Running(
+        fresh_root, str(context(tmp_path / "context", "FROM BASE\nRUN cat /big /top\n", registry))
+    )
+    try:
+        assert waits.wait(PATIENCE)
+        run_pipe(fresh_root, "system", "prune", "-f")
+        registry.let_go(held)
+        assert running.end() == 0, running.lines
+    finally:
+        running.kill()
+        registry.let_go(held)
+        del registry.held[held]
+    assert registry.fetched_any(BASE) == layers(BASE)
+
+
 # --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
@@ -463,6 +483,39 @@ def test_killed_in_the_middle_of_a_layer_nothing_is_taken_for_whole_and_the_next
     asked = [each.range for each in registry.asked if each.path.endswith(held)]
     assert len(asked) == 2 and asked[1].startswith("bytes="), asked
     assert os.listdir(fresh_root / "drafts") == []
+
+
+def test_a_build_that_is_interrupted_does_not_wait_for_the_registry(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    held = layers(BASE)[1]
+    waits = registry.hold(held, after=100_000)
+    running = Running(fresh_root, str(context(tmp_path / "context", "FROM BASE\nRUN true\n", registry)))
+    try:
+        assert waits.wait(PATIENCE)
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == 130, running.lines  # the layer is still held back
+    finally:
+        running.kill()
+        registry.let_go(held)
+        del registry.held[held]
+    assert names(fresh_root) == [] and os.listdir(fresh_root / "drafts") == []
+
+
+def test_a_step_that_fails_breaks_off_what_is_fetched(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    held = layers(BASE)[1]
+    registry.hold(held, after=100_000)
+    dockerfile = "FROM OTHER AS bad\nRUN false\nFROM BASE\nCOPY --from=bad /etc/name /n\n"
+    running = Running(fresh_root, str(context(tmp_path / "context", dockerfile, registry)))
+    try:
+        assert running.end() == 1, running.lines
+    finally:
+        running.kill()
+        registry.let_go(held)
+        del registry.held[held]
+    assert any('"failed"' in line for line in running.lines)
 
 
 def test_a_layer_that_is_gone_when_it_is_needed_is_named(
