@@ -246,12 +246,18 @@ class Images:
 
     # --- naming and removing --------------------------------------------------------------------------------------
 
-    def tag(self, image_id: str, reference: str) -> Reference:
-        """Give an image (by id or name) one more name; the name leaves whatever had it."""
+    def tag(self, image_id: str, reference: str, *, all_platforms: bool = False) -> Reference:
+        """Give an image (by id or name) one more name; the name leaves whatever had it.
+
+        A name hands the platforms it stands for on; with `all_platforms` an id does so too, as its newest name has them.
+        """
         image, target = self.get(image_id), _reference(reference)
         if target.digest:
             raise InvalidInput(f"cannot tag as {reference!r}: a tag has no digest")
-        variants = self.records.variants(self.tag_of(image_id))
+        tag = self.tag_of(image_id)
+        if not tag and all_platforms:
+            tag = self.records.name_for_platforms(image.id)
+        variants = self.records.variants(tag)
         with self.store.db.transaction():
             self.records.set_tag(str(target.or_latest()), image.id)
             if variants:

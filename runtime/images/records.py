@@ -131,6 +131,13 @@ class ImageRecords:
         )
         return [Digest(row["image"]) for row in rows]
 
+    def name_for_platforms(self, image_id: Digest) -> str:
+        """The newest name that stands for several platforms and runs this image here; "" when there is none."""
+        sql = """SELECT name FROM tags WHERE image = ? AND EXISTS (SELECT 1 FROM variants WHERE variants.name = tags.name)
+                 ORDER BY updated DESC LIMIT 1"""
+        row = self._database.one(sql, (image_id,))
+        return row["name"] if row else ""
+
     def by_manifest(self, digest: str, repository: str = "") -> list[Digest]:
         """Images known by a manifest or index digest, those of `repository` first."""
         sql = """SELECT image FROM manifests WHERE digest = ?

@@ -319,3 +319,16 @@ def test_a_layer_of_a_base_is_mounted_from_where_the_base_came_from(
     images.tag(built.id, NAME)
     images.push(NAME)
     assert f"exists {base.manifest.layers[0].digest} from shop/base" in registry.asked
+
+
+def test_an_id_is_named_alone_unless_all_its_platforms_are_meant(
+    images: Images, registry: FakeRegistry
+) -> None:
+    mine, theirs = make_image(LAYER_1), make_image(LAYER_2, platform=OTHER)
+    index = registry.add_index("shop/app", "1", [(OTHER, theirs), (host_platform(), mine)])
+    images.pull(NAME, OTHER)
+    images.pull(NAME)
+    images.tag(mine.id, "registry.example.com/shop/one:1")
+    images.tag(mine.id, "registry.example.com/shop/all:1", all_platforms=True)
+    assert images.push("registry.example.com/shop/one:1").digest == mine.manifest.digest
+    assert images.push("registry.example.com/shop/all:1").digest == index
