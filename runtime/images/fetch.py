@@ -14,7 +14,7 @@ from runtime.cancel import Cancel
 from runtime.errors import Cancelled, HostFault, InvalidInput, NotFound, PipeError, Unavailable
 from runtime.images.arrivals import Arrival, Restarted
 from runtime.images.progress import Reporter
-from runtime.images.transport import in_our_words
+from runtime.images.transport import break_off, in_our_words
 from runtime.images.variants import note_index
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ LAYERS_AT_ONCE = 3
 
 
 class Fetch:
-    """The layers of one image. Progress is told of `node`, one item for each blob."""
+    """The layers of one image. `client` is nobody else's (`of_its_own`): when a layer fails, the others are broken off.
+
+    Progress is told of `node`, one item for each blob.
+    """
 
     def __init__(self, images: Images, client: Client, found: Found, cancel: Cancel, node: str) -> None:
         self._images, self._client, self._found = images, client, found
@@ -49,6 +52,7 @@ class Fetch:
                     self._unpack(arrival, position)
             except BaseException:
                 stop.cancel("another layer of the image failed")
+                break_off(self._client)  # one that hangs would keep us for minutes
                 raise
 
     def blob(self, position: int) -> None:

@@ -14,7 +14,7 @@ from runtime.images.fetch import Fetch, record
 from runtime.images.image import Image
 from runtime.images.lookup import Lookup
 from runtime.images.progress import Reporter
-from runtime.images.transport import connected
+from runtime.images.transport import connected, of_its_own
 
 if TYPE_CHECKING:
     from runtime.images.images import Images
@@ -26,7 +26,7 @@ def pull(images: Images, reference: Reference, platform: Platform, cancel: Cance
     cancel = cancel or Cancel()
     images.emit(Started(node=node, name=f"pull {reference.familiar}"))
     try:
-        with connected(images.transport, reference, cancel) as client:
+        with of_its_own(images.transport) as transport, connected(transport, reference, cancel) as client:
 
             def tell(blob: Descriptor) -> Reporter:
                 return Reporter(images.emit, node, blob)

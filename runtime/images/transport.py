@@ -129,7 +129,7 @@ def connected(transport: Transport, reference: Reference, cancel: Cancel | None 
     cancel = cancel or Cancel()
     try:
         client = transport.client(reference)
-        with cancel.on_cancel(lambda: _break_off(client)):
+        with cancel.on_cancel(lambda: break_off(client)):
             yield client
     except RegistryError as error:
         cancel.check()
@@ -166,7 +166,8 @@ def of_its_own(transport: Transport) -> Iterator[Transport]:
             scoped.close()
 
 
-def _break_off(client: Client) -> None:
+def break_off(client: Client) -> None:
+    """End what the client's threads wait for. It is of no use afterwards, for anybody."""
     # Not part of the Protocol: a fake has nothing it would wait for.
     if callable(abort := getattr(client, "abort", None)):
         abort()

@@ -100,6 +100,29 @@ def test_a_cached_build_that_stores_nothing_fetches_no_layer(
     run_pipe(there, "save", "-o", str(tmp_path / "saved.tar"), "result:1")
 
 
+def test_a_tag_that_moved_is_followed_with_pull_and_only_what_is_new_is_fetched(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    files = {"etc/name": b"moving\n"}, {"old": b"old\n"}
+    old, new = layered_image(*files), layered_image(*files, {"new": b"new\n"})
+    registry.put("moving", "1", old)
+    place = context(tmp_path / "context", f"FROM {registry.host}/moving:1\nRUN ls > /seen\n", registry)
+    build(fresh_root, place)
+    registry.put("moving", "1", new)
+    registry.asked.clear()
+    build(fresh_root, place)
+    assert registry.asked == []
+    build(fresh_root, place, "--pull")
+    assert registry.fetched_any(new) == layers(new)[2:]
+    registry.asked.clear()
+    build(fresh_root, place, "--pull")
+    assert registry.manifests("moving") == ["1"] and registry.fetched_any(new) == []
+    done = run_pipe(
+        fresh_root, "run", "--rm", "--network", "none", f"{registry.host}/moving:1", "cat", "/new"
+    )
+    assert done.stdout == b"new\n"
+
+
 def test_the_base_of_a_stage_whose_steps_are_all_found_stays_away(
     fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
 ) -> None:
@@ -483,6 +506,23 @@ def test_killed_in_the_middle_of_a_layer_nothing_is_taken_for_whole_and_the_next
     asked = [each.range for each in registry.asked if each.path.endswith(held)]
     assert len(asked) == 2 and asked[1].startswith("bytes="), asked
     assert os.listdir(fresh_root / "drafts") == []
+
+
+def test_a_layer_that_fails_does_not_wait_for_one_that_hangs(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    first, held = layers(BASE)[0], layers(BASE)[1]
+    registry.refused[first] = 404
+    registry.hold(held)
+    try:
+        place = context(tmp_path / "context", "FROM BASE\nRUN true\n", registry)
+        assert b"layer 1 of 3" in run_pipe(fresh_root, "build", str(place), code=2).stderr
+        name = f"{registry.host}/base:1"
+        assert b"layer 1 of 3" in run_pipe(fresh_root, "pull", name, code=2).stderr
+    finally:
+        registry.refused.clear()
+        registry.let_go(held)
+        del registry.held[held]
 
 
 def test_a_build_that_is_interrupted_does_not_wait_for_the_registry(

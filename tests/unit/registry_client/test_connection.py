@@ -198,6 +198,17 @@ def test_after_five_attempts_it_is_enough() -> None:
     assert len(naps.seconds) == 4
 
 
+def test_an_answer_that_comes_after_the_abort_is_not_read() -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        registry.abort()
+        return ok()
+
+    script = Script(late)
+    with client(script) as registry, pytest.raises(Unreachable, match="broken off"):
+        registry.manifest("a/b", "1")
+    assert len(script.requests) == 1
+
+
 def nobody_there(cause: OSError) -> httpx.ConnectError:
     error = httpx.ConnectError(str(cause))
     error.__cause__ = cause
