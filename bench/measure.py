@@ -10,13 +10,15 @@ import os
 import shlex
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.memory import Daemon
 
-_COMPLAINT = 300
+_COMPLAINT = 300  # characters of it are shown
+_LIMIT = 1800  # seconds; what takes longer hangs
 Prepare = Callable[[str], None]  # called with the tool that is about to run; not timed
 
 
@@ -61,9 +63,14 @@ def start(command: str) -> subprocess.Popen[bytes]:
 def finish(process: subprocess.Popen[bytes], command: str) -> float:
     """Wait for it; its peak memory in MiB."""
     assert process.stderr is not None
-    complaint = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.stderr.close()
+    impatient = threading.Timer(_LIMIT, process.kill)
+    impatient.start()
+    try:
+        complaint = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        impatient.cancel()
+        process.stderr.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         said = complaint[-_COMPLAINT:].decode(errors="replace").strip()

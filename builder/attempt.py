@@ -36,7 +36,10 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """`setting` carries the attempt's own token: the failure of one step cancels the others. `gathered` is for caches elsewhere."""
+    """`setting` carries the attempt's own token: the failure of one step cancels the others. `gathered` is for caches elsewhere.
+
+    `missed` are steps no record was found of, by this or an earlier look.
+    """
 
     def __init__(
         self,
@@ -49,10 +52,11 @@ class Attempt:
         context: Context,
         bases: Bases,
         emit: Emit,
+        missed: set[Digest],
     ) -> None:
         self._store, self._images, self._cache, self._workshop = store, images, cache, workshop
         self._request, self._setting, self._context = request, setting, context
-        self._bases, self._emit = bases, emit
+        self._bases, self._emit, self._missed = bases, emit, missed
         self.gathered: Gathered | None = None
 
     def build(self, graphs: Sequence[StageGraph], pool: Pool, hashing: Pool) -> list[Built]:
@@ -125,6 +129,7 @@ class Attempt:
         executor = Executor(
             self._store, self._cache, sources, self._workshop, self._setting, hashing, node_of, place=place
         )
+        executor.missed = self._missed
         return executor, node_of
 
     def _solve(

@@ -67,6 +67,8 @@ class Builder:
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
+        # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
+        self.missed: frozenset[Digest] = frozenset()
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -94,9 +96,11 @@ class Builder:
         if not is_plain(request) or somebody_died(self.store):
             return None
         with ExitStack() as stack:
+            build = _Build(self, request, self._cancel, stack)
             try:
-                return _Build(self, request, self._cancel, stack).result_by_looking()
+                return build.result_by_looking()
             except (NotYet, ImportFailed, PipeError):
+                self.missed = frozenset(build.missed)
                 return None  # `build` will come upon the same mistake, and tell it
 
 
@@ -114,6 +118,8 @@ class _Build:
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
         self._context_key = ""  # of the cache record of a context that was fetched
+        self.missed = set(owner.missed)
+        owner.missed = frozenset()
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, facilities_of(request))
         )
@@ -131,7 +137,7 @@ class _Build:
                 raise NotYet
             from builder.operations.remotes import time_of_remote
 
-            return time_of_remote(self._store, setting, self._request.secrets, source)
+            return time_of_remote(self._store, setting, self._request.secrets, self._workshop.agent, source)
 
         return timed(setting, self._request, self._parsed(context), Moments(context.time, time_of))
 
@@ -202,6 +208,7 @@ class _Build:
             context,
             bases,
             self._emit,
+            self.missed,
         )
 
     def result_by_looking(self) -> BuildResult:
@@ -252,7 +259,10 @@ class _Build:
             return {}
         from builder.sbom.generator import generated
 
-        return {each.image.id: generated(self._owner, self._request, each.image) for each in made}
+        return {
+            each.image.id: generated(self._owner.build, self._images, self._request, each.image)
+            for each in made
+        }
 
     def _open_context(self, setting: Setting) -> Context:
         def new_directory() -> str:
@@ -263,7 +273,7 @@ class _Build:
         def fetch(url: str) -> tuple[str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            found = fetch_context(self._store, setting, self._request.secrets, url)
+            found = fetch_context(self._store, setting, self._request.secrets, self._workshop.agent, url)
             path, self._context_key, time_of_it = found
             return path, time_of_it
 

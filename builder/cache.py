@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from builder.keys import Content, Shape
+from builder.content import Content
+from builder.keys import Shape
 from registry_client.oci.digest import Digest
 from registry_client.values import frozen
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from builder.sharing.imports import Imports
 
 
@@ -74,6 +77,23 @@ class Cache:
         record = None if row is None else self.find(row["key"])
         return None if row is None or record is None else (record, fields_of(row))
 
+    def earlier(self, shape: Shape, place: str) -> tuple[str, frozenset[bytes]] | None:
+        """The files of the newest record of a shape, of this place before others, and which stretches it copied.
+
+        The snapshot is leased.
+        """
+        row = self._database.one(
+            """SELECT key, snapshot FROM cache_records WHERE shape = ? AND snapshot != ''
+               ORDER BY place = ? DESC, rowid DESC LIMIT 1""",
+            (shape.digest, place),
+        )
+        if row is None or self._store.snapshots.find(row["snapshot"]) is None:
+            return None
+        copied = self._database.one("SELECT stretches FROM cache_stretches WHERE key = ?", (row["key"],))
+        blob = b"" if copied is None else copied["stretches"]
+        stretches = frozenset(blob[at : at + 32] for at in range(0, len(blob), 32))
+        return self._store.snapshots.path(row["snapshot"]), stretches
+
     def fields(self, key: str) -> dict[str, Any]:
         """The named fields of a record, and its notes; empty when there is none."""
         row = self._database.one("SELECT fields FROM cache_records WHERE key = ?", (key,))
@@ -104,8 +124,10 @@ class Cache:
                 "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             )
             if content.lines:
-                files = "\n".join(content.lines).encode("utf-8", "surrogateescape")
-                connection.execute("INSERT OR REPLACE INTO cache_files VALUES (?, ?)", (record.key, files))
+                _put_lines(connection, record.key, content.lines)
+            if content.copied:
+                copied = (record.key, b"".join(content.copied))
+                connection.execute("INSERT OR REPLACE INTO cache_stretches VALUES (?, ?)", copied)
 
     def moved(self, key: str, snapshot: str, chain_id: Digest) -> None:
         """A record's layer now stands on another root."""
@@ -154,6 +176,18 @@ class Cache:
         rows = [(*place, digest) for place, digest in self.contents.items()]
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", rows)
+
+
+def _put_lines(connection: sqlite3.Connection, key: str, lines: Sequence[bytes]) -> None:
+    """Piece by piece: joined, bound and stored they would be in memory three times."""
+    size = sum(map(len, lines)) + len(lines) - 1
+    sql = "INSERT OR REPLACE INTO cache_files VALUES (?, zeroblob(?))"
+    row = connection.execute(sql, (key, size)).lastrowid
+    if not size or row is None:
+        return
+    with connection.blobopen("cache_files", "files", row) as blob:
+        for number, piece in enumerate(lines):
+            blob.write(b"\n" + piece if number else piece)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.cache import Cache, Record
+from builder.content import Content
 from builder.graph import (
     SOURCES,
     Copy,
@@ -25,7 +26,7 @@ from builder.graph import (
     Vertex,
 )
 from builder.joining import linked, standing_alone
-from builder.keys import Content, cache_key, digest_of_fields, exec_shape
+from builder.keys import cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
@@ -87,6 +88,7 @@ class Executor:
         self._trees = Trees(store, may_mount=hashing is not None)
         self._place = place
         self.keys: dict[Digest, str] = {}
+        self.missed: set[Digest] = set()  # vertices that have no record, as was found a moment ago
         self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -135,10 +137,16 @@ class Executor:
         step = self._prepare(vertex, inputs)
         return _Run(self, vertex, inputs, step, definition).result()
 
+    def _place_of(self, vertex: Vertex) -> str:
+        """`[stage 2/5]` without the command: where in which Dockerfile."""
+        return f"{self._place}:{vertex.label.partition(']')[0]}"
+
     def _prepare(self, vertex: Vertex, inputs: Sequence[State]) -> Step:
         operation, setting = vertex.operation, self._setting
         if isinstance(operation, Copy):
-            return CopyStep(operation, inputs, setting, self._trees, self._cache, self._workshop.helper)
+            place = None if vertex.no_cache else self._place_of(vertex)
+            helper = self._workshop.helper
+            return CopyStep(operation, inputs, setting, self._trees, self._cache, helper, place=place)
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
@@ -175,6 +183,7 @@ class _Run:
         if (found := self._find()) is not None:
             return found
         if self._owner._hashing is None:
+            self._owner.missed.add(self._vertex.digest)
             raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)
@@ -203,7 +212,10 @@ class _Run:
     def _find(self) -> RootState | None:
         if self._vertex.no_cache:
             return None
-        if self._cache.may_hit(self._step.shape):
+        missed = self._owner.missed
+        if self._vertex.digest in missed:
+            missed.remove(self._vertex.digest)  # once: somebody we wait for may make it
+        elif self._cache.may_hit(self._step.shape):
             content = self._step.content()
             record = self._cache.find(self._key(content))
             if record is not None:
@@ -238,7 +250,15 @@ class _Run:
             made = Made("", shared.diff_id, chain_id, shared.made, shared.size)
         self._owner.keys[self._vertex.digest] = shared.key
         self._owner._borrowed.append(
-            _Borrowed(shared, chain_id, self._step.shape, content, self._place(), chain, self._notes())
+            _Borrowed(
+                shared,
+                chain_id,
+                self._step.shape,
+                content,
+                self._owner._place_of(self._vertex),
+                chain,
+                self._notes(),
+            )
         )
         return self._state(None, None, True) if made is None else self._without_files(made)
 
@@ -400,15 +420,11 @@ class _Run:
             record,
             self._step.shape,
             outcome.content,
-            place=self._place(),
+            place=self._owner._place_of(self._vertex),
             root=self._parent.chain(),
             notes={**self._notes(), **self._elsewhere()},
         )
         self._owner.keys[self._vertex.digest] = key
-
-    def _place(self) -> str:
-        """`[stage 2/5]` without the command: where in which Dockerfile, for `pipe why`."""
-        return f"{self._owner._place}:{self._vertex.label.partition(']')[0]}"
 
     def _elsewhere(self) -> dict[str, Any]:
         """The nearest step that was known elsewhere: `pipe why` has nothing else to compare with in a new store."""

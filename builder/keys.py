@@ -10,19 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
-from collections.abc import Iterable, Sequence
 from typing import Any
 
+from builder.content import Content
 from builder.graph import Copy, Exec, MakeDirectory, RunMount, operation_record
-from builder.operations.copying import Digests, read_digest
-from builder.operations.selection import Group, Item
 from registry_client.values import frozen
-from runtime.cancel import Cancel
 
 EXEC_VERSION = "exec.v1"
-COPY_VERSION = "copy.v1"
+COPY_VERSION = "copy.v2"
 DIRECTORY_VERSION = "directory.v1"
 # Set by the builder for everyone behind a proxy; no reason to build again (A-33).
 PROXY_NAMES = frozenset(
@@ -43,17 +38,6 @@ class Shape:
     @classmethod
     def of(cls, kind: str, fields: dict[str, Any]) -> Shape:
         return cls(kind, fields, digest_of_fields({"kind": kind, **fields}))
-
-
-@frozen
-class Content:
-    """The content a step takes in: one digest over all, and each file's line for `pipe why`."""
-
-    digest: str
-    lines: tuple[str, ...] = ()
-
-
-EMPTY_CONTENT = Content("")
 
 
 def cache_key(shape: Shape, chain: str, content: Content) -> str:
@@ -143,56 +127,3 @@ def directory_shape(operation: MakeDirectory, surroundings: Surroundings) -> Sha
         DIRECTORY_VERSION,
         {**operation_record(operation), **surroundings.epoch_fields()},
     )
-
-
-# --- content ------------------------------------------------------------------------------------------------------
-
-
-def content_of(
-    groups: Sequence[Group],
-    digests: Digests,
-    *,
-    keep_owner: bool,
-    read: dict[tuple[int, int], bytes] | None = None,
-    newest_ns: int | None = None,
-    cancel: Cancel | None = None,
-) -> Content:
-    """The content of a selection. `read` holds digests of files that were just copied.
-
-    With `newest_ns`, which later times are set to, an earlier time counts: the layer will carry it.
-    """
-    lines: list[str] = []
-    for group in groups:
-        # A group's own name is part of what COPY makes of a single file, not of a directory's contents.
-        lines.append("dir" if group.is_directory else "file")
-        for item in group.items:
-            digest = ""
-            status = item.status
-            if stat.S_ISREG(status.st_mode):
-                known = read.get((status.st_dev, status.st_ino)) if read is not None else None
-                digest = (known or read_digest(item, digests, cancel)).hex()
-            lines.append(_line(item, keep_owner, digest, newest_ns))
-    return content_of_lines(lines)
-
-
-def content_of_lines(lines: Iterable[str]) -> Content:
-    kept = tuple(lines)
-    text = "\n".join(kept).encode("utf-8", "surrogateescape")
-    return Content("sha256:" + hashlib.sha256(text).hexdigest(), kept)
-
-
-def _line(item: Item, keep_owner: bool, digest: str, newest_ns: int | None) -> str:
-    """Name, mode, owner, size, link target, device: all but the times (B-4), unless they are to be reproduced."""
-    status = item.status
-    mode = status.st_mode
-    # What a directory's size is depends on the file system.
-    size = status.st_size if stat.S_ISREG(mode) else 0
-    owner = f"{status.st_uid}:{status.st_gid}" if keep_owner else "0:0"
-    more = ""
-    if stat.S_ISLNK(mode):
-        more = os.readlink(item.path)
-    elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        more = str(status.st_rdev)
-    if newest_ns is not None and status.st_mtime_ns < newest_ns:
-        more += f"@{status.st_mtime_ns}"
-    return f"{digest}\0{mode:o}\0{owner}\0{size}\0{more}\0{item.name}"

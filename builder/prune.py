@@ -105,6 +105,16 @@ def _mounts(store: Store) -> list[Entry]:
     return found
 
 
+def on_disk(store: Store) -> int:
+    """What all of it takes of the disk. Steps share unchanged files, which count in the size of each."""
+    from runtime.store.usage import size_of
+
+    rows = store.db.read("SELECT DISTINCT snapshot FROM cache_records WHERE snapshot != ''")
+    places = [store.snapshots.path(row["snapshot"]) for row in rows]
+    mounts = store.db.read("SELECT id FROM cache_mounts")
+    return size_of(*places, *(os.path.join(store.root, "cachemounts", row["id"]) for row in mounts))
+
+
 def short_id(identity: str) -> str:
     """Twelve digits, and the number of a private mount that was made beside one in use."""
     digits, dash, number = identity.partition("-")

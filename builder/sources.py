@@ -71,7 +71,7 @@ class BuildSources:
         assert isinstance(operation, GitSource)
         from builder.operations.git import fetch_git
 
-        return fetch_git(self._store, operation)
+        return fetch_git(self._store, operation, self._workshop.agent)
 
     def _local(self, operation: LocalSource) -> FilesState:
         if operation.name == "context":

@@ -10,10 +10,12 @@ import binascii
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from registry_client.values import field, frozen
 from runtime.errors import InvalidInput, NotFound, Unavailable
+
+Agent = Callable[[str], str | None]  # from a name to the socket of the agent
 
 _KEY_LIMIT = 100 << 10  # bytes; BuildKit's own
 _MAGIC = b"openssh-key-v1\0"

@@ -11,16 +11,18 @@ import hashlib
 import io
 import os
 import stat
-import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from pipeline.conditions import path_matches
 from pipeline.config.container import Pairs
 from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.store.durable import faults_of_the_host
+
+if TYPE_CHECKING:
+    import tarfile
 
 _PIECE = 1 << 20
 _COUNT_LIMIT = 100_000
@@ -108,6 +110,8 @@ class ArtifactStore:
         self, archive: IO[bytes], parent: str, patterns: tuple[str, ...], exclude: tuple[str, ...]
     ) -> Iterator[Artifact]:
         """The files of a container's tar that match; `parent` is the directory its names are relative to."""
+        import tarfile  # with the compressors it brings along, 4 ms
+
         digests: dict[str, Artifact] = {}
         with tarfile.open(fileobj=archive, mode="r|") as tar:
             for number, member in enumerate(tar):
@@ -211,6 +215,8 @@ def as_tar(store: ArtifactStore, artifacts: tuple[Artifact, ...]) -> BinaryIO:
     import tempfile
 
     file = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+    import tarfile
+
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for artifact in sorted(artifacts, key=lambda a: a.path):
             info = tarfile.TarInfo(artifact.path.lstrip("/"))

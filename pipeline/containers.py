@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
 from pipeline.config.container import ContainerKeys, DeployKeys, EnvFile
@@ -52,6 +51,8 @@ def filled(value: T, lookup: Lookup, span: Span | None = None) -> T:
         return text  # type: ignore[return-value]
     if isinstance(value, tuple):
         return tuple(filled(item, lookup, span) for item in value)  # type: ignore[return-value]
+    from dataclasses import fields, is_dataclass
+
     if is_dataclass(value) and not isinstance(value, type) and not isinstance(value, Span):
         changes: dict[str, Any] = {}
         for field in fields(value):

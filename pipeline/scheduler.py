@@ -9,9 +9,9 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+from builder.pools import Pool
 from pipeline.plan import Node, Plan
 from pipeline.results import NodeResult
 from pipeline.spec import StageSpec
@@ -36,7 +36,7 @@ class Scheduler:
     def run(self) -> dict[str, NodeResult]:
         """Run the whole plan; the result of every node, in the order they ended."""
         with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(self._jobs, thread_name_prefix="node"))
+            pool = stack.enter_context(Pool("node", self._jobs))
             stack.enter_context(self._cancel.on_cancel(self._stop_running))
             while True:
                 self._start_what_can(pool)
@@ -48,7 +48,7 @@ class Scheduler:
         for _, token in list(self._running.values()):
             token.cancel(self._cancel.reason)
 
-    def _start_what_can(self, pool: ThreadPoolExecutor) -> None:
+    def _start_what_can(self, pool: Pool) -> None:
         progress = True
         while progress:
             progress = False
@@ -108,7 +108,7 @@ class Scheduler:
         self._results[node.name] = result
         self.on_result(result)
 
-    def _start(self, pool: ThreadPoolExecutor, node: Node) -> None:
+    def _start(self, pool: Pool, node: Node) -> None:
         token = Cancel()
         self._running[node.name] = (node, token)
         if self._cancel.cancelled:

@@ -7,8 +7,6 @@ masker. `handed_out` puts the files for one container below /dev/shm and removes
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -140,6 +138,9 @@ def memory_directory() -> Iterator[str]:
 
     The container's user reaches a file by its mount, not through the directory.
     """
+    import shutil
+    import tempfile
+
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
     _sweep(parent)
     path = tempfile.mkdtemp(prefix=f"{_PREFIX}{own_token()}-", dir=parent)
@@ -151,6 +152,8 @@ def memory_directory() -> Iterator[str]:
 
 def _sweep(parent: str) -> None:
     """Remove what a killed process of ours left."""
+    import shutil
+
     for name in os.listdir(parent):
         if name.startswith(_PREFIX) and not is_alive(name[len(_PREFIX) :].rpartition("-")[0]):
             path = os.path.join(parent, name)

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from pipeline.config.container import ContainerKeys, ServiceSpec
@@ -47,7 +46,7 @@ def stage_key(
             "secrets": [[use.name, use.target, use.env] for use in stage.secrets],
             "inputs": dict(inputs),
             "work tree": checkout,
-            "keeps": [stage.junit, asdict(stage.artifacts)],
+            "keeps": [stage.junit, _plain(stage.artifacts)],
         }
     )
 
@@ -67,10 +66,17 @@ def _sees_the_host(keys: ContainerKeys) -> bool:
     )
 
 
+def _plain(record: Any) -> dict[str, Any]:
+    """A value and the values in it as dictionaries."""
+    from dataclasses import asdict  # and with it `inspect`: for stages only
+
+    return asdict(record)
+
+
 def _container(keys: ContainerKeys) -> dict[str, Any]:
-    record = asdict(keys)
+    record = _plain(keys)
     record.pop("env"), record.pop("env_file"), record.pop("image")
-    default = asdict(ContainerKeys())
+    default = _plain(ContainerKeys())
     return {
         name: value
         for name, value in record.items()
@@ -83,7 +89,7 @@ def _service(service: ServiceSpec, images: Mapping[str, str]) -> dict[str, Any]:
         "image": images[service.container.image],
         "environment": [list(pair) for pair in service.container.env],
         "container": _container(service.container),
-        "healthcheck": asdict(service.healthcheck) if service.healthcheck else None,
+        "healthcheck": _plain(service.healthcheck) if service.healthcheck else None,
         "depends_on": [[need.service, need.condition] for need in service.depends_on],
     }
 

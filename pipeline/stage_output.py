@@ -5,7 +5,7 @@ The log is kept for the result cache too, up to a limit; beyond it, a replay sho
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections import deque
 
@@ -29,7 +29,7 @@ class StageOutput:
         commands: tuple[Command, ...],
         after: tuple[Command, ...] = (),
     ) -> None:
-        self.nonce = secrets.token_hex(8)
+        self.nonce = os.urandom(8).hex()
         self.current: Command | None = None
         self.log: list[tuple[str, bytes]] = []
         self._node, self._emit, self._commands, self._after = node, emit, commands, after

@@ -23,6 +23,7 @@ class Attestation:
 
     predicate_type: str
     predicate: Mapping[str, Any]
+    file: str = ""  # what it is called where it lies beside files; by its type unless said
 
 
 @frozen

@@ -18,6 +18,7 @@ from runtime.errors import did_you_mean
 _SECRET = re.compile(r"(?i)(?:_|^)(?:apikey|auth|credentials?|key|password|pword|passwd|secret|token)(?:_|$)")
 _HARMLESS = re.compile(r"(?i)(?:_|^)(?:public|file|version)(?:_|$)")
 _WHOLE_CONTEXT = ("*", "**", "**/*")
+_HINTS = 20
 
 
 class InstructionChecks:
@@ -28,6 +29,7 @@ class InstructionChecks:
         self._lexer = Lexer(escape)
         self._earlier: dict[tuple[int, str], Node] = {}
         self._stage = -1
+        self._hints = 0
 
     def begin(self, number: int) -> None:
         """A new stage: what was set once in another may be set again."""
@@ -35,14 +37,21 @@ class InstructionChecks:
 
     def expanded(self, node: Node, word: str, found: Expanded, state: StageState) -> None:
         """Report variables nobody set; where the base image is not known, neither is what it sets."""
-        if not state.complete:
+        if not state.complete or not found.unmatched:
             return
         declared = {argument.name for argument in state.arguments}
         for name in sorted(found.unmatched - declared - NEVER_IN_ENVIRONMENT):
             if not name.isdigit() and re.fullmatch(r"\w+", name):
-                hint = did_you_mean(name, state.variables)
+                hint = self._near(name, state)
                 message = f"variable `${name}` is not defined" + (f", {hint}" if hint else "")
                 self._findings.report(rules.UNDEFINED_VAR, message, node)
+
+    def _near(self, name: str, state: StageState) -> str:
+        """What was meant, for the first few: to look for it takes milliseconds among hundreds of variables."""
+        if self._hints >= _HINTS:
+            return ""
+        self._hints += 1
+        return did_you_mean(name, state.variables)
 
     def instruction(self, command: ast.Command, state: StageState) -> None:
         match command:

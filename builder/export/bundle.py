@@ -23,6 +23,7 @@ from registry_client.reference import Reference
 from registry_client.values import frozen, replace
 from runtime.cancel import Cancel
 from runtime.errors import InvalidInput
+from runtime.images.blobs import Made
 from runtime.images.image import Image
 from runtime.images.images import Images
 from runtime.store.store import Store
@@ -65,17 +66,25 @@ def make_bundle(
     attest: Attest | None,
     epoch: int | None,
     cancel: Cancel,
+    made: Made | None = None,
 ) -> Bundle:
-    """Put the images, and what `attest` says of each, into the store in the form asked for."""
-    manifests = [_manifest(images, each.image, form, cancel) for each in built]
+    """Put the images, and what `attest` says of each, into the store in the form asked for.
+
+    `made` is told of configs and layers as soon as they are there.
+    """
+    if (
+        len(built) == 1
+        and attest is None
+        and (form.annotations.of(INDEX) or form.annotations.of(INDEX_DESCRIPTOR))
+    ):
+        raise InvalidInput(
+            "annotations of an index need one",
+            hint="an image of one platform has an index only with an attestation",
+        )
+    manifests = [_manifest(images, each.image, form, cancel, made) for each in built]
     entries = [_entry(form, each.platform, manifest) for each, manifest in zip(built, manifests, strict=True)]
     owners = {manifest.digest: each.image for each, manifest in zip(built, manifests, strict=True)}
     if len(built) == 1 and attest is None:
-        if form.annotations.of(INDEX) or form.annotations.of(INDEX_DESCRIPTOR):
-            raise InvalidInput(
-                "annotations of an index need one",
-                hint="an image of one platform has an index only with an attestation",
-            )
         return Bundle(manifests[0], entries[0], (manifests[0],), owners)
     if attest is not None:
         for each, manifest, entry in list(zip(built, manifests, entries, strict=True)):
@@ -90,8 +99,8 @@ def make_bundle(
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def _manifest(images: Images, image: Image, form: ImageForm, cancel: Cancel) -> Manifest:
-    config, layers = images.parts(image, form.packing, cancel)
+def _manifest(images: Images, image: Image, form: ImageForm, cancel: Cancel, made: Made | None) -> Manifest:
+    config, layers = images.parts(image, form.packing, cancel, made)
     kind = media_types.OCI_MANIFEST
     if not form.oci:
         kind, config = media_types.DOCKER_MANIFEST, replace(config, media_type=media_types.DOCKER_CONFIG)

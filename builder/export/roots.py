@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from builder.digests import NoMemory
 from builder.operations.copying import Copier, Style
 from builder.operations.owners import Owner
 from builder.operations.roots import Root
 from builder.operations.selection import Tree, walk
+from builder.operations.walking import Item
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import frozen
@@ -50,7 +52,7 @@ def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
     from builder.attest.statement import Subject
 
     found = []
-    for item in walk(Tree(root, keep_owner=True), ""):
+    for item in _files(root):
         if stat.S_ISREG(item.status.st_mode):
             setting.cancel.check()
             with open(item.path, "rb") as file:
@@ -58,6 +60,11 @@ def file_subjects(root: str, setting: Setting) -> tuple[Subject, ...]:
             name = item.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             found.append(Subject(name, Digest(f"sha256:{encoded}")))
     return tuple(found)
+
+
+def _files(root: str) -> Iterator[Item]:
+    stretches = walk(Tree(root, keep_owner=True), "", os.stat(root))
+    return (item for stretch in stretches for item in stretch.items())
 
 
 def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str, bytes]) -> set[str]:
@@ -68,9 +75,9 @@ def write_directory(root: str, dest: str, setting: Setting, beside: Mapping[str,
         os.makedirs(dest, exist_ok=True)
         target = Root(os.path.realpath(dest))
         style = Style(owner=Owner(os.geteuid(), os.getegid()), newest_ns=_newest(setting), directory_ns=0)
-        copier = Copier(target, style, cancel=setting.cancel)
+        copier = Copier(target, style, NoMemory(), setting.cancel)
         names = set(beside)
-        for item in walk(Tree(root, keep_owner=True), ""):
+        for item in _files(root):
             mode = item.status.st_mode
             if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
                 continue
@@ -138,14 +145,14 @@ def write_pieces(pieces: Sequence[Piece], out: BinaryIO, setting: Setting) -> No
     """Several roots, or one with files beside it, as one tar."""
     from runtime.store.layers import LayerWriter, add_tree
 
-    writer = LayerWriter(out, epoch=setting.epoch)
-    for piece in pieces:
-        setting.cancel.check()
-        add_tree(writer, piece.root, piece.prefix.encode())
-        for name, data in sorted(piece.beside.items()):
-            status = _Ours(len(data), (setting.epoch or 0) * 10**9)
-            writer.add(os.path.join(piece.prefix, name).encode(), status, data)
-    writer.finish()
+    with LayerWriter(out, epoch=setting.epoch) as writer:
+        for piece in pieces:
+            setting.cancel.check()
+            add_tree(writer, piece.root, piece.prefix.encode())
+            for name, data in sorted(piece.beside.items()):
+                status = _Ours(len(data), (setting.epoch or 0) * 10**9)
+                writer.add(os.path.join(piece.prefix, name).encode(), status, data)
+        writer.finish()
 
 
 @frozen

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from builder.operations.step import Setting
     from registry_client.oci.digest import Digest
     from runtime.images.images import Images
+    from runtime.images.push import Push
     from runtime.store.store import Store
 
 _FILES = {"https://slsa.dev/provenance/v1": "provenance.json", "https://spdx.dev/Document": "sbom.spdx.json"}
@@ -92,15 +93,16 @@ class Writer:
     def _names(self, wanted: OutputWanted) -> list[Reference]:
         return [_reference(name) for name in _split(wanted.name) or self._request.tags]
 
-    def _bundle(self, wanted: OutputWanted, names: Sequence[Reference]) -> Bundle:
+    def _bundle(
+        self, wanted: OutputWanted, names: Sequence[Reference], sending: Push | None = None
+    ) -> Bundle:
         attest, form = (
             self._attestor,
             image_form(wanted, self._request.annotations, bool(self._request.attest)),
         )
         self._carried = True
-        return make_bundle(
-            self._images, self._built, form, names, attest, self._setting.epoch, self._setting.cancel
-        )
+        cancel, made = (sending.stop, sending.send) if sending else (self._setting.cancel, None)
+        return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch, cancel, made)
 
     def _name_image(self, wanted: OutputWanted) -> OutputMade:
         """Names in the store. Annotated, or known by digest, the image gets its manifest now: a later push sends it as it is."""
@@ -131,7 +133,10 @@ class Writer:
         return [_reference(prefix).name] if prefix else []
 
     def _tag(self, name: str) -> Reference:
-        return self._images.tag(native(self._built).image.id, name)
+        tag = self._images.tag(native(self._built).image.id, name)
+        if len(self._built) > 1:
+            self._images.tag_platforms([each.image for each in self._built], name)
+        return tag
 
     def _push(self, wanted: OutputWanted) -> OutputMade:
         from runtime.images.push import Parcel
@@ -142,12 +147,15 @@ class Writer:
         if wanted.options.get("type") == "image":
             for name in _split(wanted.name):
                 self._tag(name)
-        bundle = self._bundle(wanted, names)
-        parcel = Parcel(bundle.top, bundle.manifests, bundle.images)
-        by_digest = flag(wanted.options, "push-by-digest")
-        for each in names:
-            target = each.with_tag("").with_digest(bundle.top.digest) if by_digest else each
-            self._images.push_parcel(parcel, target, cancel=self._setting.cancel)
+        first, *others = names
+        cancel = self._setting.cancel
+        with self._images.pushing(self._built[0].image, first, cancel=cancel) as sending:
+            bundle = self._bundle(wanted, names, sending)
+            parcel = Parcel(bundle.top, bundle.manifests, bundle.images)
+            by_digest = bundle.top.digest if flag(wanted.options, "push-by-digest") else None
+            sending.finish(parcel, _named(first, by_digest))
+        for each in others:
+            self._images.push_parcel(parcel, _named(each, by_digest), cancel=cancel)
         return OutputMade("registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe())
 
     # --- archives -------------------------------------------------------------------------------------------------
@@ -221,7 +229,8 @@ class Writer:
             raise InvalidInput(f"--output: attestation-prefix {prefix!r} is the start of a file's name")
         made = self._attestor(built, None)
         return {
-            prefix + _FILES[each.predicate_type]: statement(each, subjects, readable=True) for each in made
+            prefix + (each.file or _FILES[each.predicate_type]): statement(each, subjects, readable=True)
+            for each in made
         }
 
     def _write_local(self, wanted: OutputWanted) -> OutputMade:
@@ -255,6 +264,11 @@ class Writer:
             else:
                 write_tar(roots[0], out, self._setting)
         return OutputMade(wanted.type, wanted.dest)
+
+
+def _named(name: Reference, digest: Digest | None) -> Reference:
+    """The name, or instead of its tag the digest."""
+    return name.with_tag("").with_digest(digest) if digest else name
 
 
 def _split(names: str) -> list[str]:

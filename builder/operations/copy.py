@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
+from builder.content import Content, ContentWriter, combined, content_of
 from builder.graph import Copy, CopySource
-from builder.keys import Content, Shape, content_of, content_of_lines, copy_shape
-from builder.operations.copying import Copier, Style, changed_while_read
+from builder.keys import Shape, copy_shape
+from builder.operations.copying import Copier, Style
 from builder.operations.feed import LayerFeed
 from builder.operations.modes import parse_mode
 from builder.operations.owners import ROOT, Owner, resolve_owner
+from builder.operations.regular import read_digest
 from builder.operations.roots import Root
-from builder.operations.selection import Group, Item, Tree, select
+from builder.operations.selection import Group, Tree, select
 from builder.operations.step import Outcome, Setting
+from builder.operations.walking import Stretch, changed_while_read
 from builder.state import FilesState, RootState, State
 from builder.trees import Trees
-from registry_client.values import frozen
+from registry_client.values import frozen, replace
 from runtime.errors import InvalidInput
 from runtime.store.snapshots import Draft
 
 if TYPE_CHECKING:
     from builder.operations.copyworker import CopyWorker
+    from builder.operations.reuse import Earlier
     from runtime.sandbox.spawner import Spawner
-
-HELPED_FROM = 128  # files: below that a second process does not pay
 
 
 @frozen
@@ -54,8 +56,11 @@ class CopyStep:
         trees: Trees,
         cache: Cache,
         spawner: Spawner | None = None,
+        *,
+        place: str | None = None,
     ) -> None:
-        self._spawner = spawner
+        """`place` says which step of which Dockerfile this is; None where no earlier run of it may be made use of."""
+        self._spawner, self._place = spawner, place
         self._operation, self._inputs, self._setting = operation, inputs, setting
         self._trees, self._cache = trees, cache
         self._exclude = trees.patterns(operation.exclude)
@@ -68,7 +73,7 @@ class CopyStep:
 
     def content(self) -> Content:
         """One line for every source; those of finished roots are remembered by chain id."""
-        return _combined([self._content_of_source(source) for source in self._operation.sources])
+        return combined([self._content_of_source(source) for source in self._operation.sources])
 
     def _content_of_source(self, source: CopySource) -> Content:
         state = self._inputs[source.input]
@@ -119,10 +124,10 @@ class CopyStep:
                 # Into an empty tree: links of the root are not followed, directories come out new (A-72).
                 root = Root(draft.upper)
             parts: list[Content] = []
-            lines: list[str] = []
             stages: list[tuple[RootState, str, str]] = []
             placing = _Placing(operation, root, taken)
-            feed = LayerFeed()
+            feed = stack.enter_context(LayerFeed())
+            earlier = self._earlier(stack)
             if not _comes_in_order(taken):
                 feed.abandon()
             for each in taken:
@@ -132,46 +137,72 @@ class CopyStep:
                     newest_ns=self._setting.newest_ns,
                     directory_ns=self._setting.directory_ns(),
                 )
-                part = self._copy(root, each, style, placing, feed)
-                lines.extend(part.lines)
+                part = self._copy(root, each, style, placing, feed, earlier)
                 if isinstance(each.state, RootState):
                     stages.append((each.state, self._selector(each.source), part.digest))
-                    part = Content(part.digest)
                 parts.append(part)
             root.settle()
-        info = feed.finish()
-        # The files of a stage are told, though they count by the digest that is remembered of them.
-        content = Content(_combined(parts).digest, tuple(lines))
+            info = feed.finish()
+        content = combined(parts)
         if info is None:
+            # Something came over something else: what was copied need not be there.
+            content = replace(content, copied=())
             return Outcome(content, empty=not os.listdir(draft.upper), taken=tuple(stages))
         return Outcome(content, diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
-    def _copy(self, root: Root, taken: _Taken, style: Style, placing: _Placing, feed: LayerFeed) -> Content:
-        memory = self._trees.memory(taken.state)
-        with self._helped(taken, feed) as worker:
-            copier = Copier(root, style, memory, self._setting.cancel, feed, worker)
-            self._fill(root, taken, style, placing, copier, feed)
-        return content_of(
-            taken.groups,
-            memory,
-            keep_owner=taken.tree.keep_owner,
-            read=copier.contents,
-            newest_ns=self._setting.newest_ns,
-            cancel=self._setting.cancel,
+    def _earlier(self, stack: ExitStack) -> Earlier | None:
+        """The files of the nearest earlier run of this step, if there is one."""
+        found = None if self._place is None else self._cache.earlier(self.shape, self._place)
+        if found is None:
+            return None
+        from builder.operations.reuse import Earlier
+
+        return stack.enter_context(Earlier(*found))
+
+    def _copy(
+        self,
+        root: Root,
+        taken: _Taken,
+        style: Style,
+        placing: _Placing,
+        feed: LayerFeed,
+        earlier: Earlier | None,
+    ) -> Content:
+        memory, setting = self._trees.memory(taken.state), self._setting
+        content = ContentWriter(
+            keep_owner=taken.tree.keep_owner, newest_ns=setting.newest_ns, keep_lines=True
         )
+        with self._helper(taken, feed) as helper:
+            copier = Copier(root, style, memory, setting.cancel, feed, helper, earlier)
+            self._fill(root, taken, style, placing, copier, feed, content)
+        if not copier.count:
+            feed.abandon()  # a directory that was there already and stays as it is has no entry
+        return content.finish()
 
     def _fill(
-        self, root: Root, taken: _Taken, style: Style, placing: _Placing, copier: Copier, feed: LayerFeed
+        self,
+        root: Root,
+        taken: _Taken,
+        style: Style,
+        placing: _Placing,
+        copier: Copier,
+        feed: LayerFeed,
+        content: ContentWriter,
     ) -> None:
-        filling = _Filling(root, style, copier, feed, placing)
+        filling = _Filling(root, style, copier, feed, placing, content)
         given = style.owner if self._operation.owner else None
         for group in taken.groups:
+            content.group(group)
             if group.is_directory:
                 filling.directory(group)
                 continue
-            for item in group.items:
-                if not (taken.source.unpack and self._unpacked(item.path, filling, root, given)):
-                    filling.file(group, item)
+            for stretch in group.stretches():
+                (item,) = stretch.files()
+                if taken.source.unpack and self._unpacked(item.path, filling, root, given):
+                    files = self._trees.memory(taken.state).directory(stretch.inode)
+                    content.files(stretch, [read_digest(item, files, self._setting.cancel)])
+                else:
+                    filling.file(group, stretch)
 
     def _unpacked(self, path: str, filling: _Filling, root: Root, owner: Owner | None) -> bool:
         """ADD of an archive puts what is in it into the directory; False for any other file."""
@@ -186,38 +217,40 @@ class CopyStep:
         return True
 
     @contextmanager
-    def _helped(self, taken: _Taken, feed: LayerFeed) -> Iterator[CopyWorker | None]:
-        """A second process for a large directory of the client; it has written all, or stopped, at the end of the block."""
-        many = feed.alive and len(taken.groups[0].items) >= HELPED_FROM
-        if self._spawner is None or not many or not isinstance(taken.state, FilesState):
+    def _helper(self, taken: _Taken, feed: LayerFeed) -> Iterator[Callable[[], CopyWorker] | None]:
+        """Starts a second process for a directory of the client; it has done all, or stopped, at the end of the block."""
+        spawner = self._spawner
+        if spawner is None or not feed.alive or not isinstance(taken.state, FilesState):
             yield None
             return
         from builder.operations.copyworker import ChangedWhileCopied, CopyWorker
 
-        worker = CopyWorker(self._spawner)
+        started: list[CopyWorker] = []
+
+        def start() -> CopyWorker:
+            started.append(CopyWorker(spawner))
+            return started[0]
+
         try:
-            yield worker
-            worker.finish()
+            yield start
+            for worker in started:
+                worker.finish()
         except ChangedWhileCopied as error:
             raise changed_while_read(str(error)) from error
         except BrokenPipeError:
-            worker.finish()  # it gave up, and this raises why
+            for worker in started:
+                worker.finish()  # it gave up, and this raises why
             raise
         except BaseException:
-            worker.abandon()
+            for worker in started:
+                worker.abandon()
             raise
-
-
-def _combined(parts: Sequence[Content]) -> Content:
-    if len(parts) == 1:
-        return parts[0]
-    return content_of_lines(line for part in parts for line in (*part.lines, part.digest))
 
 
 def _comes_in_order(taken: Sequence[_Taken]) -> bool:
     """A single directory's contents: the files come in the order of a layer, and no name comes twice."""
     groups = [group for each in taken for group in each.groups]
-    return len(groups) == 1 and groups[0].is_directory and bool(groups[0].items)
+    return len(groups) == 1 and groups[0].is_directory
 
 
 class _Filling:
@@ -227,8 +260,17 @@ class _Filling:
     directory takes that one's time, unless more comes into it afterwards. (All as BuildKit does.)
     """
 
-    def __init__(self, root: Root, style: Style, copier: Copier, feed: LayerFeed, placing: _Placing) -> None:
+    def __init__(
+        self,
+        root: Root,
+        style: Style,
+        copier: Copier,
+        feed: LayerFeed,
+        placing: _Placing,
+        content: ContentWriter,
+    ) -> None:
         self._root, self._style, self._copier, self._feed, self.placing = root, style, copier, feed, placing
+        self._content = content
         self._timed: set[str] = set()
 
     def make(self, path: str, *, changed: bool = True) -> None:
@@ -248,13 +290,13 @@ class _Filling:
             self._timed.add(target)
         self._root.describe(target, self._feed)
         prefix = f"{target}/" if target else ""
-        for item in group.items:
-            self._copier.place(item, prefix + item.name)
+        for stretch in group.stretches():
+            self._copier.place_stretch(stretch, prefix, self._content)
 
-    def file(self, group: Group, item: Item) -> None:
+    def file(self, group: Group, stretch: Stretch) -> None:
         target = self.placing.target(group)
         self.make(target.rpartition("/")[0])
-        self._copier.place(item, target)
+        self._copier.place_single(stretch, target, self._content)
 
 
 class _Placing:

@@ -1,46 +1,45 @@
 """Put selected files into a root: the engine of COPY and ADD.
 
 Every regular file is read once: that pass fills the copy, its content digest (for the cache key) and, where a layer is
-being written, the layer's tar. Directories get their times last. Nothing is synced; the store does that when it must.
+being written, the layer's tar. A file that an earlier snapshot has as it shall be is a hard link to it, and is read there.
+Directories get their times last. Nothing is synced; the store does that when it must.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
+from builder.operations.linking import link_or_copy
 from builder.operations.modes import ChangeMode
 from builder.operations.owners import Owner
+from builder.operations.regular import (
+    CHUNK,
+    copy_visible_xattrs,
+    digest_of_data,
+    stream,
+    visible,
+    with_xattrs,
+    write_all,
+)
 from builder.operations.roots import Root
-from builder.operations.selection import Item
+from builder.operations.walking import Item, Stretch, changed_while_read, unreadable
 from registry_client.values import frozen
 from runtime.cancel import Cancel
-from runtime.errors import InvalidInput, PipeError
+from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from builder.content import ContentWriter
+    from builder.digests import Directory, Memory
     from builder.operations.copyworker import CopyWorker
+    from builder.operations.reuse import Earlier
 
-CHUNK = 1 << 20
+HELPED_FROM = 128  # files: below that a second process does not pay
 _CHECK_EVERY = 256
-
-
-class Digests(Protocol):
-    """Where content digests come from and go to."""
-
-    def know(self, status: os.stat_result) -> bytes | None: ...
-
-    def learn(self, status: os.stat_result, digest: bytes) -> None: ...
-
-
-class Hasher(Protocol):
-    def update(self, data: bytes, /) -> None: ...
-
-    def digest(self) -> bytes: ...
 
 
 @frozen
@@ -56,70 +55,126 @@ class Style:
         mode = stat.S_IMODE(status.st_mode)
         return mode if self.change_mode is None else self.change_mode(mode, stat.S_ISDIR(status.st_mode))
 
+    def as_copied(self, fingerprint: bytes) -> bytes:
+        """The fingerprint of a stretch together with what of this style no cache key tells: names of owners were looked up."""
+        owner = b"" if self.owner is None else b"%d:%d" % self.owner
+        return hashlib.sha256(fingerprint + owner).digest()
+
     def mtime_ns(self, status: os.stat_result) -> int:
         time_ns = status.st_mtime_ns
         return time_ns if self.newest_ns is None else min(time_ns, self.newest_ns)
 
 
 class Copier:
-    """Copies items into one root. Not for several threads."""
+    """Copies items into one root. Not for several threads.
+
+    What the snapshot `earlier` has as it would come to be here is linked to. `helper` starts the process that writes
+    copies and links, once there are many.
+    """
 
     def __init__(
         self,
         root: Root,
         style: Style,
-        digests: Digests | None = None,
+        memory: Memory,
         cancel: Cancel | None = None,
         feed: LayerFeed | None = None,
-        worker: CopyWorker | None = None,
+        helper: Callable[[], CopyWorker] | None = None,
+        earlier: Earlier | None = None,
     ) -> None:
-        self._worker = worker
-        self._root, self._style, self._digests, self._feed = root, style, digests, feed
+        self._root, self._style, self._memory, self._feed = root, style, memory, feed
+        self._helper, self._earlier = helper, earlier
+        self._worker: CopyWorker | None = None
         self._cancel = cancel or Cancel()
-        self._links: dict[tuple[int, int], str] = {}
+        self._links: dict[tuple[int, int], tuple[str, bytes]] = {}
         self._umask = _current_umask()
-        self._count = 0
+        self.count = 0  # of what was placed
         self._upper, self._parent, self._fresh = f"{root.upper}/", "\0", False
         self._foreign_group = False
-        self.contents: dict[tuple[int, int], bytes] = {}  # (device, inode) of what was read -> its digest
+        self._plain = True  # no file of this stretch has several names or attributes
+        self._untouched = False  # this stretch is as it was when `earlier` was made of it
 
-    def place(self, item: Item, target: str) -> None:
-        """Put one item at the path `target` of the root, whose parent is there."""
-        self._count += 1
-        if self._count % _CHECK_EVERY == 0:
+    def place_stretch(self, stretch: Stretch, prefix: str, content: ContentWriter) -> None:
+        """Put the directory and the files of a stretch into the root, their names behind `prefix`; take them into `content`."""
+        if (directory := stretch.directory) is not None:
+            content.directory(directory)
+            self.place(directory, prefix + directory.name)
+        if stretch.names:
+            self._place_files(stretch, None, prefix, content)
+
+    def place_single(self, stretch: Stretch, target: str, content: ContentWriter) -> None:
+        """Put the only file of a stretch at the path `target` of the root, whose parent is there."""
+        self._place_files(stretch, target, "", content)
+
+    def _place_files(self, stretch: Stretch, target: str | None, prefix: str, content: ContentWriter) -> None:
+        memory = self._memory
+        files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
+        copied = self._style.as_copied(fingerprint)
+        self._plain = True
+        self._untouched = self._earlier is not None and copied in self._earlier.stretches
+        if target is None and self._untouched and self._feed is not None and self._feed.alive:
+            digests = self._link_all(stretch, prefix, files, self._feed)
+        else:
+            digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
+        digest = content.files(stretch, digests)
+        known = memory.know_stretch(fingerprint)
+        if known is None:
+            known = memory.learn_stretch(fingerprint, stretch.statuses, digest)
+        if self._plain and known == digest:
+            content.copied.append(copied)
+
+    def place(self, item: Item, target: str, files: Directory | None = None) -> bytes:
+        """Put one item at the path `target` of the root, whose parent is there.
+
+        With `files`, what is known of the files of its directory, the content digest of a regular file; else nothing.
+        """
+        self.count += 1
+        if self.count % _CHECK_EVERY == 0:
             self._cancel.check()
         kind = stat.S_IFMT(item.status.st_mode)
         if kind == stat.S_IFDIR:
             self._directory(item, target)
-            return
+            return b""
         if kind == stat.S_IFSOCK:
-            return
+            return b""
         parent = target.rpartition("/")[0]
         if parent != self._parent:
-            self._root.raise_up(parent)
-            # Files come directory by directory: these two are worth remembering.
-            self._parent, self._fresh = parent, self._root.is_fresh(parent)
-            # A new file in a set-group-id directory gets that group (open(2)), not ours.
-            self._foreign_group = bool(os.stat(f"{self._upper}{parent}").st_mode & stat.S_ISGID)
+            self._enter(parent)
         if not self._fresh:
             self._check_no_directory(target)
         place = f"{self._upper}{target}"
         try:
-            self._create(item, target, kind, place)
+            return self._create(item, target, kind, place, files)
         except FileExistsError:
             # Copied twice to the same name in this step: the later one stays.
             os.unlink(place)
             if self._feed is not None:
                 self._feed.abandon()
-            self._create(item, target, kind, place)
+            return self._create(item, target, kind, place, files)
         except FileNotFoundError as error:
-            raise _changed(item) from error
+            raise changed_while_read(item.path) from error
 
-    def _create(self, item: Item, target: str, kind: int, place: str) -> None:
-        if self._linked(item, place):
+    def _enter(self, parent: str) -> None:
+        """Files come directory by directory: what is the same for all of one is found out once."""
+        self._root.raise_up(parent)
+        self._parent, self._fresh = parent, self._root.is_fresh(parent)
+        # A new file in a set-group-id directory gets that group (open(2)), not ours.
+        self._foreign_group = bool(os.stat(f"{self._upper}{parent}").st_mode & stat.S_ISGID)
+        if self._earlier is not None:
+            self._earlier.enter(parent)
+
+    def _create(self, item: Item, target: str, kind: int, place: str, files: Directory | None) -> bytes:
+        several = item.status.st_nlink > 1
+        if several:
+            self._plain = False
+        if several and (first := self._links.get((item.status.st_dev, item.status.st_ino))) is not None:
+            # Another name of a file that was copied already.
+            os.link(first[0], place, follow_symlinks=False)
             self._tell(item, target)
-        elif kind == stat.S_IFREG:
-            self._file(item, target, place)
+            return first[1]
+        digest = b""
+        if kind == stat.S_IFREG:
+            digest = self._file(item, target, place, files)
         elif kind == stat.S_IFLNK:
             link = os.readlink(item.path)
             os.symlink(link, place)
@@ -129,6 +184,9 @@ class Copier:
             os.mknod(place, item.status.st_mode, item.status.st_rdev)
             self._finish_special(item, place, is_link=False)
             self._tell(item, target)
+        if several:
+            self._links[(item.status.st_dev, item.status.st_ino)] = place, digest
+        return digest
 
     def _tell(
         self,
@@ -177,108 +235,6 @@ class Copier:
         if self._root.directories(target):
             raise InvalidInput(f"cannot copy a file onto the directory /{target}")
 
-    def _linked(self, item: Item, place: str) -> bool:
-        """The second name of a file that was copied already becomes a hard link to the first."""
-        if item.status.st_nlink < 2:
-            return False
-        key = (item.status.st_dev, item.status.st_ino)
-        first = self._links.setdefault(key, place)
-        if first == place:
-            return False
-        os.link(first, place, follow_symlinks=False)
-        return True
-
-    def _file(self, item: Item, target: str, place: str) -> None:
-        style = self._style
-        try:
-            source = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unreadable(item, error) from error
-        try:
-            if self._worker is not None and self._left_to_worker(self._worker, item, target, source, place):
-                return
-            mode = style.mode(item.status)
-            copy = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode & 0o777)
-            try:
-                xattrs = _visible(source)
-                self._transfer(item, target, source, copy, xattrs)
-                uid, gid = style.owner or (item.status.st_uid, item.status.st_gid)
-                given = uid or gid or self._foreign_group
-                if given:
-                    os.fchown(copy, uid, gid)
-                if mode & ~0o777 or mode & self._umask or given:
-                    os.fchmod(copy, mode)
-                for name, value in xattrs.items():
-                    os.setxattr(copy, name, value)
-                mtime_ns = style.mtime_ns(item.status)
-                os.utime(copy, ns=(mtime_ns, mtime_ns))
-            finally:
-                os.close(copy)
-        finally:
-            os.close(source)
-
-    def _left_to_worker(self, worker: CopyWorker, item: Item, target: str, source: int, place: str) -> bool:
-        """Read and hash the file here while the helper writes the copy. Only where nothing special is to be done."""
-        status, style = item.status, self._style
-        if not self._fresh or self._foreign_group or not worker.takes(status) or _visible(source):
-            return False
-        data = os.read(source, status.st_size + 1)
-        if len(data) != status.st_size:
-            raise _changed(item)
-        uid, gid = self._owner(status)
-        worker.copy(item.path, place, style.mode(status), uid, gid, style.mtime_ns(status), status)
-        self._note(status, data)
-        self._tell(item, target, data=data)
-        return True
-
-    def _note(self, status: os.stat_result, data: bytes) -> None:
-        digest = None if self._digests is None else self._digests.know(status)
-        if digest is None:
-            digest = hashlib.sha256(data).digest()
-            if self._digests is not None:
-                self._digests.learn(status, digest)
-        self.contents[(status.st_dev, status.st_ino)] = digest
-
-    def _transfer(self, item: Item, name: str, source: int, target: int, xattrs: Mapping[str, bytes]) -> None:
-        status = item.status
-        digest = None if self._digests is None else self._digests.know(status)
-        # One byte more than there should be: a file that grew is noticed, and nothing large is allocated for a small one.
-        data = os.read(source, min(status.st_size + 1, CHUNK))
-        if len(data) < CHUNK:
-            if len(data) != status.st_size:
-                raise _changed(item)
-            hasher = None if digest else hashlib.sha256(data)
-            os.write(target, data)
-            self._tell(item, name, data=data, xattrs=xattrs)
-        else:
-            hasher = None if digest else hashlib.sha256()
-            self._tell(item, name, data=None, xattrs=xattrs)
-            if self._transfer_long(item, source, target, data, hasher) != status.st_size:
-                raise _changed(item)
-        if hasher is not None:
-            digest = with_xattrs(hasher.digest(), xattrs)
-            if self._digests is not None:
-                self._digests.learn(status, digest)
-        if digest is not None:
-            self.contents[(status.st_dev, status.st_ino)] = digest
-
-    def _transfer_long(self, item: Item, source: int, target: int, data: bytes, hasher: Hasher | None) -> int:
-        copied = 0
-        while data:
-            self._cancel.check()
-            if copied + len(data) > item.status.st_size:
-                raise _changed(item)
-            if self._feed is not None:
-                self._feed.write(data)
-            if hasher is not None:
-                hasher.update(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(target, view) :]
-            copied += len(data)
-            data = os.read(source, CHUNK)
-        return copied
-
     def _finish_special(self, item: Item, place: str, *, is_link: bool) -> None:
         uid, gid = self._owner(item.status)
         os.chown(place, uid, gid, follow_symlinks=False)
@@ -287,63 +243,153 @@ class Copier:
         mtime_ns = self._style.mtime_ns(item.status)
         os.utime(place, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
+    # --- regular files --------------------------------------------------------------------------------------------
 
-def read_digest(item: Item, digests: Digests, cancel: Cancel | None = None) -> bytes:
-    """The content digest of a regular file, read only if it is not remembered."""
-    known = digests.know(item.status)
-    if known is not None:
-        return known
-    try:
-        handle = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise _unreadable(item, error) from error
-    with open(handle, "rb", buffering=0) as file:
-        hasher = hashlib.sha256()
-        while data := file.read(CHUNK):
-            hasher.update(data)
-            if cancel is not None and len(data) == CHUNK:
-                cancel.check()
-        digest = with_xattrs(hasher.digest(), _visible(handle))
-    digests.learn(item.status, digest)
-    return digest
-
-
-def with_xattrs(digest: bytes, found: Mapping[str, bytes]) -> bytes:
-    """The digest of a file's data together with the extended attributes a layer carries, if it has any."""
-    if not found:
+    def _file(self, item: Item, target: str, place: str, files: Directory | None) -> bytes:
+        known = b"" if files is None else files.know(item.status)
+        if known and self._earlier is not None and self._reused(item, target, place, known):
+            return known
+        try:
+            source = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            raise unreadable(item.path, error) from error
+        try:
+            digest = self._copied(item, target, place, source, known)
+        finally:
+            os.close(source)
+        if known is None and files is not None:
+            files.learn(item.status, digest)
         return digest
-    values = b"".join(os.fsencode(name) + b"\0" + found[name] + b"\0" for name in sorted(found))
-    return hashlib.sha256(digest + values).digest()
 
+    def _copied(self, item: Item, target: str, place: str, source: int, known: bytes | None) -> bytes:
+        status, xattrs = item.status, visible(source)
+        if xattrs:
+            self._plain = False
+        # One byte more than there should be: a file that grew is noticed, and nothing large is allocated for a small one.
+        data = os.read(source, min(status.st_size + 1, CHUNK))
+        if len(data) < CHUNK:
+            if len(data) != status.st_size:
+                raise changed_while_read(item.path)
+            if not self._left_to_worker(item, place, xattrs):
+                copy = self._open_copy(item, place)
+                try:
+                    write_all(copy, data)
+                    self._finish(copy, item, xattrs)
+                finally:
+                    os.close(copy)
+            self._tell(item, target, data=data, xattrs=xattrs)
+            return digest_of_data(data, xattrs) if known is None else known
+        copy = self._open_copy(item, place)
+        try:
+            self._tell(item, target, data=None, xattrs=xattrs)
+            digest = stream(source, item, data, self._feed, self._cancel, copy=copy, digest=known is None)
+            self._finish(copy, item, xattrs)
+        finally:
+            os.close(copy)
+        return with_xattrs(digest, xattrs) if known is None else known
 
-def copy_visible_xattrs(source: str, target: str) -> None:
-    """What a layer carries of extended attributes."""
-    for name, value in _visible(source).items():
-        os.setxattr(target, name, value)
+    def _open_copy(self, item: Item, place: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.open(place, flags, self._style.mode(item.status) & 0o777)
 
+    def _finish(self, copy: int, item: Item, xattrs: Mapping[str, bytes]) -> None:
+        """Owner, mode, attributes and time of a copy that was written."""
+        style, status = self._style, item.status
+        mode = style.mode(status)
+        uid, gid = self._owner(status)
+        given = uid or gid or self._foreign_group
+        if given:
+            os.fchown(copy, uid, gid)
+        if mode & ~0o777 or mode & self._umask or given:
+            os.fchmod(copy, mode)
+        for name, value in xattrs.items():
+            os.setxattr(copy, name, value)
+        mtime_ns = style.mtime_ns(status)
+        os.utime(copy, ns=(mtime_ns, mtime_ns))
 
-def _visible(source: str | int) -> Mapping[str, bytes]:
-    names = os.listxattr(source)
-    if not names:
-        return NO_XATTRS
-    return {
-        name: os.getxattr(source, name) for name in names if name.startswith(("user.", "security.capability"))
-    }
+    def _left_to_worker(self, item: Item, place: str, xattrs: Mapping[str, bytes]) -> bool:
+        """Have the helper write the copy of a small file. Only where nothing special is to be done."""
+        status, style, worker = item.status, self._style, self._helping()
+        if worker is None or xattrs or self._foreign_group or not worker.takes(status):
+            return False
+        uid, gid = self._owner(status)
+        worker.copy(item.path, place, style.mode(status), uid, gid, style.mtime_ns(status), status)
+        return True
 
+    def _helping(self) -> CopyWorker | None:
+        """The helper, where files are new in their directory: it would not know what to do with one that is there."""
+        if self._worker is None and self._helper is not None and self.count >= HELPED_FROM:
+            self._worker = self._helper()
+        return self._worker if self._fresh else None
 
-def _unreadable(item: Item, error: OSError) -> PipeError:
-    # ELOOP: what was a file is a link now, which O_NOFOLLOW refuses.
-    if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
-        return _changed(item)
-    return InvalidInput(f"cannot read {item.path}: {error.strerror}")
+    def _reused(self, item: Item, target: str, place: str, digest: bytes) -> bool:
+        """Make a link to the earlier snapshot's file, if that is just what a copy would be."""
+        earlier, style, status = self._earlier, self._style, item.status
+        assert earlier is not None
+        name = target.rpartition("/")[2]
+        if self._untouched:
+            handle = earlier.open_untouched(name)
+        else:
+            uid, gid = self._owner(status)
+            handle = earlier.open(name, status.st_size, style.mode(status), uid, gid, style.mtime_ns(status))
+        if handle is None:
+            return False
+        try:
+            if not self._is_content(item, target, handle, digest):
+                return False
+        finally:
+            os.close(handle)
+        worker = self._helping() if status.st_nlink == 1 else None
+        if worker is not None:
+            worker.link(earlier.take(name), place)
+        else:
+            link_or_copy(earlier.take(name), place)
+        return True
 
+    def _link_all(self, stretch: Stretch, prefix: str, files: Directory, feed: LayerFeed) -> list[bytes]:
+        """`place` for each file of an untouched stretch, in one go: of a large context nearly all files are."""
+        earlier, style, digests = self._earlier, self._style, []
+        assert earlier is not None
+        prefix += stretch.prefix
+        self._enter(prefix.rstrip("/"))
+        worker = self._helping()
+        for name, status in zip(stretch.names, stretch.statuses):
+            digest = data = None
+            if worker is not None and stat.S_ISREG(status.st_mode) and status.st_size < CHUNK:
+                digest = files.know(status)
+                data = earlier.read_untouched(name, status.st_size) if digest else None
+            if worker is None or digest is None or data is None:
+                item = Item(stretch.prefix + name, f"{stretch.path}/{name}", status)
+                digests.append(self.place(item, prefix + name, files))
+                continue
+            self.count += 1
+            owner = style.owner or (status.st_uid, status.st_gid)
+            feed.add_file(prefix + name, style.mode(status), owner, style.mtime_ns(status), data)
+            worker.link(earlier.take(name), f"{self._upper}{prefix}{name}")
+            digests.append(digest)
+        self._cancel.check()
+        return digests
 
-def _changed(item: Item) -> PipeError:
-    return changed_while_read(item.path)
-
-
-def changed_while_read(path: str) -> PipeError:
-    return InvalidInput(f"{path} changed while it was read", hint="build again when nothing writes there")
+    def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
+        """Whether an open file has this content; the layer is told of it."""
+        sure = self._untouched
+        xattrs = NO_XATTRS if sure else visible(handle)
+        if xattrs:
+            self._plain = False
+        data = os.read(handle, min(item.status.st_size + 1, CHUNK))
+        if len(data) < CHUNK:
+            if len(data) != item.status.st_size or not (sure or digest_of_data(data, xattrs) == digest):
+                return False
+            self._tell(item, target, data=data, xattrs=xattrs)
+            return True
+        # Too long to be held until it is known: if the guess was wrong, the layer is hashed from the directory.
+        self._tell(item, target, data=None, xattrs=xattrs)
+        found = stream(handle, item, data, self._feed, self._cancel, copy=None, digest=not sure)
+        if sure or with_xattrs(found, xattrs) == digest:
+            return True
+        if self._feed is not None:
+            self._feed.abandon()
+        return False
 
 
 def _current_umask() -> int:

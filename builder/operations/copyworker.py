@@ -1,4 +1,4 @@
-"""A second process that writes the copies while ours reads and hashes the same files: a large COPY uses two processors.
+"""A second process that makes copies and links while ours reads and hashes the same files: a large COPY uses two processors.
 
 The helper is forked by the spawner and reads the files itself, from the page cache. Both must see the same bytes, so only
 files that have been quiet for a while are handed over, and the helper checks that size, mtime and ctime are still those
@@ -14,6 +14,8 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
+from builder.operations.linking import link_or_copy
+
 if TYPE_CHECKING:
     from runtime.sandbox.spawner import Spawner
 
@@ -24,8 +26,8 @@ _BATCH = 128
 _LENGTH = struct.Struct("<I")
 _CHANGED = -1
 
-# (source, target, mode, uid, gid, mtime to set, size, mtime, ctime)
-Order = tuple[str, str, int, int, int, int, int, int, int]
+# (source, target, mode, uid, gid, mtime to set, size, mtime, ctime); a link is (source, target)
+Order = tuple[str, str, int, int, int, int, int, int, int] | tuple[str, str]
 
 
 class ChangedWhileCopied(Exception):
@@ -65,6 +67,12 @@ class CopyWorker:
         self._batch.append(
             (source, target, mode, uid, gid, mtime_ns, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         )
+        if len(self._batch) >= _BATCH:
+            self._send()
+
+    def link(self, source: str, target: str) -> None:
+        """A hard link to a file of a snapshot."""
+        self._batch.append((source, target))
         if len(self._batch) >= _BATCH:
             self._send()
 
@@ -140,15 +148,19 @@ def work(argument: dict[str, Any], fds: list[int]) -> None:
 def _carry_out(batch: list[Order]) -> tuple[int, str]:
     for order in batch:
         try:
-            if not _copy(order):
+            if len(order) == 2:
+                link_or_copy(*order)
+            elif not _copy(*order):
                 return _CHANGED, order[0]
         except OSError as error:
             return error.errno or errno.EIO, order[1]
     return 0, ""
 
 
-def _copy(order: Order) -> bool:
-    path, target, mode, uid, gid, mtime_ns, size, modified_ns, changed_ns = order
+def _copy(
+    path: str, target: str, mode: int, uid: int, gid: int, mtime_ns: int, size: int, modified_ns: int, changed_ns: int
+) -> bool:  # fmt: skip
+    """False when it is not the file that was listed any more."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

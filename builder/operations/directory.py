@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from builder.content import EMPTY_CONTENT, Content
 from builder.graph import MakeDirectory
-from builder.keys import EMPTY_CONTENT, Content, Shape, directory_shape
+from builder.keys import Shape, directory_shape
 from builder.operations.owners import ROOT, resolve_owner
 from builder.operations.roots import Root
 from builder.operations.step import Outcome, Setting

@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
 
 from builder.cache import Cache
+from builder.content import EMPTY_CONTENT, Content, combined, content_of
 from builder.graph import Exec, RunMount
-from builder.keys import EMPTY_CONTENT, Content, Shape, content_of, content_of_lines, exec_shape
+from builder.keys import Shape, exec_shape
 from builder.masking import Masker
 from builder.operations.cachemounts import cache_mount
 from builder.operations.clamp import clamp_times
@@ -84,19 +85,17 @@ class ExecStep:
 
     # --- the key --------------------------------------------------------------------------------------------------
 
-    def content(self) -> Content:
+    def content(self, *, keep_lines: bool = False) -> Content:
         """What bind mounts show: part of the key, unlike caches and secrets (A-57)."""
         binds = [mount for mount in self._operation.mounts if mount.type == "bind"]
         if not binds:
             return EMPTY_CONTENT
-        parts = [self._content_of(mount) for mount in binds]
-        digest = content_of_lines(part.digest for part in parts).digest
-        return Content(digest, tuple(line for part in parts for line in part.lines))
+        return combined([self._content_of(mount, keep_lines) for mount in binds])
 
-    def _content_of(self, mount: RunMount) -> Content:
+    def _content_of(self, mount: RunMount, keep_lines: bool) -> Content:
         state = self._inputs[mount.input]
         if isinstance(state, FilesState):
-            return self._views.content(state, mount.source)
+            return self._views.content(state, mount.source, keep_lines=keep_lines)
         chain = state.chain()
         if not clean(mount.source):
             return Content(chain)
@@ -112,7 +111,7 @@ class ExecStep:
     # --- the work -------------------------------------------------------------------------------------------------
 
     def execute(self, draft: Draft) -> Outcome:
-        content = self.content()
+        content = self.content(keep_lines=True)
         with ExitStack() as stack:
             arrangement = self._arrange(stack)
             network = self._network(stack, arrangement)
@@ -173,7 +172,10 @@ class ExecStep:
 
     def _arrange_bind(self, stack: ExitStack, mount: RunMount, arrangement: _Arrangement) -> None:
         located = self.binds[mount.target] = self._views.located(self._inputs[mount.input], mount.source)
-        source = stack.enter_context(self._views.shown(*located, mount.readonly, mount.source))
+        insecure = self._operation.security == "insecure"
+        # A view of hard links is the layers themselves, and who has all capabilities can make any mount writable.
+        shared = mount.readonly and not (insecure and self._workshop.store.snapshots.copied_because)
+        source = stack.enter_context(self._views.shown(*located, shared, mount.source))
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
         options = ("rbind", "ro") if mount.readonly else ("rbind", "rw")
         self._add_point(arrangement, mount.target, "bind", source, options, is_directory)

@@ -39,7 +39,7 @@ class _Entry:
 
 
 class LayerFeed:
-    """The layer of one COPY."""
+    """The layer of one COPY. A context manager."""
 
     def __init__(self) -> None:
         from runtime.store.layers import LayerWriter
@@ -50,6 +50,13 @@ class LayerFeed:
 
     def abandon(self) -> None:
         self._alive = False
+        self._writer.close()
+
+    def __enter__(self) -> LayerFeed:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.close()
 
     @property
     def alive(self) -> bool:
@@ -81,10 +88,17 @@ class LayerFeed:
         """Anything but a directory. A regular file with `data` None gets its bytes by `write`."""
         if not self._alive:
             return
+        if data is not None and source.st_nlink == 1 and not xattrs and stat.S_ISREG(source.st_mode):
+            self.add_file(path, mode, owner, mtime_ns, data)
+            return
         entry = self._set(stat.S_IFMT(source.st_mode) | mode, owner[0], owner[1], mtime_ns)
         entry.st_nlink, entry.st_ino, entry.st_dev = source.st_nlink, source.st_ino, source.st_dev
         entry.st_size, entry.st_rdev = source.st_size, source.st_rdev
         self._writer.add(os.fsencode(path), entry, data, target=os.fsencode(target), xattrs=xattrs)
+
+    def add_file(self, path: str, mode: int, owner: tuple[int, int], mtime_ns: int, data: bytes) -> None:
+        """A regular file with one name and no attributes, where the feed is alive."""
+        self._writer.add_file(os.fsencode(path), mode, *owner, mtime_ns, data)
 
     def write(self, data: bytes) -> None:
         if self._alive:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 
 from builder.cache import Cache, Record
+from builder.content import EMPTY_CONTENT, Content
 from builder.digests import NoMemory
-from builder.keys import EMPTY_CONTENT, Content, Shape, cache_key
+from builder.keys import Shape, cache_key
 from builder.operations.selection import Tree
 from builder.state import FilesState
 from registry_client.oci.digest import Digest

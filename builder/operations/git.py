@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.graph import GitSource
 from builder.keys import Shape
@@ -14,6 +14,9 @@ from builder.operations.roots import Root
 from builder.state import FilesState
 from runtime.errors import InvalidInput, NotFound, Unavailable
 from runtime.store.store import Store
+
+if TYPE_CHECKING:
+    from builder.ssh import Agent
 
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 # No helper may be named by a URL, and nothing may ask for a password on our terminal.
@@ -24,9 +27,10 @@ _ENVIRONMENT = {
 }
 
 
-def fetch_git(store: Store, operation: GitSource) -> FilesState:
-    """The tree at `ref`, from `subdir` on."""
-    commit = _resolve(operation)
+def fetch_git(store: Store, operation: GitSource, agent: Agent) -> FilesState:
+    """The tree at `ref`, from `subdir` on. Over ssh the agent `default` of the build signs, else whichever git finds."""
+    socket = agent("default") if _is_ssh(operation.url) else None
+    commit = _resolve(operation, socket)
     if operation.checksum and not commit.startswith(operation.checksum):
         raise InvalidInput(f"{operation.url} has commit {commit}, not {operation.checksum}")
     shape = Shape.of(
@@ -36,7 +40,11 @@ def fetch_git(store: Store, operation: GitSource) -> FilesState:
     record = fetched.find(store, shape, commit)
     if record is None:
         record = fetched.keep(
-            store, shape, commit, lambda place: _check_out(operation, commit, place), {"commit": commit}
+            store,
+            shape,
+            commit,
+            lambda place: _check_out(operation, commit, place, socket),
+            {"commit": commit},
         )
     top = store.snapshots.path(record.snapshot)
     subdir = Root(top).resolve(operation.subdir)
@@ -48,20 +56,26 @@ def fetch_git(store: Store, operation: GitSource) -> FilesState:
     return files
 
 
-def _git(directory: str | None = None) -> Any:
+def _is_ssh(url: str) -> bool:
+    return url.startswith("ssh://") or "://" not in url
+
+
+def _git(agent: str | None, directory: str | None = None) -> Any:
     import git
 
     command = git.Git(directory)
     command.update_environment(**_ENVIRONMENT)
+    if agent is not None:
+        command.update_environment(SSH_AUTH_SOCK=agent)
     return command
 
 
-def _resolve(operation: GitSource) -> str:
+def _resolve(operation: GitSource, agent: str | None) -> str:
     """The commit of a ref: asked from the server, unless it is one already."""
     if _COMMIT.fullmatch(operation.ref):
         return operation.ref
     wanted = operation.ref or "HEAD"
-    lines = _run(operation, lambda: _git().ls_remote("--", operation.url)).splitlines()
+    lines = _run(operation, lambda: _git(agent).ls_remote("--", operation.url)).splitlines()
     refs = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
     for name in (wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"):
         # A tag object's commit is the peeled one.
@@ -70,8 +84,8 @@ def _resolve(operation: GitSource) -> str:
     raise NotFound(f"{operation.url} has no ref {wanted!r}")
 
 
-def _check_out(operation: GitSource, commit: str, place: str) -> None:
-    git = _git(place)
+def _check_out(operation: GitSource, commit: str, place: str, agent: str | None) -> None:
+    git = _git(agent, place)
 
     def work() -> str:
         git.init("--quiet", place)

@@ -1,7 +1,8 @@
-"""Put a finished layer's files into another draft as hard links: same inodes, no data moved."""
+"""Put a finished snapshot's files into a draft as hard links: same inodes, no data moved."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -20,7 +21,7 @@ def _link(source: str, target: str, form: Form) -> None:
     for entry in entries:
         place = f"{target}/{entry.name}"
         if not entry.is_dir(follow_symlinks=False):
-            os.link(entry.path, place, follow_symlinks=False)
+            link_or_copy(entry.path, place)
             continue
         os.mkdir(place, 0o700)
         _link(entry.path, place, form)
@@ -35,3 +36,27 @@ def _like(source: str, target: str, form: Form) -> None:
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """A hard link, or a copy where `source` has as many names as its file system allows (65,000 on ext4)."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno != errno.EMLINK or not stat.S_ISREG(os.lstat(source).st_mode):
+            raise
+        _copy(source, target)
+
+
+def _copy(source: str, target: str) -> None:
+    """A regular file with all that a layer tells of it."""
+    with open(source, "rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb", buffering=0) as copy:
+            while os.sendfile(handle, file.fileno(), None, 1 << 24):
+                pass
+            os.fchown(handle, status.st_uid, status.st_gid)
+            os.fchmod(handle, stat.S_IMODE(status.st_mode))
+            copy_xattrs(source, target)
+            os.utime(copy.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from builder.cache import Cache, Record
-from builder.keys import Content, Shape, cache_key, content_of
+from builder.content import Content, ContentWriter, content_of
+from builder.keys import Shape, cache_key
 from builder.operations.copying import Copier, Style
 from builder.operations.owners import ROOT
 from builder.operations.roots import Root, clean
@@ -32,10 +33,11 @@ class Views:
     def __init__(self, store: Store, trees: Trees, cache: Cache, setting: Setting) -> None:
         self._store, self._trees, self._cache, self._setting = store, trees, cache, setting
 
-    def content(self, state: FilesState, source: str) -> Content:
+    def content(self, state: FilesState, source: str, *, keep_lines: bool = False) -> Content:
         """The content of one path of a client's directory."""
         groups = select(state.tree, [clean(source) or "."])
-        return content_of(groups, state.memory, keep_owner=state.tree.keep_owner, cancel=self._setting.cancel)
+        keep_owner, cancel = state.tree.keep_owner, self._setting.cancel
+        return content_of(groups, state.memory, keep_owner=keep_owner, cancel=cancel, keep_lines=keep_lines)
 
     def located(self, state: State, source: str) -> tuple[str | None, str]:
         """The snapshot that holds what is to be shown, and the path in it."""
@@ -86,11 +88,13 @@ class Views:
         memory = self._trees.memory(state)
         style = Style(owner=None if tree.keep_owner else ROOT, directory_ns=self._setting.directory_ns())
         copier = Copier(root, style, memory, self._setting.cancel)
+        content = ContentWriter(keep_owner=tree.keep_owner)
         for group in groups:
-            for item in group.items:
-                copier.place(item, item.name)
+            content.group(group)
+            for stretch in group.stretches():
+                copier.place_stretch(stretch, "", content)
         root.settle()
-        return content_of(groups, memory, keep_owner=tree.keep_owner, read=copier.contents)
+        return content.finish()
 
     def copy(self, state: State, path: str, place: str) -> None:
         """Copy a part of `state` into the directory `place`: the seed of a cache mount."""

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from builder.graph import GitSource, HttpSource
 from builder.operations.step import Setting
 from builder.state import FilesState
 from runtime.store.store import Store
 
+if TYPE_CHECKING:
+    from builder.ssh import Agent
+
 
 def fetch_context(
-    store: Store, setting: Setting, secrets: Mapping[str, bytes], url: str
+    store: Store, setting: Setting, secrets: Mapping[str, bytes], agent: Agent, url: str
 ) -> tuple[str, str, int | None]:
     """A path (a directory, or an archive or Dockerfile), the key of the cache record that says what it is, and its time."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
     assert source is not None
-    files = _fetch(store, setting, secrets, source)
+    files = _fetch(store, setting, secrets, agent, source)
     if isinstance(source, GitSource):
         return files.tree.path, files.definition, files.time
     path = os.path.join(files.tree.path, source.filename)
@@ -28,22 +32,30 @@ def fetch_context(
 
 
 def time_of_remote(
-    store: Store, setting: Setting, secrets: Mapping[str, bytes], source: GitSource | HttpSource
+    store: Store,
+    setting: Setting,
+    secrets: Mapping[str, bytes],
+    agent: Agent,
+    source: GitSource | HttpSource,
 ) -> int | None:
     """Of a commit; of a file, which the server says; of the newest entry of an archive (A-98)."""
-    files = _fetch(store, setting, secrets, source)
+    files = _fetch(store, setting, secrets, agent, source)
     if files.time is not None or isinstance(source, GitSource):
         return files.time
     return _newest_entry(os.path.join(files.tree.path, source.filename))
 
 
 def _fetch(
-    store: Store, setting: Setting, secrets: Mapping[str, bytes], source: GitSource | HttpSource
+    store: Store,
+    setting: Setting,
+    secrets: Mapping[str, bytes],
+    agent: Agent,
+    source: GitSource | HttpSource,
 ) -> FilesState:
     if isinstance(source, GitSource):
         from builder.operations.git import fetch_git
 
-        return fetch_git(store, source)
+        return fetch_git(store, source, agent)
     from builder.operations.http import fetch_http
 
     return fetch_http(store, setting, source, secrets)

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.operations.listings import DEEP, kind_of, look, may_hold
 from runtime.errors import InvalidInput
 from runtime.store.durable import remove_tree
 from runtime.store.hiding import form_of
@@ -40,6 +41,7 @@ class Root:
     def __init__(self, upper: str, lowers: Sequence[str] = ()) -> None:
         self.upper = upper
         self._layers = (upper, *lowers)
+        self._deep = len(lowers) > DEEP
         self._form = form_of(lowers[0] if lowers else upper)
         self._directories: dict[str, tuple[str, ...]] = {"": self._layers}
         self._touched: dict[
@@ -62,15 +64,27 @@ class Root:
         for layer in self.directories(parent):
             place = f"{layer}/{name}"
             try:
-                status = os.lstat(place)
+                kind = self._kind(layer, name, place)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not stat.S_ISDIR(status.st_mode):
+            if not kind:
                 break
             found.append(place)
-            if self._form.is_opaque(place):
+            if kind == "opaque":
                 break
         return tuple(found)
+
+    def _kind(self, layer: str, name: str, place: str) -> str:
+        """`listings.kind_of`; FileNotFoundError when there is nothing."""
+        if not self._is_finished(layer):
+            return look(self._form, place, os.lstat(place))
+        if not may_hold(layer, name):
+            raise FileNotFoundError(place)
+        return kind_of(self._form, place)
+
+    def _is_finished(self, place: str) -> bool:
+        """Whether it is worth remembering what is there: in one of many layers that will not change."""
+        return self._deep and not place.startswith(self.upper)
 
     def locate(self, path: str) -> str | None:
         """The host path of the topmost entry of that name (no link is followed), None when there is none."""
@@ -78,6 +92,8 @@ class Root:
             return self._layers[0]
         parent, _, name = path.rpartition("/")
         for layer in self.directories(parent):
+            if self._is_finished(layer) and not may_hold(layer, name):
+                continue
             place = f"{layer}/{name}"
             try:
                 status = os.lstat(place)

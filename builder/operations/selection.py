@@ -1,7 +1,7 @@
 """Which files a COPY, ADD or bind mount takes from a source tree, in which order and under which names (A-65…A-74).
 
-Nothing is opened here but directories. A selection is made of groups, one for each thing a pattern named; the items of
-a group come parents first, every directory sorted by name bytes, which is the order of a layer. Links inside a tree are
+Nothing is opened here but directories. A selection is made of groups, one for each thing a pattern named; what a group
+holds comes parents first, every directory sorted by name bytes, which is the order of a layer. Links inside a tree are
 kept as they are; only what a pattern names is followed, and never out of the tree.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from builder.operations.globs import compile_component, has_wildcard, unescape
 from builder.operations.roots import Root, clean
-from registry_client.tuples import NamedTuple
+from builder.operations.walking import Item, Stretch, stretches
 from registry_client.values import frozen
 from runtime.errors import NotFound
 
@@ -27,14 +27,6 @@ class Ignoring(Protocol):
     def may_reinclude_below(self, directory: str) -> bool: ...
 
 
-class Item(NamedTuple):
-    """One file: `name` below the destination, where it lies, what it is."""
-
-    name: str
-    path: str
-    status: os.stat_result
-
-
 @frozen
 class Tree:
     """A directory files are taken from. `keep_owner` is False for a client's context: its files come as 0:0 (B-4)."""
@@ -45,14 +37,33 @@ class Tree:
     name: str = "context"
 
 
-@frozen
 class Group:
-    """What one matched path gives: the contents of a directory (whose own status it is), or a single file."""
+    """What one matched path gives: the contents of a directory (whose own status it is), or a single file.
 
-    source: str  # relative to the tree
-    is_directory: bool
-    items: tuple[Item, ...]
-    status: os.stat_result | None = None
+    The contents are looked at while they are asked for, each time anew: there may be millions.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        is_directory: bool,
+        items: tuple[Item, ...] = (),
+        status: os.stat_result | None = None,
+        below: Callable[[], Iterator[Stretch]] | None = None,
+    ) -> None:
+        self.source = source  # relative to the tree
+        self.is_directory, self.status = is_directory, status
+        self._items, self._below = items, below
+
+    def stretches(self) -> Iterator[Stretch]:
+        return map(Stretch.of_item, self._items) if self._below is None else self._below()
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """All at once; for a group that is known to be small."""
+        if self._below is None:
+            return self._items
+        return tuple(item for stretch in self._below() for item in stretch.items())
 
 
 def select(
@@ -88,10 +99,13 @@ def _group(tree: Tree, path: str, exclude: Ignoring | None) -> Group:
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(tree, path) from None
     if stat.S_ISDIR(status.st_mode):
-        items = tuple(walk(tree, followed, exclude=exclude))
-        if not items and _hidden(tree, followed, is_directory=True):
+
+        def below() -> Iterator[Stretch]:
+            return walk(tree, followed, status, exclude=exclude)
+
+        if _hidden(tree, followed, is_directory=True) and next(below(), None) is None:
             raise _missing(tree, path, ignored=True)
-        return Group(path, True, items, status)
+        return Group(path, True, status=status, below=below)
     if _hidden(tree, followed, is_directory=False) or _hidden(tree, path, is_directory=False):
         raise _missing(tree, path, ignored=True)
     name = os.path.basename(path)
@@ -112,65 +126,45 @@ def _missing(tree: Tree, path: str, *, ignored: bool = False) -> NotFound:
 
 
 def walk(
-    tree: Tree, start: str, *, exclude: Ignoring | None = None, relative_to: str | None = None
-) -> Iterator[Item]:
-    """Everything below `start`, without `start` itself; names are relative to it (or to `relative_to`)."""
-    base = start if relative_to is None else relative_to
+    tree: Tree,
+    start: str,
+    status: os.stat_result,
+    *,
+    exclude: Ignoring | None = None,
+    base: str | None = None,
+) -> Iterator[Stretch]:
+    """Everything below the directory `start` (whose status is given), without itself; names are relative to it, or to `base`."""
+    base = start if base is None else base
     prefix = "" if start == base else start.removeprefix(f"{base}/" if base else "") + "/"
     top = f"{tree.path}/{start}" if start else tree.path
     if tree.ignore is None and exclude is None:
-        yield from _walk_all(top, prefix)
-    else:
-        yield from _walk_filtered(tree, start, top, prefix, exclude)
+        return stretches(top, status.st_ino, prefix)
+    return stretches(top, status.st_ino, prefix, _Filter(tree.ignore, start, prefix, exclude))
 
 
-def _by_name(entry: os.DirEntry[str]) -> bytes:
-    return os.fsencode(entry.name)
+class _Filter:
+    """What `.dockerignore` and `--exclude` leave of a walk; both judge names of their own beginning."""
 
+    def __init__(self, ignore: Ignoring | None, start: str, prefix: str, exclude: Ignoring | None) -> None:
+        self._ignore, self._exclude = ignore, exclude
+        self._start, self._cut = f"{start}/" if start else "", len(prefix)
 
-def _walk_all(top: str, prefix: str) -> Iterator[Item]:
-    with os.scandir(top) as listing:
-        entries = sorted(listing, key=_by_name)
-    for entry in entries:
-        status = entry.stat(follow_symlinks=False)
-        name = prefix + entry.name
-        yield Item(name, entry.path, status)
-        if stat.S_ISDIR(status.st_mode):
-            yield from _walk_all(entry.path, name + "/")
+    def leaves_out(self, name: str, is_directory: bool) -> bool:
+        if self._ignore is not None and self._ignore.excludes(self._start + name[self._cut :], is_directory):
+            return True
+        return self._exclude is not None and self._exclude.excludes(name, is_directory)
 
-
-def _walk_filtered(
-    tree: Tree, directory: str, top: str, prefix: str, exclude: Ignoring | None
-) -> Iterator[Item]:
-    """The same, where a directory that is excluded itself appears only when something below it does not (A-86)."""
-    with os.scandir(top) as listing:
-        entries = sorted(listing, key=_by_name)
-    for entry in entries:
-        status = entry.stat(follow_symlinks=False)
-        is_directory = stat.S_ISDIR(status.st_mode)
-        path = f"{directory}/{entry.name}" if directory else entry.name
-        name = prefix + entry.name
-        hidden = tree.ignore is not None and tree.ignore.excludes(path, is_directory)
-        dropped = exclude is not None and exclude.excludes(name, is_directory)
-        item = Item(name, entry.path, status)
-        if not is_directory:
-            if not hidden and not dropped:
-                yield item
-            continue
-        if hidden and not (tree.ignore and tree.ignore.may_reinclude_below(path)):
-            continue
-        if dropped and not (exclude and exclude.may_reinclude_below(name)):
-            continue
-        below = _walk_filtered(tree, path, entry.path, name + "/", exclude)
-        if hidden or dropped:
-            first = next(below, None)
-            if first is None:
-                continue
-            yield item
-            yield first
-        else:
-            yield item
-        yield from below
+    def may_keep_below(self, name: str) -> bool:
+        """Of a directory that is left out."""
+        path = self._start + name[self._cut :]
+        for patterns, full in ((self._ignore, path), (self._exclude, name)):
+            if (
+                patterns is not None
+                and patterns.excludes(full, True)
+                and not patterns.may_reinclude_below(full)
+            ):
+                return False
+        return True
 
 
 def _expand(tree: Tree, pattern: str) -> Iterator[str]:
@@ -246,7 +240,8 @@ def _take_with_parents(
     is_directory = stat.S_ISDIR(status.st_mode)
     taken: list[Item] = []
     if is_directory:
-        taken.extend(walk(tree, full, exclude=None, relative_to=base))
+        below = walk(tree, full, status, base=base)
+        taken.extend(item for stretch in below for item in stretch.items())
     hidden = _hidden(tree, full, is_directory=is_directory)
     if match and not (hidden and not taken):
         taken.insert(0, Item(match, place, status))

@@ -35,7 +35,10 @@ def clean_stubs(upper: str, lowers: Sequence[str], targets: Iterable[Target]) ->
     before = Root(os.devnull, lowers)
     for path, _ in (*STANDARD, *targets):
         here = clean(path)
-        while here and before.locate(here) is None and _remove_empty(upper, here):
+        # Whether it is in the upper is one look; whether it was there before is one for each layer.
+        while here and os.path.lexists(f"{upper}/{here}") and before.locate(here) is None:
+            if not _remove_empty(upper, here):
+                break
             here = here.rpartition("/")[0]
 
 

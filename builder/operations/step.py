@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from builder.keys import EMPTY_CONTENT, Content, Shape, Surroundings
+from builder.content import EMPTY_CONTENT, Content
+from builder.keys import Shape, Surroundings
 from registry_client.values import field, frozen
 from runtime.cancel import Cancel
 from runtime.events import Emit, ignore

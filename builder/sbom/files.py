@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
 
 from builder.operations.roots import Root
 
@@ -37,6 +39,21 @@ class RootFiles:
         """The names in a directory, sorted; none when it is not there."""
         places = self._root.directories(self._root.resolve(name))
         return sorted(os.listdir(places[0])) if places else []
+
+    @contextmanager
+    def opened(self, directory: str, name: str, *, executable: bool = False) -> Iterator[BinaryIO | None]:
+        """A regular file that `walk` told of; None where we may not read it, or with `executable` nobody may execute it."""
+        path = f"{self._path}/{directory}/{name}"
+        try:
+            if executable and not os.lstat(path).st_mode & 0o111:
+                yield None
+                return
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            yield None
+            return
+        with open(descriptor, "rb") as file:
+            yield file
 
     def walk(self) -> Iterator[tuple[str, list[str], list[str]]]:
         """`(directory, its directories, its files)` of the whole root, sorted; no link is followed."""

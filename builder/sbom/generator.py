@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from builder.attest.statement import SPDX_DOCUMENT, Attestation
 from builder.operations.roots import Root
-from builder.request import BuildRequest
+from builder.request import BuildRequest, BuildResult
 from registry_client.reference import parse_reference
 from runtime.errors import Conflict, InvalidInput, NotFound, StepFailed, Unsupported
 
 if TYPE_CHECKING:
-    from builder.build import Builder
     from runtime.images.image import Image
+    from runtime.images.images import Images
+
+    Build = Callable[[BuildRequest], BuildResult]
 
 SIZE_LIMIT = 40 << 20  # bytes of one statement; what BuildKit takes
 _SOURCE, _DESTINATION = "/run/src/core/sbom", "/run/out"
@@ -36,43 +38,41 @@ RUN --mount=type=bind,from={scanned},target={source} {command}
 """
 
 
-def generated(builder: Builder, request: BuildRequest, image: Image) -> tuple[Attestation, ...]:
-    """What the generator says of an image."""
+def generated(build: Build, images: Images, request: BuildRequest, image: Image) -> tuple[Attestation, ...]:
+    """What the generator says of an image; `build` is what it is run by."""
     name = request.attest.generator
-    with _scanned(builder, request, image) as top:
+    with _scanned(build, images, request, image) as top:
         root = Root(top)
         directories = root.directories(root.resolve(_DESTINATION))
-        names = sorted(
-            n for n in (os.listdir(directories[0]) if directories else ()) if n.endswith(".spdx.json")
-        )
-        found = tuple(_attestation(root, each, name) for each in names)
+        names = os.listdir(directories[0]) if directories else []
+        statements = sorted(each for each in names if each.endswith(".spdx.json"))
+        found = tuple(_attestation(root, each, name) for each in statements)
     if not found:
         raise StepFailed(f"the generator {name} left no *.spdx.json in {_DESTINATION}")
     return found
 
 
 @contextmanager
-def _scanned(builder: Builder, request: BuildRequest, image: Image) -> Iterator[str]:
+def _scanned(build: Build, images: Images, request: BuildRequest, image: Image) -> Iterator[str]:
     """The generator's root after its run, at a path."""
-    made = builder.build(_request(builder, request, image))
+    made = build(_request(images, request, image))
     try:
-        snapshot = builder.images.snapshot(builder.images.get(made.image_id))
+        snapshot = images.snapshot(images.get(made.image_id))
         assert snapshot is not None, "a RUN makes a layer"
-        with builder.store.snapshots.mounted(snapshot) as top:
+        with images.store.snapshots.mounted(snapshot) as top:
             yield top
     finally:
         with suppress(NotFound, Conflict):  # another build scans with the same image, and has the same result
-            builder.images.remove(made.image_id)
+            images.remove(made.image_id)
 
 
-def _request(builder: Builder, request: BuildRequest, image: Image) -> BuildRequest:
+def _request(images: Images, request: BuildRequest, image: Image) -> BuildRequest:
     name = request.attest.generator
     try:
         parse_reference(name)
     except ValueError as error:
         raise InvalidInput(f"--sbom generator: {error}") from error
-    policy = "missing" if request.pull == "auto" else request.pull
-    config = builder.images.resolve(name, pull=policy).config.config
+    config = images.resolve(name, pull="missing" if request.pull == "auto" else request.pull).config.config
     command = [*(config.entrypoint or ()), *(config.cmd or ())]
     if not command:
         raise InvalidInput(
@@ -87,7 +87,7 @@ def _request(builder: Builder, request: BuildRequest, image: Image) -> BuildRequ
         command=json.dumps(command),
     )
     return BuildRequest(
-        context=os.path.join(builder.store.root, "empty"),
+        context=os.path.join(images.store.root, "empty"),
         dockerfile_text=text.encode(),
         dockerfile="bill of material",
         no_cache=request.no_cache,
@@ -116,4 +116,4 @@ def _attestation(root: Root, name: str, generator: str) -> Attestation:
         raise StepFailed(
             f"the generator {generator} left no in-toto statement about {SPDX_DOCUMENT} in {place}"
         )
-    return Attestation(SPDX_DOCUMENT, record["predicate"])
+    return Attestation(SPDX_DOCUMENT, record["predicate"], name)

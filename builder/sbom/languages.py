@@ -1,4 +1,4 @@
-"""Packages of Python and npm, from what their installers leave beside the code; found by walking the root once."""
+"""Packages of Python, npm, Go and Maven, from what installers and linkers leave; found by walking the root once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from email.parser import HeaderParser
 from typing import Any
 
 from builder.sbom.files import RootFiles, text_of
+from builder.sbom.golang import read_go
+from builder.sbom.java import read_java
 from builder.sbom.package import Findings, Package
 
 _METADATA_LIMIT = 4 << 20
@@ -16,7 +18,7 @@ _MODULES = "node_modules"
 
 
 def read_languages(files: RootFiles, found: Findings) -> None:
-    """Everything Python and npm installed anywhere in the root; lock files where nothing is installed beside them."""
+    """Everything Python and npm installed anywhere in the root, Go programs, Java archives; lock files where nothing is installed beside them."""
     for directory, directories, names in files.walk():
         for place in _python_places(directory, directories, names):
             _read_python(files, place, found)
@@ -24,6 +26,8 @@ def read_languages(files: RootFiles, found: Findings) -> None:
         if parent == _MODULES or (parent.startswith("@") and f"/{_MODULES}/" in f"/{directory}/"):
             for name in directories:
                 _read_npm(files, f"{directory}/{name}/package.json", found)
+        read_go(files, directory, names, found)
+        read_java(files, directory, names, found)
         if "package-lock.json" in names and _MODULES not in directories:
             _read_lock(files, _join(directory, "package-lock.json"), found)
 

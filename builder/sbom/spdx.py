@@ -82,7 +82,7 @@ def _package(identifier: str, package: Package) -> dict[str, Any]:
     found: dict[str, Any] = {
         "SPDXID": identifier,
         "name": f"{package.namespace}/{package.name}"
-        if package.namespace and package.kind == "npm"
+        if package.namespace and package.kind in ("npm", "golang", "maven")
         else package.name,
         "versionInfo": package.version,
         "downloadLocation": _NONE,

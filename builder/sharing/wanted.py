@@ -95,8 +95,11 @@ def _fields(text: str, flag: str, known: tuple[str, ...]) -> dict[str, str]:
     if "=" not in text:
         return {"type": "registry", "ref": text}
     found = {}
-    for word in comma_fields(text, flag):
-        name, _, value = word.partition("=")
+    words = [word.partition("=") for word in comma_fields(text, flag)]
+    kind = next((value for name, _, value in words if name == "type"), "")
+    if kind in _ELSEWHERE:  # its own fields are none of ours
+        raise Unsupported(f"{flag} type={kind} is not supported", hint="type=registry and type=local are")
+    for name, _, value in words:
         if name not in known:
             raise InvalidInput(f"{flag} {text!r}: unknown field {name!r}", hint=did_you_mean(name, known))
         found[name] = value
@@ -105,8 +108,6 @@ def _fields(text: str, flag: str, known: tuple[str, ...]) -> dict[str, str]:
 
 def _kind(given: Mapping[str, str], flag: str, text: str, known: tuple[str, ...]) -> str:
     kind = given.get("type", "")
-    if kind in _ELSEWHERE:
-        raise Unsupported(f"{flag} type={kind} is not supported", hint=f"want one of {', '.join(known)}")
     if kind not in known:
         hint = did_you_mean(kind, known) or f"want one of {', '.join(known)}"
         raise InvalidInput(f"{flag} {text!r}: unknown type {kind!r}", hint=hint)

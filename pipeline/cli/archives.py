@@ -36,13 +36,18 @@ def _save_file(found: Any, names: tuple[str, ...], output: str, docker: bool, ca
     """Write beside the file and rename: an archive that failed half-way must not look like one."""
     import os
 
+    from runtime.store.durable import faults_of_the_host
+
     temporary = f"{output}.{os.getpid()}.part"
     try:
-        with open(temporary, "xb") as file:
-            found.save(names, file, docker=docker, cancel=cancel)
-        os.replace(temporary, output)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise InvalidInput(f"cannot write {output}: {error.strerror}") from error
+    try:
+        with faults_of_the_host(f"cannot write {output}"):
+            with open(descriptor, "wb") as file:
+                found.save(names, file, docker=docker, cancel=cancel)
+            os.replace(temporary, output)
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)

@@ -15,6 +15,7 @@ from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
+    from registry_client.oci.digest import Digest
     from runtime.events import Event
 
 PIPE_FILES = ("pipe.yaml", "pipe.yml")
@@ -86,9 +87,10 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     if flags["on_failure"] and progress in (None, "auto", "tty"):
         progress = "plain"  # the shell and a moving display cannot share the terminal
     request = result = None
+    missed: frozenset[Digest] = frozenset()
     if not flags["no_cache"]:
         request = _request(session, context, flags)
-        result = _look_up(session, request, progress)
+        result, missed = _look_up(session, request, progress)
     if request is None or result is None:
         # Where there is nothing to look up the spawner is forked at once: it gets ready beside our own imports, and a
         # small process is cheaper to fork, for each step again.
@@ -99,6 +101,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
                 from pipeline.cli.failed_step import enter
 
                 services.builder.on_failure = enter
+            services.builder.missed = missed
             result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
@@ -114,8 +117,13 @@ def _request(session: Session, context: str, flags: dict[str, Any]) -> BuildRequ
     return build_request(context, flags, environment(), session.settings.epoch)
 
 
-def _look_up(session: Session, request: BuildRequest, progress: str | None) -> BuildResult | None:
-    """The result if every step is cached: then no process, thread or mount namespace has to be made for it."""
+def _look_up(
+    session: Session, request: BuildRequest, progress: str | None
+) -> tuple[BuildResult | None, frozenset[Digest]]:
+    """The result if every step is cached: then no process, thread or mount namespace has to be made for it.
+
+    Else the step that is not, so that its files need not be looked at twice.
+    """
     from builder.build import Builder
 
     told: list[Event] = []
@@ -131,7 +139,7 @@ def _look_up(session: Session, request: BuildRequest, progress: str | None) -> B
             for event in told:
                 shown.publish(event)
             shown.publish(_end(request, result))
-    return result
+    return result, builder.missed
 
 
 def _begin(request: BuildRequest) -> Event:

@@ -50,12 +50,15 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
         return stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-context-"))
 
     def fetch(url: str) -> tuple[str, int | None]:
+        from builder.asked import facilities_of
         from builder.operations.remotes import fetch_context
         from builder.operations.step import Setting
+        from builder.workshop import Workshop
 
         services = stack.enter_context(session.work(containers=False, progress="none"))
         setting = Setting(cancel=session.cancel)
-        path, _, time = fetch_context(services.store, setting, request.secrets, url)
+        workshop = stack.enter_context(Workshop(services.store, None, None, facilities_of(request)))
+        path, _, time = fetch_context(services.store, setting, request.secrets, workshop.agent, url)
         return path, time
 
     return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()

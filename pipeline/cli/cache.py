@@ -71,10 +71,10 @@ def list_entries(session: Session, form: str) -> None:
 @click.pass_obj
 def du(session: Session) -> None:
     """Say how much the build cache holds."""
-    from builder.prune import entries
+    from builder.prune import entries, on_disk
 
     with session.work(containers=False, progress="none") as services:
-        found = entries(services.store)
+        found, taken = entries(services.store), on_disk(services.store)
     free = sum(entry.size for entry in found if not entry.shared)
     rows = [("KIND", "COUNT", "SIZE")]
     for kind in sorted({entry.kind for entry in found}):
@@ -82,7 +82,7 @@ def du(session: Session) -> None:
         rows.append((kind, str(len(own)), _size(sum(entry.size for entry in own))))
     rows.append(("total", str(len(found)), _size(sum(entry.size for entry in found))))
     _print_table(rows)
-    click.echo(f"\nreclaimable: {_size(free)}")
+    click.echo(f"\non disk: {_size(taken)}\nreclaimable: {_size(free)}")
 
 
 @cache.command()

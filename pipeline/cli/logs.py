@@ -145,7 +145,7 @@ class Printer:
                 *whole, self._rest[key] = (self._rest.get(key, b"") + event.data).split(b"\n")
                 return [self._mark(event, line.decode("utf-8", "replace")) for line in whole]
             case Warned():
-                return [self._mark(event, f"warning: {event.message}")]
+                return [self._mark(event, f"warning: {event.rule and f'{event.rule}: '}{event.message}")]
             case Started() if self._several:
                 return [self._mark(event, "started")]
             case Finished():

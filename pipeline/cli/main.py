@@ -42,7 +42,7 @@ _YOUNG = 20_000
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit, at once: `run` closed what has to be closed, and taking the interpreter apart takes 10 ms."""
-    gc.set_threshold(_YOUNG, 20, 20)
+    gc.set_threshold(_YOUNG, 5, 5)
     session = (
         Session()
     )  # held to the end: with it the last connection to the database would be closed, two syncs of a disk

@@ -8,9 +8,9 @@ is not 3.1). What a scalar means is decided by the key it stands under (`shapes`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
+from registry_client.values import frozen
 from runtime.errors import InvalidInput
 from runtime.spans import Source, Span
 
@@ -23,7 +23,7 @@ _PLAIN_TAGS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scalar:
     """`plain` scalars were not quoted: only they can be null, a number or a flag. `style` is `|` or `>` for blocks."""
 
@@ -38,21 +38,21 @@ class Scalar:
         return self.plain and self.text in _NULL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sequence:
     items: tuple[Node, ...]
     span: Span
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     key: str
     key_span: Span
     value: Node
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mapping:
     entries: tuple[Entry, ...]
     span: Span
@@ -82,15 +82,13 @@ def kind_of(node: Node) -> str:
             return "nothing" if node.null else "a text"
 
 
-@dataclass(slots=True)
 class _Open:
     """A collection whose end has not come yet."""
 
-    is_map: bool
-    span: Span
-    anchor: str | None
-    nodes: list[Node] = field(default_factory=list)
-    weight: int = 1
+    def __init__(self, is_map: bool, span: Span, anchor: str | None) -> None:
+        self.is_map, self.span, self.anchor = is_map, span, anchor
+        self.nodes: list[Node] = []
+        self.weight = 1
 
 
 def parse_document(text: str, name: str) -> Node:

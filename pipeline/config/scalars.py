@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pipeline.config.document import Node, Scalar, kind_of
 from pipeline.config.interpolate import has_placeholder
 from pipeline.config.shapes import Json, Reader, Shape
 from pipeline.config.units import DURATION_PATTERN, SIZE_PATTERN, parse_duration, parse_size
+from registry_client.values import frozen
 from runtime.errors import InvalidInput, did_you_mean
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ def scalar(node: Node, shape: Shape[Any], hint: str = "") -> Scalar:
     return node
 
 
-@dataclass(frozen=True)
+@frozen
 class Text(Shape[str]):
     """`later`: may wait for a matrix value, a digest or an output. `raw`: not interpolated (scripts)."""
 
@@ -66,7 +66,7 @@ class Text(Shape[str]):
         return self.what
 
 
-@dataclass(frozen=True)
+@frozen
 class Name(Text):
     """A word that names something of ours; never interpolated away to nothing."""
 
@@ -75,7 +75,7 @@ class Name(Text):
     later: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Choice(Shape[str]):
     values: tuple[str, ...]
 
@@ -93,7 +93,7 @@ class Choice(Shape[str]):
         return "one of " + ", ".join(f"`{value}`" for value in self.values)
 
 
-@dataclass(frozen=True)
+@frozen
 class Flag(Shape[bool]):
     def parse(self, node: Node, reader: Reader) -> bool:
         text = reader.text(scalar(node, self))
@@ -129,7 +129,7 @@ class _Checked(Shape[T]):
             raise InvalidInput(str(error), node.span) from error
 
 
-@dataclass(frozen=True)
+@frozen
 class Integer(_Checked[int]):
     low: int = 0
     high: int = 1 << 62
@@ -154,7 +154,7 @@ class Integer(_Checked[int]):
         return "a whole number"
 
 
-@dataclass(frozen=True)
+@frozen
 class Number(_Checked[float]):
     def convert(self, text: str) -> float:
         if not re.fullmatch(r"\d{1,12}(\.\d{1,12})?|\.\d{1,12}", text):
@@ -168,7 +168,7 @@ class Number(_Checked[float]):
         return "a number"
 
 
-@dataclass(frozen=True)
+@frozen
 class Duration(_Checked[float]):
     def convert(self, text: str) -> float:
         return parse_duration(text)
@@ -185,7 +185,7 @@ class Duration(_Checked[float]):
         return "a duration like `90s` or `10m`"
 
 
-@dataclass(frozen=True)
+@frozen
 class Size(_Checked[int]):
     def convert(self, text: str) -> int:
         return parse_size(text)

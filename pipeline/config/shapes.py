@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from collections.abc import Mapping as MappingOf
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.config.document import Mapping, Node, Scalar, Sequence, kind_of
 from pipeline.config.interpolate import Lookup, Unset, expand
+from registry_client.values import field, frozen
 from runtime.errors import InvalidInput, did_you_mean
 from runtime.spans import Span
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
-@dataclass(slots=True)
 class Reader:
     """What is collected while one file is read."""
 
-    lookup: Lookup
-    problems: list[InvalidInput] = field(default_factory=list)
-    warnings: list[tuple[str, Span]] = field(default_factory=list)
-    unset: list[Unset] = field(default_factory=list)
+    def __init__(self, lookup: Lookup) -> None:
+        self.lookup = lookup
+        self.problems: list[InvalidInput] = []
+        self.warnings: list[tuple[str, Span]] = []
+        self.unset: list[Unset] = []
 
     def text(self, node: Scalar) -> str:
         """The scalar's text with variables expanded."""
@@ -55,7 +55,7 @@ class Shape(Generic[T]):
         return "a value"
 
 
-@dataclass(frozen=True)
+@frozen
 class ListOf(Shape[tuple[T, ...]]):
     """`single`: one item may stand there without the list."""
 
@@ -82,7 +82,7 @@ class ListOf(Shape[tuple[T, ...]]):
         return "a list"
 
 
-@dataclass(frozen=True)
+@frozen
 class MapOf(Shape[tuple[T, ...]]):
     """A mapping from names to things that are made by `make(name, node)`; the order of the file is kept."""
 
@@ -119,7 +119,7 @@ class MapOf(Shape[tuple[T, ...]]):
         return "a mapping"
 
 
-@dataclass(frozen=True)
+@frozen
 class Either(Shape[T]):
     """The first shape for scalars and lists, the second for mappings."""
 
@@ -136,7 +136,7 @@ class Either(Shape[T]):
         return f"{self.simple.expects()} or a mapping"
 
 
-@dataclass(frozen=True)
+@frozen
 class Convert(Shape[T]):
     """Another shape's value made into something else; `by` raises ValueError or InvalidInput."""
 
@@ -157,7 +157,7 @@ class Convert(Shape[T]):
         return self.inner.expects()
 
 
-@dataclass(frozen=True)
+@frozen
 class Key:
     """One key of a record: its shape, the attribute it fills (the key itself by default), and a line for the reference.
 
@@ -171,7 +171,7 @@ class Key:
     part: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Record(Shape[T]):
     """A mapping with known keys that becomes a frozen dataclass. `given` are attributes that come from outside (name, span)."""
 

@@ -36,6 +36,18 @@ class Command(Shape[tuple[str, ...]]):
         return "a command (a text or a list)"
 
 
+def _variables_schema() -> Json:
+    """A mapping, or a list of `NAME=VALUE`."""
+    value = {"type": ["string", "number", "boolean", "null"]}
+    return {
+        "anyOf": [
+            {"type": "object", "additionalProperties": value},
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "null"},
+        ]
+    }
+
+
 class Environment(Shape[tuple[tuple[str, str | None], ...]]):
     """`{NAME: value}` or `[NAME=value, NAME]`; without a value it is taken from outside where it is set."""
 
@@ -63,14 +75,7 @@ class Environment(Shape[tuple[tuple[str, str | None], ...]]):
         return None if isinstance(node, Scalar) and node.null else Text().parse(node, reader)
 
     def schema(self) -> Json:
-        value = {"type": ["string", "number", "boolean", "null"]}
-        return {
-            "anyOf": [
-                {"type": "object", "additionalProperties": value},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "null"},
-            ]
-        }
+        return _variables_schema()
 
     def expects(self) -> str:
         return "variables"
@@ -93,14 +98,7 @@ class Pairs(Shape[tuple[tuple[str, str], ...]]):
         return key, value
 
     def schema(self) -> Json:
-        value = {"type": ["string", "number", "boolean", "null"]}
-        return {
-            "anyOf": [
-                {"type": "object", "additionalProperties": value},
-                {"type": "array", "items": {"type": "string"}},
-                {"type": "null"},
-            ]
-        }
+        return _variables_schema()
 
     def expects(self) -> str:
         return "a mapping or a list"

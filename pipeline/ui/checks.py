@@ -19,7 +19,7 @@ def _line(event: Warned) -> str:
 
 
 class CheckSummary:
-    """Gathers the warnings of checks. `expand`: with what the rule is about, its page and the lines of the file."""
+    """Gathers the warnings of checks, by file and line. `expand`: with what the rule is about, its page and the lines of the file."""
 
     def __init__(self, *, expand: bool) -> None:
         self._expand = expand
@@ -39,12 +39,18 @@ class CheckSummary:
         head = f"{count} warning{'s' * (count > 1)} found"
         lines = [f"{head}:" if self._expand else f"{head} (use --debug to expand):"]
         several = len({event.span.source.name for event in self._found if event.span}) > 1
-        for event in self._found:
+        for event in sorted(
+            self._found, key=_place
+        ):  # images that are built at once tell theirs in any order
             name = f"{event.span.source.name}: " if several and event.span else ""
             lines.append(f" - {name}{warning_text(event)}")
             if self._expand:
                 lines += _more(event)
         return "\n".join(lines)
+
+
+def _place(event: Warned) -> tuple[str, int]:
+    return (event.span.source.name, event.span.line) if event.span else ("", 0)
 
 
 def _more(event: Warned) -> list[str]:

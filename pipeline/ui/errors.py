@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
-import tempfile
 import time
-import traceback
 
 from runtime.errors import PipeError, StepFailed
 
@@ -33,6 +30,8 @@ def show_error(error: PipeError) -> None:
 
 def report_bug(error: Exception, debug: bool) -> None:
     """One line for the user, and a log file for whoever mends it."""
+    import tempfile
+
     text = bug_report(error)
     with tempfile.NamedTemporaryFile("w", prefix="pipe-bug-", suffix=".log", delete=False) as file:
         file.write(text)
@@ -44,6 +43,9 @@ def report_bug(error: Exception, debug: bool) -> None:
 
 def bug_report(error: Exception) -> str:
     """Versions, command without its values, traceback. No environment: secrets live there."""
+    import platform
+    import traceback
+
     flags = [word.partition("=")[0] for word in sys.argv[1:] if word.startswith("-") or word.isalpha()]
     return "\n".join(
         (

@@ -17,7 +17,7 @@ from runtime.containers.records import ContainerRecords
 from runtime.containers.spec import ContainerSpec, ExecSpec, ExitStatus
 from runtime.containers.state import await_shim_end
 from runtime.errors import Conflict, HostFault, TimedOut
-from runtime.events import Changed, Emit, ignore
+from runtime.events import Changed, Emit, Warned, ignore
 from runtime.store.owners import own_token
 from runtime.store.store import Store
 
@@ -49,6 +49,7 @@ class Containers:
         self.store, self.images, self.networks, self.volumes = store, images, networks, volumes
         self.spawner, self.emit = spawner, emit
         self.records = ContainerRecords(store)
+        self.told_of_copies = False
 
     # --- finding ------------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,7 @@ class Containers:
             return self.attach(name, attach) if attach else None
         if self.spawner is None:
             raise HostFault("this process cannot start containers")
+        self._tell_of_copies(container)
         starting = Starting(self.store, self.networks, self.spawner, container, self.get)
         try:
             connection = starting.start(attach=tuple(attach))
@@ -124,6 +126,13 @@ class Containers:
             return connection
         connection.close()
         return None
+
+    def _tell_of_copies(self, container: Container) -> None:
+        reason = self.store.snapshots.copied_because
+        if reason and not self.told_of_copies:
+            self.told_of_copies = True
+            message = f"roots of containers are copied, which is slower: {reason}"
+            self.emit(Warned(node=container.name, message=message))
 
     def finish(self, name: str, connection: Connection | None = None) -> None:
         """Its end was seen on the connection that started it: clean up here, which is quicker than by the shim."""

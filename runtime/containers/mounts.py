@@ -199,14 +199,17 @@ class Placing:
         )
 
     def _linked(self, lowers: Sequence[str]) -> str:
-        """The layers of an image as one directory of hard links, to be mounted read-only."""
+        """The layers of an image as one directory, to be mounted read-only."""
         from runtime.store.merging import Merged
 
+        spec = self._container.spec
+        # Hard links are the layers themselves, and with enough capabilities any mount can be made writable.
+        link = not (spec.privileged or spec.cap_add)
         self._copies += 1
         own = os.path.join(self._container.directory, "copies", str(self._copies))
         with faults_of_the_host(f"cannot make {own}"):
             os.makedirs(own)
-            merged = Merged(own, link=True)
+            merged = Merged(own, link=link)
             for layer in reversed(lowers):
                 merged.add(layer)
         return own

@@ -6,6 +6,7 @@ snapshot, compression and program give the same bytes, and the diff_id is checke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
 from registry_client.oci import media_types
@@ -34,6 +35,13 @@ _TYPES = {
 }
 
 
+Made = Callable[[Descriptor], None]
+
+
+def ignore_blob(blob: Descriptor) -> None:
+    """For those who wait until all is there."""
+
+
 @frozen
 class Packing:
     """How layers leave: `kind` is gzip, zstd or "". With a `level`, or by `force`, what is not as asked is made anew."""
@@ -43,14 +51,20 @@ class Packing:
     force: bool = False
 
 
-def manifest_of(images: Images, image: Image, compression: str, cancel: Cancel | None = None) -> Manifest:
-    """The image's manifest, with every blob it names in the store."""
+def manifest_of(
+    images: Images,
+    image: Image,
+    compression: str,
+    cancel: Cancel | None = None,
+    made: Made = ignore_blob,
+) -> Manifest:
+    """The image's manifest, with every blob it names in the store. `made` is told of those that had to be made."""
     _check_kind(compression)
     recorded = _recorded(images, image, compression)
     if recorded is not None:
         return recorded
-    layers = packed_layers(images, image, Packing(compression), cancel)
-    manifest = make_manifest(store_config(images.store, image.raw_config), layers)
+    config, layers = parts_of(images, image, Packing(compression), cancel, made)
+    manifest = make_manifest(config, layers)
     keep_manifest(images, image, manifest)
     return manifest
 
@@ -92,21 +106,27 @@ def _check_kind(compression: str) -> None:
         raise InvalidInput(f"unknown compression {compression!r}", hint="use gzip, zstd or uncompressed")
 
 
-def packed_layers(
-    images: Images, image: Image, packing: Packing, cancel: Cancel | None = None
-) -> tuple[Descriptor, ...]:
-    """The blobs of an image's layers, bottom first, made where they are not here."""
+def parts_of(
+    images: Images, image: Image, packing: Packing, cancel: Cancel | None = None, made: Made = ignore_blob
+) -> tuple[Descriptor, tuple[Descriptor, ...]]:
+    """The image's config and its layers, bottom first, as blobs in the store, made where they are not here.
+
+    `made` is told of each as soon as it is there, from several threads: it may be sent while others are compressed.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     _check_kind(packing.kind)
     _reuse_memory()
-    chain = chain_ids(image.diff_ids)
+    config = store_config(images.store, image.raw_config)
+    made(config)
+
+    def pack(diff_id: Digest, chain_id: Digest) -> Descriptor:
+        layer = _packed_layer(images, diff_id, chain_id, packing, cancel)
+        made(layer)
+        return layer
+
     with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="compress") as pool:
-        jobs = [
-            pool.submit(_packed_layer, images, diff_id, chain_id, packing, cancel)
-            for diff_id, chain_id in zip(image.diff_ids, chain)
-        ]
-        return tuple(job.result() for job in jobs)
+        return config, tuple(pool.map(pack, image.diff_ids, chain_ids(image.diff_ids)))
 
 
 def _reuse_memory() -> None:
@@ -118,7 +138,7 @@ def _reuse_memory() -> None:
 
     mallopt(M_ARENA_MAX, 1)
     mallopt(M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(M_TRIM_THRESHOLD, 256 << 20)
+    mallopt(M_TRIM_THRESHOLD, 64 << 20)
 
 
 def _packed_layer(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -28,11 +29,11 @@ from runtime.store import Store
 from runtime.store.index import update_index
 
 if TYPE_CHECKING:
-    from runtime.images.blobs import Packing
+    from runtime.images.blobs import Made, Packing
     from runtime.images.inspect import Step
     from runtime.images.lookup import Lookup
     from runtime.images.prune import Wanted
-    from runtime.images.push import Parcel
+    from runtime.images.push import Parcel, Push
     from runtime.images.remote import Elsewhere, RemoteImage
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
@@ -335,30 +336,39 @@ class Images:
         tag = self.tag_of(name)
         if wanted is not None:
             image = choose(self, name, tag, wanted)
-        elif (parcel := parcel_of(self, tag, compression)) is not None:
+        elif (parcel := parcel_of(self, tag, compression, cancel)) is not None:
             return self.push_parcel(parcel, target, cancel=cancel)
         return push(self, image, target, compression, cancel)
 
-    def manifest(self, image: Image, compression: str = "gzip", cancel: Cancel | None = None) -> Manifest:
+    def manifest(
+        self, image: Image, compression: str = "gzip", cancel: Cancel | None = None, made: Made | None = None
+    ) -> Manifest:
         """The image's manifest with all its blobs in the store, made where they are missing; always the same bytes."""
-        from runtime.images.blobs import manifest_of
+        from runtime.images.blobs import ignore_blob, manifest_of
 
-        return manifest_of(self, image, compression, cancel)
+        return manifest_of(self, image, compression, cancel, made or ignore_blob)
 
     def parts(
-        self, image: Image, packing: Packing, cancel: Cancel | None = None
+        self, image: Image, packing: Packing, cancel: Cancel | None = None, made: Made | None = None
     ) -> tuple[Descriptor, tuple[Descriptor, ...]]:
         """The image's config and layers as blobs in the store, for whoever makes a manifest of them."""
-        from runtime.images.archive_in import store_config
-        from runtime.images.blobs import packed_layers
+        from runtime.images.blobs import ignore_blob, parts_of
 
-        return store_config(self.store, image.raw_config), packed_layers(self, image, packing, cancel)
+        return parts_of(self, image, packing, cancel, made or ignore_blob)
 
     def keep_manifest(self, image: Image, manifest: Manifest) -> None:
         """Have the image known by this manifest from now on; a push sends it as it is."""
         from runtime.images.blobs import keep_manifest
 
         keep_manifest(self, image, manifest)
+
+    def pushing(
+        self, image: Image, reference: Reference, *, cancel: Cancel | None = None
+    ) -> AbstractContextManager[Push]:
+        """A push that sends what `manifest` and `parts` make as soon as it is made."""
+        from runtime.images.push import pushing
+
+        return pushing(self, image, reference, cancel)
 
     def push_parcel(
         self, parcel: Parcel, reference: Reference, *, cancel: Cancel | None = None

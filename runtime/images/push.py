@@ -1,9 +1,11 @@
-"""Bring an image to a registry (FEATURES C-17): blobs five at a time, the manifest last."""
+"""Bring an image to a registry (FEATURES C-17): blobs five at a time, as soon as each is there, the manifest last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from registry_client.oci.descriptor import Descriptor
@@ -19,6 +21,8 @@ from runtime.images.progress import Reporter
 from runtime.images.transport import Client, connected
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from runtime.images.images import Images
 
 _BLOBS_AT_ONCE = 5
@@ -28,14 +32,9 @@ def push(
     images: Images, image: Image, reference: Reference, compression: str, cancel: Cancel | None
 ) -> Descriptor:
     """Push; the descriptor of the manifest that the registry now has under the reference's tag."""
-    with _told(images, reference) as node:
-        manifest = images.manifest(image, compression, cancel)
-        with connected(images.transport, reference, cancel) as client:
-            _Push(images, client, image, reference, cancel or Cancel(), node).run((manifest,), manifest)
-    images.records.put_manifest(image.id, manifest.digest, manifest.media_type, reference.name)
-    images.announce(image.id, "push", name=reference.familiar)
-    images.emit(Finished(node=node, outcome=Outcome.DONE, detail=manifest.digest))
-    return manifest.descriptor
+    with pushing(images, image, reference, cancel) as sending:
+        manifest = images.manifest(image, compression, sending.stop, sending.send)
+        return sending.finish(Parcel(manifest, (manifest,), {manifest.digest: image}))
 
 
 @frozen
@@ -52,19 +51,19 @@ class Parcel:
 
 def push_parcel(images: Images, parcel: Parcel, reference: Reference, cancel: Cancel | None) -> Descriptor:
     """Push all of it; the reference then names the top. A reference with a digest pushes without a tag."""
-    with _told(images, reference) as node:
-        first = next(iter(parcel.images.values()))
-        with connected(images.transport, reference, cancel) as client:
-            _Push(images, client, first, reference, cancel or Cancel(), node).run(
-                parcel.manifests, parcel.top
-            )
-    for digest, image in parcel.images.items():
-        manifest = next(each for each in parcel.manifests if each.digest == digest)
-        images.records.put_manifest(image.id, digest, manifest.media_type, reference.name)
-        images.records.put_manifest(image.id, parcel.top.digest, parcel.top.media_type, reference.name)
-        images.announce(image.id, "push", name=reference.familiar)
-    images.emit(Finished(node=node, outcome=Outcome.DONE, detail=parcel.top.digest))
-    return parcel.top.descriptor
+    with pushing(images, next(iter(parcel.images.values())), reference, cancel) as sending:
+        return sending.finish(parcel)
+
+
+@contextmanager
+def pushing(images: Images, image: Image, reference: Reference, cancel: Cancel | None) -> Iterator[Push]:
+    """A push whose blobs may go as soon as they are there, while others are still being made. `finish` ends it."""
+    with (
+        _told(images, reference) as node,
+        connected(images.transport, reference, cancel) as client,
+        Push(images, client, image, reference, cancel or Cancel(), node) as sending,
+    ):
+        yield sending
 
 
 @contextmanager
@@ -80,37 +79,83 @@ def _told(images: Images, reference: Reference) -> Iterator[str]:
         raise
 
 
-class _Push:
+class Push:
+    """One push. The first blob that fails stops the others and, by the token `stop`, whoever makes more of them."""
+
     def __init__(
         self, images: Images, client: Client, image: Image, reference: Reference, cancel: Cancel, node: str
     ) -> None:
-        self._images, self._client, self._image = images, client, image
-        self._reference, self._cancel, self._node = reference, cancel, node
-
-    def run(self, manifests: Iterable[Manifest], top: Manifest | Index) -> None:
-        """The blobs of all, then the manifests by digest, then what the reference shall name."""
-        manifests = list(manifests)
-        self._blobs([blob for each in manifests for blob in (*each.layers, each.config)])
-        for each in manifests:
-            if each.digest != top.digest:
-                self._cancel.check()
-                self._client.put_manifest(self._reference.path, each.digest, each.raw, each.media_type)
-        self._client.put_manifest(self._reference.path, self._reference.selector, top.raw, top.media_type)
-
-    def _blobs(self, all_blobs: Iterable[Descriptor]) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        blobs = list({each.digest: each for each in all_blobs}.values())
-        stop = Cancel()
-        stopping = self._cancel.on_cancel(lambda: stop.cancel(self._cancel.reason))
-        with stopping, ThreadPoolExecutor(_BLOBS_AT_ONCE, thread_name_prefix="push") as pool:
-            jobs = [pool.submit(self._send, blob, stop) for blob in blobs]
-            try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
-                stop.cancel("another blob of the image failed")
-                raise
+        self._images, self._client, self._image = images, client, image
+        self._reference, self._cancel, self._node = reference, cancel, node
+        self._pool = ThreadPoolExecutor(_BLOBS_AT_ONCE, thread_name_prefix="push")
+        self._jobs: dict[Digest, Future[None]] = {}
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+        self._held = ExitStack()
+        self.stop = Cancel()
+
+    def __enter__(self) -> Push:
+        self._held.enter_context(self._cancel.on_cancel(lambda: self.stop.cancel(self._cancel.reason)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.stop.cancel("the push failed")
+        self._pool.shutdown()
+        self._held.close()
+        if self._failure is not None and error is not self._failure:
+            raise self._failure
+
+    def send(self, blob: Descriptor) -> None:
+        """Have a blob that is in the store sent, once, at some time from now on. From any thread."""
+        with self._lock:
+            if blob.digest not in self._jobs:
+                self._jobs[blob.digest] = self._pool.submit(self._try_to_send, blob)
+
+    def _try_to_send(self, blob: Descriptor) -> None:
+        try:
+            self._send(blob, self.stop)
+        except BaseException as error:
+            with self._lock:
+                if self._failure is None and not self.stop.cancelled:
+                    self._failure = error
+            self.stop.cancel("another blob of the image failed")
+            raise
+
+    def finish(self, parcel: Parcel, reference: Reference | None = None) -> Descriptor:
+        """The blobs of all that were not sent yet, the manifests by digest, then what the reference shall name.
+
+        `reference` may add to the one the push began with what was not known then, a digest.
+        """
+        reference = reference or self._reference
+        for manifest in parcel.manifests:
+            for blob in (*manifest.layers, manifest.config):
+                self.send(blob)
+        for job in list(self._jobs.values()):
+            job.result()
+        for manifest in parcel.manifests:
+            if manifest.digest != parcel.top.digest:
+                self._put(manifest.digest, manifest)
+        self._put(reference.selector, parcel.top)
+        self._record(parcel, reference)
+        return parcel.top.descriptor
+
+    def _put(self, selector: str, manifest: Manifest | Index) -> None:
+        self._cancel.check()
+        self._client.put_manifest(self._reference.path, selector, manifest.raw, manifest.media_type)
+
+    def _record(self, parcel: Parcel, reference: Reference) -> None:
+        images, top = self._images, parcel.top
+        for digest, image in parcel.images.items():
+            manifest = next(each for each in parcel.manifests if each.digest == digest)
+            for each in dict.fromkeys((manifest, top)):
+                images.records.put_manifest(image.id, each.digest, each.media_type, reference.name)
+            images.announce(image.id, "push", name=reference.familiar)
+        images.emit(Finished(node=self._node, outcome=Outcome.DONE, detail=top.digest))
 
     def _send(self, blob: Descriptor, cancel: Cancel) -> None:
         def open_at(offset: int) -> BinaryIO:

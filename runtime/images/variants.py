@@ -19,6 +19,7 @@ from runtime.images.arrivals import is_here
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from runtime.cancel import Cancel
     from runtime.images.image import Image
     from runtime.images.images import Images
     from runtime.images.push import Parcel
@@ -51,18 +52,18 @@ def note_index(images: Images, index: Index, tag: str) -> None:
         images.records.set_variants(tag, [ids[0] for ids in known])
 
 
-def parcel_of(images: Images, tag: str, compression: str) -> Parcel | None:
+def parcel_of(images: Images, tag: str, compression: str, cancel: Cancel | None) -> Parcel | None:
     """What is pushed of a name for several platforms; None when it is one image."""
     found = variants_of(images, tag)
     if len(found) < 2:
         return None
-    return _as_it_came(images, found) or _made(images, found, compression)
+    return _as_it_came(images, found) or _made(images, found, compression, cancel)
 
 
-def _made(images: Images, found: Sequence[Image], compression: str) -> Parcel:
+def _made(images: Images, found: Sequence[Image], compression: str, cancel: Cancel | None) -> Parcel:
     from runtime.images.push import Parcel
 
-    manifests = [images.manifest(each, compression) for each in found]
+    manifests = [images.manifest(each, compression, cancel) for each in found]
     entries = [
         replace(manifest.descriptor, platform=each.config.platform)
         for manifest, each in zip(manifests, found, strict=True)

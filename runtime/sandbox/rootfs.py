@@ -23,6 +23,7 @@ _ELSEWHERE = (
 )
 _PAGE, _SPECIAL = 4000, ",:\\"
 _BY_DESCRIPTOR = 200  # layers whose names in /proc fit into the page
+_STRING = 255  # bytes of one value for fsconfig(2)
 _MOST_LAYERS = 500  # of one overlay: OVL_MAX_STACK
 # Layers must be comparable and movable: no redirects, no metadata-only copies, no index of inodes.
 _UPPER_OPTIONS = (("redirect_dir", "off"), ("metacopy", "off"), ("index", "off"))
@@ -90,7 +91,10 @@ def _layer_by_layer(rootfs: RootFs) -> int:
 
 
 def _set_path(context: int, key: str, path: str) -> None:
-    """A directory by the short name of its descriptor: one string has 255 bytes. The kernel looks it up at once."""
+    """A directory by its path, or by the short name of its descriptor: one string has 255 bytes, and `\\` escapes."""
+    if len(os.fsencode(path)) <= _STRING and "\\" not in path:
+        linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, path)
+        return
     opened: list[int] = []
     try:
         linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, _short(path, opened))

@@ -92,8 +92,8 @@ class Server:
                     importlib.import_module(message["module"])
                     owner.close()
                 case "ready":
-                    owner.close()
                     self._get_ready()
+                    owner.close()
                 case "mounts":
                     self._follow_mounts(fds[1], owner)
                 case other:

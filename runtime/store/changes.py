@@ -1,9 +1,8 @@
 """What a program changed in a directory that `Merged` made, and how it becomes a layer: as overlayfs would have made it.
 
-A file counts as changed when it is another inode or its change time is not the noted one; names that are gone become
+A file counts as changed when it is another inode, its change time is not the noted one, or it was open for writing; names that are gone become
 whiteouts, directories that were replaced are opaque, and a directory in which something was made, removed or changed is there
-with its attributes. What is left over from overlayfs: there a file that was only opened for writing counts as changed, and a
-file with several names is changed under one of them.
+with its attributes. What differs from overlayfs: there a change of a file with several names is seen under one of them only.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from runtime.linux.files import birth_time
 from runtime.store.durable import remove_tree
 from runtime.store.hiding import OVERLAY, form_of
 from runtime.store.merging import BORN, CHANGED, ENTRIES, INODE, Noted, copy_attributes, forget
+from runtime.store.written import Written
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; change times are read from it
 _CHUNK = 1 << 20
@@ -41,10 +41,13 @@ class Change:
 
 
 class Changes:
-    """The changes of one tree, found at once; `statuses` are those of its directories at that moment."""
+    """The changes of one tree, found at once; `statuses` are those of its directories at that moment.
 
-    def __init__(self, root: str, noted: Noted) -> None:
-        self._top, self._noted = os.fsencode(root), noted
+    `written` are the files that were open for writing (runtime/store/written.py).
+    """
+
+    def __init__(self, root: str, noted: Noted, written: Written | None = None) -> None:
+        self._top, self._noted, self._written = os.fsencode(root), noted, written or {}
         self.statuses: dict[bytes, os.stat_result] = {}
         self.found = tuple(self._merged(b"", os.lstat(self._top)))
 
@@ -104,8 +107,12 @@ class Changes:
         inode, changed, source = before
         if status.st_ino != inode:
             return False
-        # Removing one of its names changes an inode too: such a file is compared with what it was copied from.
-        return status.st_ctime_ns == changed or (bool(source) and _is_copy(self._full(path), status, source))
+        if not source:
+            return status.st_ctime_ns == changed and inode not in self._written
+        # Removing one of its names changes an inode too: a file with several is compared with what it was copied from.
+        if path in self._written.get(inode, ()):
+            return False
+        return status.st_ctime_ns == changed or _is_copy(self._full(path), status, source)
 
 
 def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
@@ -149,19 +156,19 @@ def _attributes(path: bytes) -> dict[str, bytes]:
     }
 
 
-def draw_out(root: str, noted: Noted, upper: str) -> None:
+def draw_out(root: str, noted: Noted, upper: str, written: Written | None = None) -> None:
     """Move what was changed into the layer's directory `upper`, whose form its name tells.
 
     What is left is as it was before, without what was changed: with that layer added it is again what it is now.
     """
-    _Drawing(root, noted, upper).run()
+    _Drawing(root, noted, upper, written).run()
 
 
 class _Drawing:
-    def __init__(self, root: str, noted: Noted, upper: str) -> None:
+    def __init__(self, root: str, noted: Noted, upper: str, written: Written | None) -> None:
         self._top, self._upper = os.fsencode(root), os.fsencode(upper)
         self._noted, self._form = noted, form_of(upper)
-        self._changes = Changes(root, noted)
+        self._changes = Changes(root, noted, written)
         self._raised: list[bytes] = [b""]  # a directory before what is in it
         self._in_upper = {b""}
         self._replaced: list[bytes] = []

@@ -18,6 +18,7 @@ from runtime.store.changes import draw_out, wait_for_tick
 from runtime.store.durable import faults_of_the_host, remove_tree
 from runtime.store.merging import ENTRIES, Merged, Noted, unchecked
 from runtime.store.owners import own_token
+from runtime.store.written import written_below
 
 _KEPT = 4  # trees and views that nobody uses at the moment, of each
 _TREE, _NOTED = "tree", "noted"
@@ -112,9 +113,10 @@ class Copies:
                     _put_back(upper, root, noted)
                 stubs = _add_stubs(merged, skeleton) if skeleton else []
             wait_for_tick(merged.newest)
-            yield root
+            with written_below(root) as written:
+                yield root
             with faults_of_the_host(f"cannot take the changes out of {root}"):
-                draw_out(root, noted, upper)
+                draw_out(root, noted, upper, written)
                 _remove_stubs(merged, stubs)
             changed = bool(os.listdir(upper))
         except BaseException:

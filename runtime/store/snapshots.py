@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,6 @@ class Snapshots:
             os.mkdir(directory, 0o711)
             upper = os.path.join(directory, layer)
             os.mkdir(upper)
-            os.mkdir(os.path.join(directory, "work"))
             # The upper directory is what a container sees as the attributes of `/`.
             os.chmod(upper, 0o755)
             if lowers:
@@ -84,7 +83,7 @@ class Snapshots:
     def adopt(self, draft: Draft, diff_id: Digest | None, size: int) -> Snapshot:
         """Rename a draft into place and record it (what `Draft.commit` does)."""
         with faults_of_the_host(f"cannot commit snapshot {draft.id}"):
-            remove_tree(draft.work)
+            draft.remove_work()
             os.rename(draft.directory, os.path.join(self.directory, draft.id))
         self.made += 1
         row = (draft.id, draft.parent, diff_id, size, time.time(), boot_id())
@@ -173,7 +172,7 @@ class Snapshots:
 
     def path(self, snapshot_id: str) -> str:
         """The snapshot's own layer as a directory. Never write there."""
-        return os.path.join(self.directory, snapshot_id, self._places.form.directory)
+        return f"{self.directory}/{snapshot_id}/{self._places.form.directory}"
 
     def ancestry(self, snapshot_id: str) -> tuple[str, ...]:
         """The snapshot and all below it, topmost first."""
@@ -244,8 +243,18 @@ class Draft:
         self._snapshots = snapshots
         self.id, self.parent, self.upper, self.lowers = snapshot_id, parent, upper, lowers
         self.directory = os.path.dirname(upper)
-        self.work = os.path.join(self.directory, "work")
+        self._work = os.path.join(self.directory, "work")
         self._open = True
+
+    @property
+    def work(self) -> str:
+        """The directory overlayfs needs beside `upper`; made for those who mount."""
+        with suppress(FileExistsError):
+            os.mkdir(self._work)
+        return self._work
+
+    def remove_work(self) -> None:
+        remove_tree(self._work)
 
     @contextmanager
     def merged(self) -> Iterator[str]:

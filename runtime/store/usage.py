@@ -7,7 +7,7 @@ to could be removed: that is the reclaimable part.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from registry_client.values import frozen
@@ -33,8 +33,7 @@ class Usage:
 
 def usage(store: Store, *, running: Collection[str] = (), mounted: Collection[str] = ()) -> tuple[Usage, ...]:
     """Images, containers, volumes, build cache, unfinished things. `running` containers and `mounted` volumes are active."""
-    snapshots = _sizes(os.path.join(store.root, "snapshots"))
-    images, cache = _images(store, snapshots)
+    images, cache = _images(store)
     containers = _sizes(os.path.join(store.root, "containers"))
     volumes = _sizes(os.path.join(store.root, "volumes"))
     unfinished = _sizes(os.path.join(store.root, "ingest")) | _sizes(os.path.join(store.root, "drafts"))
@@ -47,7 +46,7 @@ def usage(store: Store, *, running: Collection[str] = (), mounted: Collection[st
     )
 
 
-def _images(store: Store, snapshots: dict[str, int]) -> tuple[Usage, Usage]:
+def _images(store: Store) -> tuple[Usage, Usage]:
     from runtime.store.collect import roots
 
     with store.db.transaction() as connection:
@@ -57,6 +56,10 @@ def _images(store: Store, snapshots: dict[str, int]) -> tuple[Usage, Usage]:
         known = {row["id"] for row in connection.execute("SELECT id FROM images")}
     mine = {row["snapshot"] for row in rows}
     kept = {row["snapshot"] for row in rows if row["image"] in used} | needed
+    # What a snapshot that stays shares with one that could go would not come back.
+    snapshots = _sizes(
+        os.path.join(store.root, "snapshots"), lambda name: (name not in kept, name not in mine)
+    )
     blobs = sum(store.content.size(digest) for digest in store.content.digests())
     total = sum(size for each, size in snapshots.items() if each in mine)
     free = sum(size for each, size in snapshots.items() if each in mine and each not in kept)
@@ -76,15 +79,17 @@ def _active(sizes: dict[str, int], used: Collection[str]) -> tuple[int, int, int
     return len(sizes.keys() & set(used)), sum(sizes.values()), idle
 
 
-def size_of(path: str) -> int:
-    """Bytes on the disk of a tree."""
-    return _size(path, set())
-
-
-def _sizes(directory: str) -> dict[str, int]:
-    """The bytes of each thing in a directory; a file that several have counts for the first."""
+def size_of(*paths: str) -> int:
+    """Bytes on the disk of trees; a file that is in several counts once."""
     seen: set[tuple[int, int]] = set()
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    return sum(_size(path, seen) for path in paths)
+
+
+def _sizes(directory: str, rank: Callable[[str], tuple[bool, ...]] = lambda name: ()) -> dict[str, int]:
+    """The bytes of each thing in a directory; a file that several have counts for the first of them."""
+    seen: set[tuple[int, int]] = set()
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    names.sort(key=lambda name: (rank(name), name))
     return {name: _size(os.path.join(directory, name), seen) for name in names}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol, cast
 
+from runtime.cancel import Sink
 from runtime.errors import InvalidInput, Unsupported
 
 _CHUNK = 1 << 20
@@ -20,10 +21,6 @@ _ZLIB_LEVEL = 6
 _ZSTD_LEVEL = 3
 _ZSTD_WINDOW = 128 << 20  # what the zstd command accepts without asking; larger ones only eat memory
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-
-class Sink(Protocol):
-    def write(self, data: bytes, /) -> Any: ...
 
 
 class Compressor(Protocol):

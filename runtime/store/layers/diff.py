@@ -1,7 +1,8 @@
 """Turn a layer's directory into a tar (FEATURES B-26). Reads only; the directory must not change meanwhile.
 
 What hides something becomes whiteouts and opaque marks (runtime/store/hiding.py says what does). The root has no entry of its own. With
-the `lowers` given, a directory that overlayfs copied up although nothing in it or about it changed is left out.
+the `lowers` given, a directory that overlayfs copied up although nothing in it or about it changed is left out, and so is an
+opaque mark that hides nothing: both depend on the kernel and on whether there was one.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ def write_layer(
     directory: str, out: BinaryIO, *, epoch: int | None = None, lowers: Sequence[str] = ()
 ) -> DiffInfo:
     """Write the layer's tar; the same bytes every time. A fault of `out` is its OSError, one of the tree a HostFault."""
-    return _walk(directory, LayerWriter(out, epoch=epoch), lowers)
+    with LayerWriter(out, epoch=epoch) as writer:
+        return _walk(directory, writer, lowers)
 
 
 def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str] = ()) -> DiffInfo:
     """What `write_layer` would write, only hashed."""
-    return _walk(directory, LayerWriter(None, epoch=epoch), lowers)
+    with LayerWriter(None, epoch=epoch) as writer:
+        return _walk(directory, writer, lowers)
 
 
 def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
@@ -119,8 +122,14 @@ class _Walk:
     ) -> None:
         self._held.append((path, status, xattrs))
         depth = len(self._held)
-        if opaque or self._lowers is None or not self._lowers.has_same_directory(path, status, xattrs):
+        if self._lowers is None:
             self._release()
+        else:
+            below = self._lowers.directory(path)
+            # overlayfs also marks directories that hide nothing: renamed ones and, in some versions, all new ones.
+            opaque = opaque and below is not None
+            if opaque or below is None or not self._lowers.is_same(below, status, xattrs):
+                self._release()
         self._directory(full, path, opaque)
         if len(self._held) == depth:
             self._held.pop()  # nothing below it was written: it is as it was

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
+from zlib import adler32
 
 BLOCK = 512
 REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (bytes((48 + n,)) for n in range(7))
@@ -49,7 +50,9 @@ def _plain(
     name: bytes, kind: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, link: bytes
 ) -> bytes:
     numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
-    checksum = sum(name) + sum(numbers) + kind[0] + sum(link) + _TAIL_SUM + _BLANK_SUM
+    checksum = _sum(name + numbers) + kind[0] + _TAIL_SUM + _BLANK_SUM
+    if link:
+        checksum += _sum(link)
     where = link.ljust(100, b"\0") if link else _NO_LINK
     return b"%b%b%06o\0 %b%b%b%b" % (
         name.ljust(100, b"\0"),
@@ -60,6 +63,11 @@ def _plain(
         _TAIL,
         _NO_PREFIX,
     )
+
+
+def _sum(data: bytes) -> int:
+    """The sum of up to 256 bytes. The lower half of Adler-32 is one more, modulo 65521 (RFC 1950), and quick."""
+    return (adler32(data) & 0xFFFF) - 1
 
 
 def _extended(

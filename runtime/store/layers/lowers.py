@@ -78,13 +78,18 @@ class Lowers:
                 return False
         return True
 
-    def has_same_directory(self, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes]) -> bool:
-        """Whether the merged `path` is a directory with the same owner, mode and attributes (times do not count)."""
+    def directory(self, path: bytes) -> tuple[bytes, os.stat_result] | None:
+        """Where the merged directory `path` has its attributes from, and its status; None when it is none."""
+        found = self.find(path)
+        return found if found is not None and stat.S_ISDIR(found[1].st_mode) else None
+
+    @staticmethod
+    def is_same(
+        found: tuple[bytes, os.stat_result], status: os.stat_result, xattrs: Mapping[str, bytes]
+    ) -> bool:
+        """Whether a directory that was found has this owner and mode and these attributes (times do not count)."""
         from runtime.store.layers.diff import layer_xattrs
 
-        found = self.find(path)
-        if found is None:
-            return False
         at, below = found
         same = (below.st_mode, below.st_uid, below.st_gid) == (status.st_mode, status.st_uid, status.st_gid)
         return same and dict(layer_xattrs(at)) == dict(xattrs)

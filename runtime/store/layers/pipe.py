@@ -5,12 +5,21 @@ from __future__ import annotations
 import queue
 import threading
 from types import TracebackType
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
-from runtime.store.layers.compression import Sink
+from runtime.cancel import Sink
 
 _DEPTH = 16
+_HASHED = 4  # pieces a hash may be behind
 _CHUNK = 1 << 20
+
+
+class Hasher(Protocol):
+    """The part of a hash that is used here."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def digest(self) -> bytes: ...
 
 
 class Piped:
@@ -47,6 +56,53 @@ class Piped:
         self._thread.join()
         if self._error is not None and kind is None:
             raise self._error
+
+
+class Hashing:
+    """`with Hashing(sha256()) as hashing: hashing.update(…); hashing.digest()`: hashes on a thread, some pieces behind.
+
+    For large pieces: below 2 KiB hashlib keeps the interpreter to itself. What is given must not change afterwards.
+    """
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._hash = hasher
+        # Both threads are busy: queues that are not written in Python cost them less.
+        self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._behind = 0
+        self._thread: threading.Thread | None = None
+
+    def update(self, data: bytes, /) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="hash", daemon=True)
+            self._thread.start()
+        if self._behind == _HASHED:
+            self._done.get()
+        else:
+            self._behind += 1
+        self._pieces.put(data)
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._hash.update(piece)
+            self._done.put(None)
+
+    def digest(self) -> bytes:
+        self.close()
+        return self._hash.digest()
+
+    def close(self) -> None:
+        """Wait for the thread; needed when the digest is not asked for."""
+        if self._thread is not None:
+            self._pieces.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 class Ahead:

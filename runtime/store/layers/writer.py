@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from registry_client.oci.digest import Digest
 from registry_client.values import frozen
@@ -19,10 +19,15 @@ from runtime.errors import HostFault
 from runtime.store.layers import header
 from runtime.store.layers.header import NO_XATTRS
 
+if TYPE_CHECKING:
+    from runtime.store.layers.pipe import Hasher, Hashing
+
 WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 _END = bytes(2 * header.BLOCK)
-_BUFFER = 256 << 10
+_ZEROS = bytes(header.BLOCK)
+_BUFFER = 512 << 10
+_LARGE = 4 << 20  # bytes: a larger layer is hashed on a thread of its own
 
 
 class Status(Protocol):
@@ -58,14 +63,18 @@ class DiffInfo:
 
 
 class LayerWriter:
-    """Paths are bytes without a leading slash. With `epoch`, later modification times are set to it."""
+    """Paths are bytes without a leading slash. With `epoch`, later modification times are set to it.
+
+    `finish` or `close` it: a large layer's hash has a thread.
+    """
 
     def __init__(self, out: BinaryIO | None = None, *, epoch: int | None = None) -> None:
         self._out, self._epoch = out, epoch
         self.fault: OSError | None = (
             None  # of writing, which whoever reads the tree must not take for one of reading
         )
-        self._hash = hashlib.sha256()
+        self._hash: Hasher = hashlib.sha256()
+        self._threaded: Hashing | None = None
         self._pending: list[bytes] = []
         self._pending_size = 0
         self._size = self.entries = 0
@@ -111,6 +120,21 @@ class LayerWriter:
             self.write(data)
         return True
 
+    def add_file(self, path: bytes, mode: int, uid: int, gid: int, mtime_ns: int, data: bytes) -> None:
+        """What `add` does, for a regular file with one name and no attributes: most are."""
+        if self._remaining:
+            raise ValueError(f"{self._remaining} bytes of the entry before are missing")
+        self.entries += 1
+        mtime, size = mtime_ns // 1_000_000_000, len(data)
+        if self._epoch is not None and mtime > self._epoch:
+            mtime = self._epoch
+        block = header.header(path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
+        padding = -size % header.BLOCK
+        self._pending += (block, data, _ZEROS[:padding])
+        self._pending_size += len(block) + size + padding
+        if self._pending_size >= _BUFFER:
+            self._flush()
+
     def known_link(self, status: Status) -> bool:
         """Whether `add` would write this file as a hard link, without data."""
         return status.st_nlink > 1 and (status.st_dev, status.st_ino) in self._first_names
@@ -144,7 +168,11 @@ class LayerWriter:
         self._remaining -= len(chunk)
         if self._remaining < 0:
             raise ValueError("more bytes than the entry's size")
-        self._put(bytes(chunk))
+        if len(chunk) >= _BUFFER:
+            self._flush()
+            self._pass_on(bytes(chunk))
+        else:
+            self._put(bytes(chunk))
         if not self._remaining and self._padding:
             self._put(bytes(self._padding))
 
@@ -156,10 +184,18 @@ class LayerWriter:
             self._flush()
 
     def _flush(self) -> None:
-        data = b"".join(self._pending)
-        self._pending.clear()
+        if self._pending:
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._pending_size = 0
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
         self._size += len(data)
-        self._pending_size = 0
+        if self._size > _LARGE and self._threaded is None:
+            from runtime.store.layers.pipe import Hashing
+
+            self._hash = self._threaded = Hashing(self._hash)
         self._hash.update(data)
         if self._out is not None:
             try:
@@ -174,7 +210,18 @@ class LayerWriter:
             raise HostFault(f"the last file of the layer is {self._remaining} bytes shorter than it was")
         self._put(_END)
         self._flush()
-        return DiffInfo(Digest("sha256:" + self._hash.hexdigest()), self._size, self.entries)
+        return DiffInfo(Digest("sha256:" + self._hash.digest().hex()), self._size, self.entries)
+
+    def close(self) -> None:
+        """Nothing more will be written. Harmless after `finish`."""
+        if self._threaded is not None:
+            self._threaded.close()
+
+    def __enter__(self) -> LayerWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 # A layer that changes nothing: 1024 zero bytes.

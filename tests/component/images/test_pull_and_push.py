@@ -6,16 +6,18 @@ import os
 import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from registry_client import errors as registry_errors
+from registry_client.oci.descriptor import Descriptor
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform, host_platform
 from runtime.cancel import Cancel
-from runtime.errors import Cancelled, InvalidInput, NotFound, Unavailable
+from runtime.errors import Cancelled, Denied, InvalidInput, NotFound, Unavailable
 from runtime.events import Event, Finished, Outcome, Progress, Started
-from runtime.images import Images
+from runtime.images import Images, blobs
 from runtime.store import Store
 from tests.component.images.test_images import LAYER_1, LAYER_2, build, index_names
 from tests.support.store import Entry, FakeRegistry, MadeImage, make_image, make_tar
@@ -267,11 +269,52 @@ def test_a_pulled_image_goes_on_to_another_name_unchanged_by_mount(
     assert any(each.endswith("from shop/app") for each in registry.asked)
 
 
+def test_a_layer_is_sent_while_another_is_still_compressed(
+    images: Images, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = build(images, "a", "b")
+    images.tag(image.id, NAME)
+    sent = threading.Event()
+    make, push = blobs._make_blob, registry.push_blob
+
+    def make_when_sent(images: Images, diff_id: Digest, *more: Any) -> Descriptor:
+        assert diff_id == image.diff_ids[0] or sent.wait(60), "the first layer waits for the second"
+        return make(images, diff_id, *more)
+
+    def push_and_say(repository: str, blob: Descriptor, *more: Any, **named: Any) -> None:
+        push(repository, blob, *more, **named)
+        if blob.digest != image.id:
+            sent.set()
+
+    monkeypatch.setattr(blobs, "_make_blob", make_when_sent)
+    monkeypatch.setattr(registry, "push_blob", push_and_say)
+    images.push(NAME)
+    assert registry.manifests["shop/app", "1"][0] == images.manifest(image).raw
+
+
+def test_a_blob_that_cannot_be_sent_ends_the_compressing_of_others(
+    images: Images, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images.tag(build(images, "a", "b").id, NAME)
+
+    def make_for_ever(
+        images: Images, diff_id: Digest, chain_id: Digest, packing: Any, cancel: Cancel
+    ) -> None:
+        assert cancel.wait(60), "nobody says that the push failed"
+        cancel.check()
+
+    def refuse(*request: Any, **more: Any) -> None:
+        raise registry_errors.Denied("push to shop/app is not allowed")
+
+    monkeypatch.setattr(blobs, "_make_blob", make_for_ever)
+    monkeypatch.setattr(registry, "push_blob", refuse)
+    with pytest.raises(Denied, match="not allowed"):
+        images.push(NAME)
+
+
 def test_what_a_registry_rejects_is_told_in_our_words(
     images: Images, registry: FakeRegistry, events: list[Event]
 ) -> None:
-    from runtime.errors import Denied
-
     images.tag(build(images, "a").id, NAME)
 
     def deny(*arguments: object, **more: object) -> None:

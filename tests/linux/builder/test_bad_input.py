@@ -5,27 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from runtime.linux import mounts
 from tests.support.builder import build, contents_of, make_base, run_pipe, tree_of, write_files
+from tests.support.places import mounted
 
 pytestmark = pytest.mark.linux
 
 COPY_ALL = "FROM base:1\nCOPY . /x/\n"
-
-
-@contextmanager
-def mounted(source: str, target: Path, kind: str, flags: int = 0, options: str = "") -> Iterator[Path]:
-    mounts.mount(source, str(target), kind, flags, options)
-    try:
-        yield target
-    finally:
-        mounts.umount(str(target), mounts.MNT_DETACH)
 
 
 def test_a_context_behind_a_link_is_the_context(root: Path, tmp_path: Path) -> None:
@@ -132,28 +123,6 @@ def test_a_file_changed_behind_its_times_is_read_again(root: Path, tmp_path: Pat
     (context / "a").write_text("new")
     os.utime(context / "a", (far, far))
     assert contents_of(root, context, ["x/a"]) == {"x/a": b"new"}
-
-
-def test_a_store_on_an_overlay_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    for name in ("real", "merged"):
-        (tmp_path / name).mkdir()
-    with mounted("tmpfs", tmp_path / "real", "tmpfs"):
-        for name in ("lower", "upper", "work"):
-            (tmp_path / "real" / name).mkdir()
-        options = ",".join(
-            f"{key}={tmp_path}/real/{name}"
-            for key, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work"))
-        )
-        with mounted("overlay", tmp_path / "merged", "overlay", options=options):
-            context = write_files(
-                tmp_path / "c", {"Dockerfile": 'FROM scratch\nCOPY a /\nRUN ["/a"]\n', "a": "1"}
-            )
-            root = tmp_path / "merged" / "store"
-            done = run_pipe(root, "build", str(context), code=3)
-            assert b"is refused" in done.stderr
-            assert b"PIPE_ROOT" in done.stderr
-            report = run_pipe(root, "doctor", code=None)
-            assert b"which cannot hold layers" in report.stdout
 
 
 def test_a_store_in_memory_works(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.operations.copy import HELPED_FROM
+from builder.operations.copying import HELPED_FROM
 from builder.operations.copyworker import ChangedWhileCopied, CopyWorker
 from runtime.sandbox.spawner import Spawner
 from tests.support.builder import build_text
@@ -98,3 +98,18 @@ def test_a_large_copy_gives_the_layer_of_its_files(root: Path) -> None:
         for name in ("UTC", "Europe/Berlin"):
             if (source / name).is_file():
                 assert (copied / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_links_are_made_in_order_with_copies(worker: CopyWorker, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("x")
+    order(worker, source, tmp_path / "copy")
+    worker.link(str(source), str(tmp_path / "link"))
+    worker.finish()
+    assert os.stat(tmp_path / "link").st_ino == os.stat(source).st_ino != os.stat(tmp_path / "copy").st_ino
+
+
+def test_a_link_that_cannot_be_made_is_an_error_of_the_system(worker: CopyWorker, tmp_path: Path) -> None:
+    worker.link(str(tmp_path / "missing"), str(tmp_path / "link"))
+    with pytest.raises(FileNotFoundError):
+        worker.finish()

@@ -80,6 +80,17 @@ def test_a_generator_sees_the_root_and_what_it_leaves_is_attached(
     assert two["comment"] == "quick with argument /my work 0 read-only"
 
 
+def test_beside_files_statements_keep_the_names_they_were_given(
+    root: Path, context: Path, generator: str, tmp_path: Path
+) -> None:
+    run_pipe(root, "build", "-o", str(tmp_path / "out"), "--sbom", f"generator={generator}", str(context))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "one.spdx.json",
+        "sub",
+        "two.spdx.json",
+    ]
+
+
 def test_the_same_root_is_scanned_once_and_leaves_no_image(
     root: Path, context: Path, generator: str, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import PROJECT, build, busybox_context, config_of, run_pipe, write_files
+from tests.support.places import in_memory
 
 pytestmark = pytest.mark.linux
 DOCKERFILE = """FROM scratch
@@ -204,6 +205,17 @@ def test_a_reader_who_has_enough_is_no_fault_and_a_full_disk_names_the_output(
             command, stdout=full, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT)}
         )
     assert b"cannot write to standard output: No space left on device" in failed.stderr
+
+
+def test_a_full_disk_fails_a_save_as_a_fault_of_the_host_and_leaves_nothing(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    root, _ = made
+    with in_memory(tmp_path / "small", "256k") as small:
+        failed = run_pipe(root, "save", "-o", str(small / "out.tar"), "out:1", code=3)
+        assert b"cannot write" in failed.stderr
+        assert b"No space left on device" in failed.stderr
+        assert os.listdir(small) == []
 
 
 def test_a_failed_output_leaves_the_earlier_file(made: tuple[Path, Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import build_text, log_of, run_pipe, write_files
+from tests.support.builder import build, build_text, log_of, run_pipe, write_files
 from tests.support.openssh import agent_with, copy_programs, fingerprint, make_key, run
 
 pytestmark = pytest.mark.linux
@@ -145,6 +145,51 @@ def test_a_store_with_a_long_path_has_room_for_sockets(tmp_path: Path, key: Path
     make_base(root, tmp_path / "base")
     dockerfile = "FROM base:1\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK && echo is there\n"
     assert "is there" in output(root, write_files(tmp_path / "c", {}), dockerfile, "--ssh", f"default={key}")
+
+
+def test_repositories_are_fetched_with_the_agent_of_the_build(root: Path, context: Path, key: Path) -> None:
+    place = write_files(
+        key.parent / "git", {"work/file": "of the repository", "work/Dockerfile": "FROM scratch\nCOPY . /\n"}
+    )
+    for command in ("init -q -b main", "add -A", "-c user.name=a -c user.email=a@b commit -qm one"):
+        subprocess.run(["git", "-C", str(place / "work"), *command.split()], check=True)
+    # In ssh's place: says whose keys it was offered, then does on this host what it was to do on the other.
+    ssh = place / "ssh"
+    ssh.write_text(f'#!/bin/sh\nssh-add -l >> {place}/keys 2>&1\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    env = {"GIT_SSH_COMMAND": str(ssh), "GIT_SSH_VARIANT": "simple"}
+    url = f"ssh://host.invalid{place}/work/.git"
+    output(root, context, f"FROM scratch\nADD {url} /\n", "--ssh", f"default={key}", env=env)
+    assert set(Path(place, "keys").read_text().split()) >= {fingerprint(key)}
+    Path(place, "keys").unlink()
+    build(
+        root,
+        Path(f"git@host.invalid:{place}/work/.git"),
+        "--ssh",
+        f"default={key}",
+        "-o",
+        str(place / "out"),
+        env=env,
+    )
+    assert fingerprint(key) in Path(place, "keys").read_text()
+    assert (place / "out" / "file").read_text() == "of the repository"
+
+
+def test_an_image_of_a_project_has_the_keys_and_agents_its_pipe_yaml_names(
+    root: Path, context: Path, key: Path
+) -> None:
+    text = (
+        "name: keys\nimages:\n  app:\n    ssh: [default, deploy=./keys/id]\n    dockerfile_inline: |\n"
+        "      FROM tools:1\n      RUN --mount=type=ssh ssh-add -l\n      RUN --mount=type=ssh,id=deploy ssh-add -l\n"
+    )
+    other = make_key(key.parent, "ecdsa")
+    directory = write_files(key.parent / "project", {"pipe.yaml": text, "keys/id": other.read_bytes()})
+    with agent_with(key) as agent:
+        done = run_pipe(root, "build", cwd=directory, env={"SSH_AUTH_SOCK": agent})
+    assert fingerprint(key) in done.stderr.decode()
+    assert fingerprint(other) in done.stderr.decode()
+    failed = run_pipe(root, "build", "--no-cache", cwd=directory, code=2)
+    assert b"--ssh default: no agent is running" in failed.stderr
 
 
 # --- what cannot be used, said before anything is built -----------------------------------------------------------

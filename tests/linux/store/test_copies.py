@@ -146,6 +146,15 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
     "an attribute": (lambda root: os.setxattr(root / "d", "user.a", b"1"),),
     "an owner": (lambda root: os.chown(root / "d" / "sub" / "deep", 3, 4),),
     "a link's owner": (lambda root: os.lchown(root / "link", 3, 4),),
+    "a file opened for writing": (lambda root: (root / "d" / "file").open("a").close(),),
+    "one name of two opened for writing": (lambda root: (root / "twin").open("a").close(),),
+    "one name of two replaced after it was opened": (
+        lambda root: (
+            (root / "f").open("a").close(),
+            (root / "new").touch(),
+            os.rename(root / "new", root / "f"),
+        ),
+    ),
     "a deleted file": (lambda root: (root / "d" / "file").unlink(),),
     "a deleted directory": (lambda root: shutil.rmtree(root / "d"),),
     "one made and deleted": (lambda root: ((root / "e" / "x").mkdir(), (root / "e" / "x").rmdir()),),
@@ -170,6 +179,12 @@ PROGRAMS: dict[str, tuple[Program, ...]] = {
         lambda root: ((root / "new").write_text("old"), os.rename(root / "new", root / "d" / "file")),
     ),
     "one name of two deleted": (lambda root: (root / "twin").unlink(),),
+    "a new directory renamed into place": (
+        lambda root: ((root / "e" / "new").mkdir(), os.rename(root / "e" / "new", root / "e" / "name")),
+    ),
+    "a new directory renamed into the place of another": (
+        lambda root: (shutil.rmtree(root / "d"), (root / "new").mkdir(), os.rename(root / "new", root / "d")),
+    ),
     "a third name": (lambda root: os.link(root / "d" / "file", root / "third"),),
     "every kind": (make_everything, lambda root: (root / "x" / "setuid").unlink(), replace_directory),
 }

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from builder.content import Content, content_of
 from builder.digests import NoMemory
 from builder.graph import Copy, CopySource, Exec, RunMount
-from builder.keys import Content, Surroundings, cache_key, content_of, copy_shape, exec_shape
+from builder.keys import Surroundings, cache_key, copy_shape, exec_shape
 from builder.operations.selection import Tree, select
 
 PLAIN = Surroundings(hostname="builder")

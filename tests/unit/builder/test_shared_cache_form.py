@@ -148,6 +148,8 @@ def test_flags_mean_what_they_mean_in_docker() -> None:
     ("text", "part"),
     [
         ("type=gha", "not supported"),
+        ("type=s3,region=eu-1,bucket=b,mode=max", "type=s3 is not supported"),
+        ("type=azblob,name=n", "type=azblob is not supported"),
         ("type=lokal,dest=x", "unknown type"),
         ("type=local", "needs dest="),
         ("type=inline,mode=max", "mode 'max'"),

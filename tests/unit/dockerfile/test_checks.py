@@ -57,6 +57,17 @@ def test_a_lint_case_gives_the_rules_buildkit_reports(number: int) -> None:
     assert found_in(CASES[number]["dockerfile"]) == sorted(expected)
 
 
+def test_what_was_meant_is_looked_for_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "builder.checks.instructions.did_you_mean", lambda name, known: asked.append(name) or ""
+    )
+    names = range(100)
+    text = "FROM scratch\n" + "".join(f"LABEL l{n}=$missing{n}\n" for n in names)
+    assert found_in(text) == ["UndefinedVar"] * 100
+    assert len(asked) == 20
+
+
 def test_there_are_the_22_rules_of_docker_with_their_pages() -> None:
     assert len(RULES) == 22
     pages = {rule.name: rule.url.split("/")[-2] for rule in RULES}

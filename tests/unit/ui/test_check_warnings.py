@@ -59,9 +59,14 @@ def test_expanded_it_says_what_the_rule_is_about_and_shows_the_lines() -> None:
 
 
 def test_of_several_files_each_finding_names_its_own() -> None:
-    text = shown(warned(file="a/Dockerfile"), warned(file="b/Dockerfile"))
-    assert " - a/Dockerfile: LegacyKeyValueFormat" in text
-    assert " - b/Dockerfile: LegacyKeyValueFormat" in text
+    text = shown(
+        warned(file="b/Dockerfile"), warned(line=3, file="a/Dockerfile"), warned(file="a/Dockerfile")
+    )
+    assert [line[:16] + line[-8:] for line in text.splitlines() if line.startswith(" - ")] == [
+        " - a/Dockerfile:(line 2)",
+        " - a/Dockerfile:(line 3)",
+        " - b/Dockerfile:(line 2)",
+    ]
 
 
 def test_warnings_that_are_no_finding_are_not_counted() -> None:
