@@ -30,7 +30,7 @@ def is_stored(request: BuildRequest) -> bool:
     outputs = request.outputs
     return (
         not outputs
-        or request.attest.sbom
+        or bool(request.attest.sbom or request.attest.generator)
         or any(
             out.type not in ("registry", "cacheonly") or out.options.get("type") == "image" for out in outputs
         )
