@@ -410,6 +410,20 @@ def test_steps_that_do_not_need_a_slow_base_do_not_wait_for_it(
     assert registry.fetched_any(slow) == layers(slow)
 
 
+def test_a_copy_reads_its_files_while_its_root_is_on_its_way(
+    fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
+) -> None:
+    held = layers(BASE)[0]
+    registry.hold(held)
+    try:
+        place = context(tmp_path / "context", "FROM BASE\nCOPY missing.txt /\n", registry)
+        done = run_pipe(fresh_root, "build", str(place), code=2)  # the layer is still held back
+        assert b"missing.txt" in done.stderr
+    finally:
+        registry.let_go(held)
+        del registry.held[held]
+
+
 def test_the_base_of_the_result_comes_while_earlier_stages_work(
     fresh_root: Path, tmp_path: Path, registry: WatchedRegistry
 ) -> None:
