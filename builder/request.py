@@ -79,6 +79,11 @@ class BuildRequest:
     cache_to: tuple[CacheTo, ...] = ()
     node: str = "build"  # the name of this build in the event stream
 
+    @property
+    def keeps_git_dir(self) -> bool:
+        """Whether a context from a repository has its `.git`: BuildKit's argument says so."""
+        return self.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
+
 
 @frozen
 class OutputMade:

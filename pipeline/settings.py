@@ -53,12 +53,12 @@ def _snapshots(text: str) -> str:
 
 
 SNAPSHOTS = ("auto", "overlay", "copy")  # as in runtime.store.place, which not every command needs
-PROGRESS = ("auto", "tty", "plain", "jsonl", "quiet", "none")
+PROGRESS = ("auto", "tty", "plain", "jsonl", "rawjson", "quiet", "none")
 
 TABLE = (
     Setting("root", "", "PIPE_ROOT", "the store's directory (default /var/lib/pipe, or below XDG_DATA_HOME when not root)"),
     Setting("snapshots", "auto", "PIPE_SNAPSHOTS", "how layers are put together: auto, overlay, copy (slower, works where overlay is refused)", _snapshots),
-    Setting("progress", "auto", "PIPE_PROGRESS", "how work is shown: auto, tty, plain, jsonl, quiet, none", _progress),
+    Setting("progress", "auto", "PIPE_PROGRESS", "how work is shown: auto, tty, plain, jsonl, rawjson, quiet, none", _progress),
     Setting("jobs", "0", "PIPE_JOBS", "how many steps run at once (0: as many as there are processors, at least 4)", _count),
     Setting("runtime", "", "PIPE_RUNTIME", "the OCI runtime: empty for the built-in sandbox, or crun, runc, a path"),
     Setting("registry_address", "127.0.0.1:5050", "PIPE_REGISTRY_ADDRESS", "where `pipe registry serve` listens"),

@@ -75,16 +75,17 @@ def make_bundle(
     if (
         len(built) == 1
         and attest is None
+        and not form.indexed
         and (form.annotations.of(INDEX) or form.annotations.of(INDEX_DESCRIPTOR))
     ):
         raise InvalidInput(
             "annotations of an index need one",
-            hint="an image of one platform has an index only with an attestation",
+            hint="an image of one platform has one only with an attestation or BUILDKIT_MULTI_PLATFORM=1",
         )
     manifests = [_manifest(images, each.image, form, cancel, made) for each in built]
     entries = [_entry(form, each.platform, manifest) for each, manifest in zip(built, manifests, strict=True)]
     owners = {manifest.digest: each.image for each, manifest in zip(built, manifests, strict=True)}
-    if len(built) == 1 and attest is None:
+    if len(built) == 1 and attest is None and not form.indexed:
         return Bundle(manifests[0], entries[0], (manifests[0],), owners)
     if attest is not None:
         for each, manifest, entry in list(zip(built, manifests, entries, strict=True)):

@@ -28,6 +28,7 @@ class ImageForm:
     oci: bool = True
     artifact: bool = False
     annotations: Annotations = Annotations()
+    indexed: bool = False  # an index even around a single image
 
     @property
     def is_plain(self) -> bool:

@@ -29,6 +29,7 @@ from builder.export.roots import (
 )
 from builder.request import OutputMade, OutputWanted
 from registry_client.reference import Reference, parse_reference
+from registry_client.values import replace
 from runtime.cancel import stoppable
 from runtime.errors import InvalidInput, Unsupported
 from runtime.events import Warned
@@ -96,10 +97,9 @@ class Writer:
     def _bundle(
         self, wanted: OutputWanted, names: Sequence[Reference], sending: Push | None = None
     ) -> Bundle:
-        attest, form = (
-            self._attestor,
-            image_form(wanted, self._request.annotations, bool(self._request.attest)),
-        )
+        attest = self._attestor
+        form = image_form(wanted, self._request.annotations, bool(self._request.attest))
+        form = replace(form, indexed=self._as_several())
         self._carried = True
         cancel, made = (sending.stop, sending.send) if sending else (self._setting.cancel, None)
         return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch, cancel, made)
@@ -133,7 +133,10 @@ class Writer:
         return [_reference(prefix).name] if prefix else []
 
     def _tag(self, name: str) -> Reference:
-        return self._images.tag(native(self._built).image.id, name)
+        tag = self._images.tag(native(self._built).image.id, name)
+        if len(self._built) > 1:
+            self._images.tag_platforms([each.image for each in self._built], name)
+        return tag
 
     def _push(self, wanted: OutputWanted) -> OutputMade:
         from runtime.images.push import Parcel
@@ -205,8 +208,13 @@ class Writer:
 
     # --- root file systems ----------------------------------------------------------------------------------------
 
+    def _as_several(self) -> bool:
+        """Whether the result is one of several platforms, though it may be only one: BuildKit's argument says so."""
+        asked = self._request.build_args.get("BUILDKIT_MULTI_PLATFORM", "0").lower() in ("1", "true")
+        return len(self._built) > 1 or asked
+
     def _is_split(self, wanted: OutputWanted) -> bool:
-        split = flag(wanted.options, "platform-split", len(self._built) > 1)
+        split = flag(wanted.options, "platform-split", self._as_several())
         if not split and len(self._built) > 1:
             raise Unsupported(
                 "several platforms in one directory would overwrite each other",

@@ -131,7 +131,13 @@ def _run(operation: GitSource, action: Any) -> str:
     except git.GitCommandNotFound as error:
         raise Unavailable("git is not installed", hint="install the package git") from error
     except git.GitCommandError as error:
-        said = str(error.stderr).strip().removeprefix("stderr:").strip(" '\n")
-        raise Unavailable(
-            f"cannot fetch {operation.url}: {said.splitlines()[-1] if said else error.status}"
-        ) from error
+        raise Unavailable(f"cannot fetch {operation.url}: {_reason(error)}") from error
+
+
+def _reason(error: Any) -> str:
+    """What went wrong is said first; advice, and what git was about to do, stand around it."""
+    said = str(error.stderr).strip().removeprefix("stderr:").strip(" '\n").splitlines()
+    told = [
+        line for line in said if line.strip() and not line.startswith(("Cloning into", "warning:", "hint:"))
+    ]
+    return told[0].strip() if told else f"git ended with {error.status}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from builder.graph import GitSource, HttpSource
 from builder.operations.step import Setting
 from builder.state import FilesState
+from registry_client.values import replace
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
 
 
 def fetch_context(
-    store: Store, setting: Setting, secrets: Mapping[str, bytes], agent: Agent, url: str
+    store: Store,
+    setting: Setting,
+    secrets: Mapping[str, bytes],
+    agent: Agent,
+    url: str,
+    keep_git_dir: bool = False,
 ) -> tuple[str, str, int | None]:
     """A path (a directory, or an archive or Dockerfile), the key of the cache record that says what it is, and its time."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
     assert source is not None
+    if keep_git_dir and isinstance(source, GitSource):
+        source = replace(source, keep_git_dir=True)
     files = _fetch(store, setting, secrets, agent, source)
     if isinstance(source, GitSource):
         return files.tree.path, files.definition, files.time

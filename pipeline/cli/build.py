@@ -7,6 +7,7 @@ images of pipe.yaml. Nothing of the builder is imported before it is known which
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.session import Session
@@ -14,6 +15,8 @@ from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.request import BuildRequest, BuildResult
     from registry_client.oci.digest import Digest
     from runtime.events import Event
@@ -42,8 +45,12 @@ def build_directly(session: Session, arguments: tuple[str, ...]) -> int | None:
 
 def build(session: Session, names: tuple[str, ...], flags: dict[str, Any]) -> int:
     """Build the images of pipe.yaml, or an image from a Dockerfile."""
+    from pipeline.cli.build_table import without_effect
+
     if flags["debug"]:
         session.settings = replace(session.settings, debug=True)
+    for text in without_effect(flags):
+        print(f"warning: {text}", file=sys.stderr)
     if not is_docker_build(names, flags):
         return _build_pipeline(session, names, flags)
     if len(names) > 1:
@@ -134,18 +141,18 @@ def _look_up(
     finally:
         services.close()
     if result is not None and progress != "none":
-        with session.work(containers=False, progress=progress) as shown:
-            shown.publish(_begin(request))
-            for event in told:
-                shown.publish(event)
-            shown.publish(_end(request, result))
+        from pipeline.ui.stream import show
+
+        settings = session.settings
+        events = (_begin(request), *told, _end(request, result))
+        show(events, progress or settings.progress, expand=settings.debug)
     return result, builder.missed
 
 
-def _begin(request: BuildRequest) -> Event:
+def _begin(request: BuildRequest, name: str = "") -> Event:
     from runtime.events import Started
 
-    return Started(node=request.node, name=f"build {request.context}")
+    return Started(node=request.node, name=name or f"build {request.context}")
 
 
 def _end(request: BuildRequest, result: BuildResult) -> Event:
@@ -157,17 +164,24 @@ def _end(request: BuildRequest, result: BuildResult) -> Event:
 
 
 def _build(services: Any, request: BuildRequest) -> BuildResult:
+    return build_told(services.builder, services.publish, request)
+
+
+def build_told(
+    builder: Any, publish: Callable[[Event], None], request: BuildRequest, name: str = ""
+) -> BuildResult:
+    """Build, and tell when it begins and how it ends; `name` is what people call it."""
     from runtime.errors import Cancelled, PipeError
     from runtime.events import Finished, Outcome
 
-    services.publish(_begin(request))
+    publish(_begin(request, name))
     try:
-        result: BuildResult = services.builder.build(request)
+        result: BuildResult = builder.build(request)
     except PipeError as error:
         outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
-        services.publish(Finished(node=request.node, outcome=outcome, error=error.message))
+        publish(Finished(node=request.node, outcome=outcome, error=error.message))
         raise
-    services.publish(_end(request, result))
+    publish(_end(request, result))
     return result
 
 
@@ -179,14 +193,14 @@ def _familiar(tag: str) -> str:
 
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["iidfile"]:
-        _write(flags["iidfile"], result.image_id)
+        write_file(flags["iidfile"], result.image_id)
     if flags["metadata_file"]:
         import json
 
-        _write(flags["metadata_file"], json.dumps(_metadata(result), indent=2) + "\n")
+        write_file(flags["metadata_file"], json.dumps(metadata_of(result), indent=2) + "\n")
 
 
-def _metadata(result: BuildResult) -> dict[str, Any]:
+def metadata_of(result: BuildResult) -> dict[str, Any]:
     """The result in buildx's words; provenance of several platforms has a key for each."""
     record: dict[str, Any] = {}
     for platform, predicate in result.provenance.items():
@@ -213,7 +227,7 @@ def _names(result: BuildResult) -> tuple[str, ...]:
     return result.tags or tuple(named[:1])
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     from runtime.store.durable import faults_of_the_host
 
     with faults_of_the_host(f"cannot write {path}"), open(path, "w", encoding="utf-8") as file:

@@ -58,7 +58,9 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
         services = stack.enter_context(session.work(containers=False, progress="none"))
         setting = Setting(cancel=session.cancel)
         workshop = stack.enter_context(Workshop(services.store, None, None, facilities_of(request)))
-        path, _, time = fetch_context(services.store, setting, request.secrets, workshop.agent, url)
+        path, _, time = fetch_context(
+            services.store, setting, request.secrets, workshop.agent, url, request.keeps_git_dir
+        )
         return path, time
 
     return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()

@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 from pipeline.cli import build as building
-from pipeline.cli.build_table import TABLE, parameter
+from pipeline.cli.build_table import IGNORED, TABLE, parameter
 from pipeline.cli.flags import Flag
 from pipeline.cli.session import Session
 
 
-def _option(flag: Flag) -> click.Option:
+def _option(flag: Flag, hidden: bool = False) -> click.Option:
     names = [parameter(flag), *([f"-{flag.short}"] if flag.short else []), f"--{flag.name}"]
     kind: Any = int if flag.kind == "number" else click.Choice(flag.choices) if flag.choices else None
     if flag.kind == "switch":
-        return click.Option(names, is_flag=True, help=flag.help)
-    return click.Option(names, type=kind, multiple=flag.kind == "many", help=flag.help)
+        return click.Option(names, is_flag=True, help=flag.help, hidden=hidden)
+    return click.Option(names, type=kind, multiple=flag.kind == "many", help=flag.help, hidden=hidden)
 
 
 @click.pass_obj
@@ -31,6 +31,7 @@ build = click.Command(
     params=[
         click.Argument(["names"], nargs=-1, metavar="[PATH | URL | - | IMAGE...]"),
         *(_option(flag) for flag in TABLE),
+        *(_option(flag, hidden=True) for flag in IGNORED),
     ],
     help="Build the images of pipe.yaml, or an image from a Dockerfile.",
 )

@@ -151,6 +151,10 @@ def secret_given(text: str, env: Mapping[str, str]) -> tuple[str, bytes]:
     source, variable = given.get("src") or given.get("source") or "", given.get("env", "")
     if not name:
         raise InvalidInput("--secret needs an id", hint="for example --secret id=token,src=token.txt")
+    if given.get("type", "file") not in ("file", "env"):
+        raise InvalidInput(f"--secret {text!r}: unknown type {given['type']!r}", hint="want file or env")
+    if given.get("type") == "env" and not variable:
+        source, variable = "", source or name
     if not source and not variable:
         # As docker: the variable of that name, else the file of that name.
         variable, source = (name, "") if name in env else ("", name)
@@ -185,7 +189,22 @@ def _host(text: str) -> tuple[str, str]:
     name, found, address = text.partition(separator)
     if not name or not found or not address:
         raise InvalidInput(f"--add-host {text!r} is not NAME:ADDRESS")
-    return name, address.strip("[]")
+    address = address.strip("[]")
+    if address != "host-gateway" and not _is_address(address):
+        raise InvalidInput(f"--add-host {text!r}: {address!r} is not an IP address")
+    return name, address
+
+
+def _is_address(text: str) -> bool:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, text)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def parse_size(text: str, flag: str) -> int:
@@ -241,9 +260,12 @@ def _ulimit(text: str) -> Rlimit:
         raise InvalidInput(f"--ulimit {text!r}: unknown limit {name!r}", hint=did_you_mean(name, names))
     soft, colon, hard = value.partition(":")
     try:
-        return Rlimit(name=name, soft=int(soft), hard=int(hard) if colon else int(soft))
+        limit = Rlimit(name=name, soft=int(soft), hard=int(hard) if colon else int(soft))
     except ValueError as error:
         raise InvalidInput(f"--ulimit {text!r} is not NAME=SOFT[:HARD]") from error
+    if -1 != limit.hard < limit.soft:
+        raise InvalidInput(f"--ulimit {text!r}: the soft limit is above the hard one")
+    return limit
 
 
 _ATTESTATIONS = {
@@ -312,6 +334,8 @@ def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
     found = [_output(text) for text in flags["output"]]
     if flags["push"]:
         found.append(OutputWanted(type="registry"))
+    if flags["load"] and found:
+        found.append(OutputWanted(type="image"))  # without outputs it is what a build is for
     if flags["annotation"] and not found:
         found.append(OutputWanted(type="image"))  # the image in the store is what is annotated
     if flags["annotation"] or any(output.options for output in found):
@@ -327,6 +351,8 @@ def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
 
 
 def _output(text: str) -> OutputWanted:
+    if not text:
+        raise InvalidInput("--output is empty", hint="give a directory, or type=…")
     if "=" not in text:
         return OutputWanted(type="tar", dest="-") if text == "-" else OutputWanted(type="local", dest=text)
     from builder.export.annotations import is_field

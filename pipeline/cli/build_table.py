@@ -6,11 +6,26 @@ command (`build_command`), made of the same table, whose messages people see.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.cli.flags import Flag, Flags
+from pipeline.settings import PROGRESS
 from runtime.errors import InvalidInput
+
+# `docker build` takes these and does nothing about them, or has another way since BuildKit.
+IGNORED = (
+    Flag("builder", "one", "There is one builder."),
+    Flag("compress", "switch", "Contexts are not sent anywhere."),
+    Flag("disable-content-trust", "switch", "Images are checked by digest."),
+    Flag("force-rm", "switch", "No containers are left."),
+    Flag("isolation", "one", "A technology of Windows."),
+    Flag("memory-swap", "one", "Give --memory."),
+    Flag("rm", "switch", "No containers are left."),
+    Flag("security-opt", "many", "Use RUN --security=insecure."),
+    Flag("squash", "switch", "Copy from a stage into FROM scratch."),
+)  # fmt: skip
+_WARNED = ("isolation", "memory-swap", "security-opt", "squash")
 
 TABLE = (
     Flag("add-host", "many", "Add NAME:ADDRESS to /etc/hosts of build steps."),
@@ -42,7 +57,7 @@ TABLE = (
     Flag("on-failure", "one", "Open a shell in the sandbox of a step that failed.", choices=("shell",)),
     Flag("output", "many", "Where the result goes: type=oci,dest=FILE or a directory.", "o"),
     Flag("platform", "many", "Build for a platform, for example linux/arm64."),
-    Flag("progress", "one", "auto, tty, plain, jsonl, quiet or none."),
+    Flag("progress", "one", "How work is shown.", choices=PROGRESS),
     Flag("provenance", "one", "Say how it was built beside the result: true, false, mode=min or mode=max."),
     Flag("pull", "switch", "Ask the registry for the base images, also when they are here."),
     Flag("push", "switch", "Push the image under its tags."),
@@ -58,7 +73,7 @@ TABLE = (
     Flag("format", "one", "text or json, with --call and --check."),
 )  # fmt: skip
 
-_FLAGS = Flags("pipe build", TABLE)
+_FLAGS = Flags("pipe build", (*TABLE, *IGNORED))
 
 
 def parameter(flag: Flag) -> str:
@@ -68,8 +83,10 @@ def parameter(flag: Flag) -> str:
 
 def parse(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The words and the value of every flag: a tuple, a truth, a number or a string, None if not given. Else InvalidInput."""
-    many: dict[str, list[str]] = {parameter(flag): [] for flag in TABLE if flag.kind == "many"}
-    values: dict[str, Any] = {parameter(flag): False if flag.kind == "switch" else None for flag in TABLE}
+    many: dict[str, list[str]] = {parameter(flag): [] for flag in (*TABLE, *IGNORED) if flag.kind == "many"}
+    values: dict[str, Any] = {
+        parameter(flag): False if flag.kind == "switch" else None for flag in (*TABLE, *IGNORED)
+    }
 
     def take(flag: Flag, text: str) -> None:
         name = parameter(flag)
@@ -80,6 +97,12 @@ def parse(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
 
     names = _FLAGS.read(arguments, take, mixed=True)
     return names, {**values, **{name: tuple(texts) for name, texts in many.items()}}
+
+
+def without_effect(values: Mapping[str, Any]) -> list[str]:
+    """What is to be said of flags that were given and of which somebody might expect something."""
+    given = [flag for flag in IGNORED if flag.name in _WARNED and values.get(parameter(flag))]
+    return [f"--{flag.name} has no effect: {flag.help[0].lower()}{flag.help[1:-1]}" for flag in given]
 
 
 def _value(flag: Flag, text: str) -> Any:

@@ -19,6 +19,7 @@ _CLI = "pipeline.cli."
 
 COMMANDS = (
     Entry("Pipeline", "build", _CLI + "build_command:build", "Build the images of pipe.yaml, or of a Dockerfile"),
+    Entry("Pipeline", "bake", _CLI + "bake:bake", "Build the targets of a bake or Compose file"),
     Entry("Pipeline", "test", _CLI + "test:test", "Build what is needed and run the stages of pipe.yaml"),
     Entry("Pipeline", "deploy", _CLI + "deploy:deploy", "Deploy to an environment what was built and tested"),
     Entry("Pipeline", "rollback", _CLI + "rollback:rollback", "Bring an environment's earlier release back"),

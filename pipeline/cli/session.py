@@ -1,7 +1,7 @@
 """What one call of `pipe` holds: its settings, its cancel token, its renderer and the services it opened.
 
 A command that works asks for `session.work(...)`: it forks the spawner while there is still one thread, starts the
-renderer, and turns Ctrl-C and SIGTERM into a cancellation. Everything is closed in reverse when the command ends.
+renderer, and turns Ctrl-C, SIGTERM and a terminal that goes away into a cancellation. Everything is closed in reverse when the command ends.
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ class Session:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             self.cancel.cancel("interrupted" if number == signal.SIGINT else "terminated")
 
-        return {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup(1) has it ignored
+            numbers.append(signal.SIGHUP)
+        return {number: signal.signal(number, stop) for number in numbers}
 
     @staticmethod
     def _restore(handlers: dict[int, object]) -> None:

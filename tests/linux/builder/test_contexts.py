@@ -153,6 +153,44 @@ def test_a_layout_on_disk_can_be_a_base(root: Path, empty: Path, tmp_path: Path)
         assert found == {"made": b"layout\n"}
 
 
+def test_a_layout_gives_the_image_that_was_named_and_no_other(
+    root: Path, empty: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "l"
+    ids = [
+        build_text(root, empty, f"FROM base:1\nRUN echo {name} > /made\n", "-t", name)
+        for name in ("a:1", "b:2")
+    ]
+    run_pipe(root, "save", "-o", str(tmp_path / "l.tar"), "a:1", "b:2")
+    with tarfile.open(tmp_path / "l.tar") as archive:
+        archive.extractall(layout)
+    entries = json.loads((layout / "index.json").read_text())["manifests"]
+
+    def build_on(reference: str, code: int = 0) -> subprocess.CompletedProcess[bytes]:
+        context = f"base=oci-layout://{layout}{reference}"
+        return run_pipe(
+            tmp_path / "other", "build", "-q", "-f", "-", "--build-context", context, str(empty),
+            stdin=b"FROM base\n", code=code,
+        )  # fmt: skip
+
+    made = [
+        build_on(reference).stdout
+        for reference in (":1", ":2", f"@{entries[0]['digest']}", f"@{entries[1]['digest']}")
+    ]
+    assert made[:2] == made[2:] and made[0] != made[1] and len(set(ids)) == 2
+    assert b"holds several images" in build_on("", code=2).stderr
+    assert b"no image sha256:0000" in build_on(f"@sha256:{'0' * 64}", code=2).stderr
+    config = json.loads((layout / "blobs" / entries[0]["digest"].replace(":", "/")).read_text())["config"][
+        "digest"
+    ]
+    with (layout / "blobs" / config.replace(":", "/")).open("ab") as file:
+        file.write(b" ")
+    assert run_pipe(
+        tmp_path / "third", "build", "-f", "-", "--build-context", f"base=oci-layout://{layout}:1", str(empty),
+        stdin=b"FROM base\n", code=2,
+    ).stderr  # fmt: skip
+
+
 def test_add_of_a_url_keeps_the_servers_time_and_is_fetched_once(
     root: Path, empty: Path, server: Server
 ) -> None:
@@ -246,6 +284,35 @@ def repository(tmp_path: Path, server: Server) -> str:
     # git asks for the smart protocol first, with a query.
     server.files["/bare.git/info/refs?service=git-upload-pack"] = server.files["/bare.git/info/refs"]
     return f"{server.url}/bare.git"
+
+
+def test_a_repository_as_context_keeps_its_history_if_asked(root: Path, repository: str) -> None:
+    for value in ("0", "1"):
+        argument = f"BUILDKIT_CONTEXT_KEEP_GIT_DIR={value}"
+        done = run_pipe(
+            root,
+            "build",
+            "-o",
+            "type=tar,dest=-",
+            "-f",
+            "sub/Dockerfile",
+            "--build-arg",
+            argument,
+            repository,
+        )
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            assert ("x/.git/HEAD" in archive.getnames()) == (value == "1")
+
+
+def test_what_git_says_first_is_the_reason(root: Path) -> None:
+    # Port 1 of the loopback of these tests' own network namespace: nobody listens.
+    failed = run_pipe(root, "build", "ssh://git@127.0.0.1:1/x.git", code=3)
+    assert b"Connection refused" in failed.stderr or b"cannot run ssh" in failed.stderr
+
+
+def test_checks_look_at_a_repository_too(root: Path, repository: str) -> None:
+    done = run_pipe(root, "build", "--call=targets", f"{repository}#v1:sub")
+    assert b"scratch" in done.stdout
 
 
 def test_a_git_repository_can_be_added_and_be_the_context(root: Path, empty: Path, repository: str) -> None:

@@ -149,9 +149,11 @@ def test_fifty_builds_killed_at_random_moments_leave_nothing(tmp_path: Path) -> 
     kill_often(tmp_path, 50, seed=1)
 
 
-def test_an_interrupted_build_stops_its_steps_and_says_so(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_build_stops_its_steps_and_says_so(root: Path, tmp_path: Path, number: int) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM base:1\nRUN echo begun && sleep 300\n")
+    before = os.listdir(root / "drafts")
     command = [sys.executable, "-m", "pipeline.cli.main", "--root", str(root), "--progress", "plain", "build"]
     env = {"PYTHONPATH": str(PROJECT), "PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -165,7 +167,7 @@ def test_an_interrupted_build_stops_its_steps_and_says_so(root: Path, tmp_path: 
             # Not the step's name, which holds the word too.
             if line.rstrip().endswith(b"begun"):
                 break
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         running.stdout.read()
         assert running.wait(PATIENCE) == 130
-    assert os.listdir(root / "drafts") == []
+    assert os.listdir(root / "drafts") == before

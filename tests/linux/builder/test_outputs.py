@@ -151,6 +151,25 @@ def test_the_id_and_the_metadata_are_written_to_files(made: tuple[Path, Path], t
     assert metadata["image.name"] == "docker.io/library/out:2"
 
 
+def test_one_platform_can_be_treated_as_several(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, context = made
+    asked = ("--build-arg", "BUILDKIT_MULTI_PLATFORM=1")
+    layout = tmp_path / "layout"
+    build(
+        root,
+        context,
+        *asked,
+        "-o",
+        f"type=local,dest={tmp_path / 'out'}",
+        "-o",
+        f"type=oci,tar=false,dest={layout}",
+    )
+    (platform,) = os.listdir(tmp_path / "out")
+    assert platform.startswith("linux_")
+    (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+    assert entry["mediaType"] == "application/vnd.oci.image.index.v1+json"
+
+
 def test_an_image_can_be_known_by_its_digest_too(made: tuple[Path, Path], tmp_path: Path) -> None:
     root, context = made
     meta = str(tmp_path / "meta.json")
@@ -175,6 +194,27 @@ def test_a_directory_can_be_made_to_hold_nothing_else(made: tuple[Path, Path], t
         failed = run_pipe(root, "build", "-o", f"type=local,mode=delete,dest={dest}", str(context), code=2)
         assert b"would remove" in failed.stderr
     assert (context / "Dockerfile").exists()
+
+
+def test_flags_of_older_dockers_change_nothing_and_say_so_where_it_matters(made: tuple[Path, Path]) -> None:
+    root, context = made
+    old = (
+        "--rm",
+        "--force-rm=true",
+        "--compress",
+        "--builder",
+        "default",
+        "--squash",
+        "--security-opt",
+        "a=b",
+    )
+    plain = run_pipe(root, "build", "-q", str(context))
+    done = run_pipe(root, "build", "-q", *old, str(context))
+    assert done.stdout == plain.stdout
+    assert [line.partition(" has")[0] for line in done.stderr.decode().splitlines()] == [
+        "warning: --security-opt", "warning: --squash",
+    ]  # fmt: skip
+    assert b"--squash" not in run_pipe(root, "build", "--help").stdout
 
 
 @pytest.mark.parametrize("kind", ["tar", "oci"])
@@ -237,7 +277,13 @@ def test_a_failed_output_leaves_the_earlier_file(made: tuple[Path, Path], tmp_pa
         (("--secret", "src=x"), b"needs an id"),
         (("--platform", "a/b/c/d"), b"invalid platform"),
         (("--ulimit", "nofile"), b"is not NAME=SOFT"),
+        (("--ulimit", "nofile=10:5"), b"above the hard one"),
         (("--add-host", "db"), b"is not NAME:ADDRESS"),
+        (("--add-host", "db:999.1.1.1"), b"is not an IP address"),
+        (("--secret", "type=file,id=a,src=nosuch"), b"cannot read nosuch"),
+        (("--secret", "type=vault,id=a"), b"unknown type"),
+        (("--progress", "fast"), b"rawjson"),
+        (("-o", ""), b"--output is empty"),
         (("--target", "nosuch"), b"nosuch"),
         (("-f", "missing.Dockerfile"), b"no Dockerfile at missing.Dockerfile"),
         (("-t", "UPPER"), b"lower case"),

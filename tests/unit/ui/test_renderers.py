@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 
@@ -51,6 +52,32 @@ def test_plain_numbers_nodes_and_keeps_lines_whole() -> None:
         "#1 3.000 no newline\n"
         "#1 FAILED: exit 2\n"
     )
+
+
+def test_raw_json_is_the_status_objects_of_buildkit() -> None:
+    out = io.StringIO()
+    renderer = choose_renderer("rawjson", out)
+    for event in [*BUILD, Progress(node="b", item="layer", current=3, total=9, time=14.5)]:
+        renderer.update(event)
+    renderer.close()
+    told = [json.loads(line) for line in out.getvalue().splitlines()]
+    first = told[0]["vertexes"][0]
+    assert first == {
+        "digest": first["digest"],
+        "name": "[app 1/2] RUN make",
+        "started": "1970-01-01T00:00:10.000000000Z",
+    }
+    assert first["digest"].startswith("sha256:")
+    log = told[1]["logs"][0]
+    assert (log["vertex"], log["stream"], base64.b64decode(log["data"])) == (first["digest"], 1, b"one\ntw")
+    vertexes = [each for line in told for each in line.get("vertexes", ())]
+    assert [(each.get("cached"), each.get("error")) for each in vertexes if "completed" in each] == [
+        (True, None), (None, "exit 2"),
+    ]  # fmt: skip
+    (warning,) = [each for line in told for each in line.get("warnings", ())]
+    assert base64.b64decode(warning["short"]) == b"unused"
+    assert told[-1]["statuses"][0]["current"] == 3
+    assert told[-1]["statuses"][0]["timestamp"] == "1970-01-01T00:00:14.500000000Z"
 
 
 def test_plain_tells_the_begin_and_the_end_of_a_transfer_once() -> None:
