@@ -52,8 +52,13 @@ class Cache:
 
     def may_hit(self, shape: Shape) -> bool:
         """False when no record has this shape, so that no key of it can be found."""
-        sql = "SELECT 1 FROM cache_records WHERE shape = ? LIMIT 1"
-        return self._database.one(sql, (shape.digest,)) is not None
+        return self.newest(shape) != 0
+
+    def newest(self, shape: Shape) -> int:
+        """The number of the newest record of a shape, 0 when there is none: as long as it stays, no look finds more."""
+        sql = "SELECT max(rowid) AS number FROM cache_records WHERE shape = ?"
+        row = self._database.one(sql, (shape.digest,))
+        return 0 if row is None or row["number"] is None else int(row["number"])
 
     def find(self, key: str) -> Record | None:
         """The record, its snapshot leased; None when there is none."""
