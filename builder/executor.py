@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.cache import Cache, Record
+from builder.cache import Cache, Record, storable
 from builder.content import Content
 from builder.graph import (
     SOURCES,
@@ -85,7 +85,7 @@ class Executor:
         self._store, self._cache, self._sources = store, cache, sources
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
         self._trees = Trees(store, may_mount=hashing is not None)
-        self._place = place
+        self._place = storable(place)
         self.keys: dict[Digest, str] = {}
         self.missed: set[Digest] = set()  # vertices that have no record, as was found a moment ago
         self._borrowed: list[_Borrowed] = []
