@@ -9,34 +9,29 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from builder.asked import epoch_argument, facilities_of, is_plain, lower_options, setting_of, timed
+from builder.attempt import Attempt
 from builder.bases import Bases
 from builder.built import Built, Occasion, invocation_of
 from builder.cache import Cache
 from builder.checked import BuildChecks, Checkable
 from builder.context import Context, ContextOpener
 from builder.epoch import Moments, parse_epoch
-from builder.executor import Executor
-from builder.finishing import Finisher
-from builder.graph import GitSource, HttpSource, StageGraph, Vertex
+from builder.graph import GitSource, HttpSource, StageGraph
 from builder.operations.step import Setting
 from builder.pools import Pool
 from builder.request import BuildRequest, BuildResult, BuildWarning
-from builder.solver import Solver, reachable
-from builder.sources import BuildSources
-from builder.state import RootState, State
-from builder.telling import Teller
 from builder.trees import ImportFailed
 from builder.workshop import Workshop
 from registry_client.oci.digest import Digest
 from registry_client.oci.platform import Platform
 from registry_client.values import replace
 from runtime.cancel import Cancel
-from runtime.errors import PipeError
+from runtime.errors import InvalidInput, PipeError
 from runtime.events import Emit, Warned, ignore
 from runtime.store.store import Store
 
@@ -150,7 +145,8 @@ class _Build:
         if self._dockerfile is None:
             from builder.dockerfile import parse_dockerfile
 
-            self._dockerfile = parse_dockerfile(context.text, context.name)
+            with self._telling(context):
+                self._dockerfile = parse_dockerfile(context.text, context.name)
         return self._dockerfile
 
     def result(self) -> BuildResult:
@@ -172,10 +168,14 @@ class _Build:
 
     def _build_until_had(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
         """Build; again, without what was found elsewhere and then could not be had."""
+        from runtime.images.transport import of_its_own
+
+        transport = self._stack.enter_context(of_its_own(self._images.transport))
+        bases = Bases(self._images, self._request, pool, self._cancel, transport, self._emit)
         while True:
             with self._attempt(setting) as attempt:
                 try:
-                    return self._build_platforms(context, attempt, pool, hashing)
+                    return self._build_platforms(context, attempt, pool, hashing, bases)
                 except ImportFailed:
                     self._cancel.check()
                     self._cache.files_only = True
@@ -187,32 +187,30 @@ class _Build:
         with self._cancel.on_cancel(lambda: cancel.cancel(self._cancel.reason)):
             yield replace(setting, cancel=cancel)
 
-    def _build_platforms(self, context: Context, setting: Setting, pool: Pool, hashing: Pool) -> list[Built]:
-        sources = self._sources(context, setting)
-        graphs = [
-            self._lowered(context, setting, platform, pool, sources)
-            for platform in self._request.platforms or (None,)
-        ]
+    def _build_platforms(
+        self, context: Context, setting: Setting, pool: Pool, hashing: Pool, bases: Bases
+    ) -> list[Built]:
+        platforms = self._request.platforms or (None,)
+        graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
         self._check(pool)
-        executor, node_of = self._executor(graphs, context, sources, setting, hashing)
-        try:
-            # All platforms are one graph: they are built at once, and what they share only once.
-            states = self._solve(graphs, executor, node_of, setting, pool)
-            sources.save()
-            finisher = self._finisher(setting)
-            return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
-        finally:
-            executor.keep_borrowed()
+        attempt = self._go(context, setting, bases)
+        made = attempt.build(graphs, pool, hashing)
+        self._gathered = attempt.gathered
+        return made
 
-    def _gather(self, graph: StageGraph, executor: Executor) -> Gathered | None:
-        """What a shared cache will hold of this graph."""
-        if not self._request.cache_to:
-            return None
-        from builder.sharing.exports import gather
-
-        found = gather(self._store, self._cache, self._cache.imports, graph.root, executor.keys)
-        self._gathered = found if self._gathered is None else self._gathered.joined(found)
-        return found
+    def _go(self, context: Context, setting: Setting, bases: Bases) -> Attempt:
+        return Attempt(
+            self._store,
+            self._images,
+            self._cache,
+            self._workshop,
+            self._request,
+            setting,
+            context,
+            bases,
+            self._emit,
+            self.missed,
+        )
 
     def result_by_looking(self) -> BuildResult:
         """The result of a build whose every step is known; NotYet when one is not."""
@@ -220,21 +218,11 @@ class _Build:
         context = self._open_context(setting)
         setting = self._timed(setting, context, only_here=True)
         platform = next(iter(self._request.platforms), None)
-        sources = self._sources(context, setting)
-        graph = self._lowered(context, setting, platform, None, sources)
-        executor, node_of = self._executor([graph], context, sources, setting, None)
-        teller = Teller(self._emit, self._request.node, node_of)
-        states: dict[Digest, State] = {}
-        try:
-            for vertex in reachable([graph.root]):
-                state = executor.find(vertex, [states[each.digest] for each in vertex.inputs])
-                states[vertex.digest] = state
-                teller.started(vertex)
-                teller.finished(vertex, state)
-        finally:
-            sources.save()  # what was read need not be read again by `build`
+        bases = Bases(self._images, self._request, None, self._cancel, self._images.transport)
+        graph = self._lowered(context, setting, platform, bases)
+        made = self._go(context, setting, bases).look(graph)
         self._check(None)
-        return self._ended([self._finisher(setting).finish(graph, states)], context, setting)
+        return self._ended([made], context, setting)
 
     def _ended(self, made: list[Built], context: Context, setting: Setting) -> BuildResult:
         self._cache.note_use()
@@ -300,11 +288,6 @@ class _Build:
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 
-    def _sources(self, context: Context, setting: Setting) -> BuildSources:
-        return BuildSources(
-            self._store, self._images, self._workshop, setting, context, self._request.build_contexts
-        )
-
     # --- one platform ---------------------------------------------------------------------------------------------
 
     def _lowered(
@@ -312,18 +295,18 @@ class _Build:
         context: Context,
         setting: Setting,
         platform: Platform | None,
-        pool: Pool | None,
-        sources: BuildSources,
+        bases: Bases,
     ) -> StageGraph:
-        """The graph, its base images resolved: in `pool`, or only if they are here."""
+        """The graph, its base images resolved."""
         from builder.lower import lower, unused_arguments
 
         dockerfile = self._parsed(context)
         options = lower_options(
             self._request, platform, epoch_argument(self._request, dockerfile, setting.epoch)
         )
-        configs = Bases(self._images, self._request, pool, self._cancel).resolve(dockerfile, options, sources)
-        graph = lower(dockerfile, options, configs)
+        with self._telling(context):
+            configs = bases.resolve(dockerfile, options)
+            graph = lower(dockerfile, options, configs)
         for name in unused_arguments(dockerfile, options):
             self._warn(f"build argument {name} was not consumed")
         if self._checkable is None:  # of several platforms the first is told about, as BuildKit does
@@ -332,53 +315,19 @@ class _Build:
             )
         return graph
 
+    @contextmanager
+    def _telling(self, context: Context) -> Iterator[None]:
+        """A mistake in the Dockerfile is told behind what the checks say of the lines before it."""
+        try:
+            yield
+        except InvalidInput:
+            options = lower_options(self._request, next(iter(self._request.platforms), None), None)
+            self._checks.tell_before_mistake(context.text, context.name, options)
+            raise
+
     def _check(self, pool: Pool | None) -> None:
         assert self._checkable is not None, "something was lowered"
         self._checks.begin(self._checkable, pool)
-
-    def _finisher(self, setting: Setting) -> Finisher:
-        inline = any(wanted.type == "inline" for wanted in self._request.cache_to)
-        return Finisher(self._store, self._images, setting.epoch, self._cancel, inline=inline)
-
-    def _solve(
-        self,
-        graphs: Sequence[StageGraph],
-        executor: Executor,
-        node_of: Callable[[Vertex], str],
-        setting: Setting,
-        pool: Pool,
-    ) -> Mapping[Digest, State]:
-        watcher = Teller(self._emit, self._request.node, node_of)
-        solver: Solver[State] = Solver(executor.run, pool, setting.cancel, watcher)
-        try:
-            solver.solve([graph.root for graph in graphs])
-        finally:
-            for state in solver.states.values():
-                if isinstance(state, RootState):
-                    state.wait()
-        return solver.states
-
-    def _executor(
-        self,
-        graphs: Sequence[StageGraph],
-        context: Context,
-        sources: BuildSources,
-        setting: Setting,
-        hashing: Pool | None,
-    ) -> tuple[Executor, Callable[[Vertex], str]]:
-        """The executor, and what each vertex is called in the event stream. Without `hashing` it only looks."""
-        order = reachable([graph.root for graph in graphs])
-        numbers = {vertex.digest: number for number, vertex in enumerate(order, 1)}
-
-        def node_of(vertex: Vertex) -> str:
-            return f"{self._request.node}/{numbers[vertex.digest]}"
-
-        place = f"{context.tree.path}:{context.name}"
-        executor = Executor(
-            self._store, self._cache, sources, self._workshop, setting, hashing, node_of, place=place
-        )
-        executor.missed = self.missed
-        return executor, node_of
 
     def _warn(self, message: str) -> None:
         if any(known.message == message for known in self._warnings):

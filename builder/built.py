@@ -28,6 +28,7 @@ class Built:
     graph: StageGraph
     states: Mapping[Digest, State]
     cached: bool
+    stored: bool = True  # False: it is pushed, and not among the store's images
 
     @property
     def platform(self) -> Platform:

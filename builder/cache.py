@@ -129,6 +129,12 @@ class Cache:
                 copied = (record.key, b"".join(content.copied))
                 connection.execute("INSERT OR REPLACE INTO cache_stretches VALUES (?, ?)", copied)
 
+    def moved(self, key: str, snapshot: str, chain_id: Digest) -> None:
+        """A record's layer now stands on another root."""
+        with self._database.transaction() as connection:
+            sql = "UPDATE cache_records SET snapshot = ?, chain_id = ? WHERE key = ?"
+            connection.execute(sql, (snapshot, chain_id, key))
+
     def note_use(self) -> None:
         """Count the records this build used. All of them, and those it made, get the same time (`pipe why` needs that)."""
         if not self._used and not self._made:

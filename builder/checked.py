@@ -15,7 +15,7 @@ from builder.pools import Pool, Task
 from builder.request import BuildWarning
 from registry_client.oci.digest import digest_of
 from registry_client.values import frozen
-from runtime.errors import HostFault, StepFailed
+from runtime.errors import HostFault, PipeError, StepFailed
 from runtime.events import Emit, Warned
 from runtime.spans import Source, Span
 from runtime.store.store import Store
@@ -80,6 +80,29 @@ class BuildChecks:
         self._task.run(self._check, (subject,))
         self._task.result()
 
+    def tell_before_mistake(self, text: bytes, name: str, options: LowerOptions) -> None:
+        """What is found in a Dockerfile that cannot be built, up to its mistake; the mistake itself is the build's to tell."""
+        if self._task is not None:
+            return
+        self._task = Task()
+        self._task.run(tuple, ())
+        from builder.checks import check_source
+
+        try:
+            findings = check_source(text, name, options, everything=False).findings
+        except PipeError:
+            return  # the mistake is in what the checks are told
+        for found in findings:
+            self._tell(
+                BuildWarning(
+                    found.message, found.span, found.rule.name, found.rule.url, found.rule.description
+                )
+            )
+
+    def _tell(self, each: BuildWarning) -> None:
+        self._emit(Warned(node=self._node, message=each.message, span=each.span, rule=each.rule, url=each.url,
+                          detail=each.detail))  # fmt: skip
+
     def warnings(self) -> tuple[BuildWarning, ...]:
         return self._task.result() if self._task is not None else ()
 
@@ -91,8 +114,7 @@ class BuildChecks:
             self._remember(key, said)
         warnings = tuple(_warning(subject.dockerfile.source, *row) for row in said["findings"])
         for each in warnings:
-            self._emit(Warned(node=self._node, message=each.message, span=each.span, rule=each.rule, url=each.url,
-                              detail=each.detail))  # fmt: skip
+            self._tell(each)
         if said["failed"]:
             rules = ", ".join(dict.fromkeys(each.rule for each in warnings))
             raise StepFailed(

@@ -25,12 +25,13 @@ from builder.graph import (
     Scratch,
     Vertex,
 )
+from builder.joining import linked, standing_alone
 from builder.keys import cache_key, digest_of_fields, exec_shape
 from builder.locks import StepLock
 from builder.operations.copy import CopyStep
 from builder.operations.directory import DirectoryStep
 from builder.operations.step import Outcome, Setting, Sought, Step
-from builder.pools import Pool
+from builder.pools import Pool, Task
 from builder.state import FilesState, Made, RootState, State
 from builder.trees import ImportFailed, NotYet, Trees
 from builder.workshop import Workshop
@@ -130,13 +131,11 @@ class Executor:
             return self._sources.image(operation)
         if isinstance(operation, SOURCES):
             return self._sources.files(vertex)
-        parent = inputs[0]
-        assert isinstance(parent, RootState)
         definition = digest_of_fields(
             {"vertex": vertex.digest, "inputs": [state.definition for state in inputs]}
         )
         step = self._prepare(vertex, inputs)
-        return _Run(self, vertex, parent, step, definition).result()
+        return _Run(self, vertex, inputs, step, definition).result()
 
     def _place_of(self, vertex: Vertex) -> str:
         """`[stage 2/5]` without the command: where in which Dockerfile."""
@@ -172,9 +171,11 @@ class _Run:
     """One step on its way."""
 
     def __init__(
-        self, owner: Executor, vertex: Vertex, parent: RootState, step: Step, definition: str
+        self, owner: Executor, vertex: Vertex, inputs: Sequence[State], step: Step, definition: str
     ) -> None:
-        self._owner, self._vertex, self._parent, self._step = owner, vertex, parent, step
+        assert isinstance(inputs[0], RootState)
+        self._owner, self._vertex, self._step = owner, vertex, step
+        self._inputs, self._parent = inputs, inputs[0]
         self._definition = definition
         self._store, self._cache, self._cancel = owner._store, owner._cache, owner._setting.cancel
 
@@ -267,10 +268,17 @@ class _Run:
                 return found.id
             if self._cache.imports is None:
                 raise ImportFailed
-            return self._cache.imports.snapshot((*self._parent.diff_ids(), made.diff_id), self._cancel)
+            return self._cache.imports.snapshot(
+                (*self._parent.diff_ids(), made.diff_id), self._parent.bottom(), self._cancel
+            )
 
         return RootState(
-            parent=self._parent, unpack=bring, made=made, cached=True, definition=self._definition
+            parent=self._parent,
+            unpack=bring,
+            made=made,
+            cached=True,
+            definition=self._definition,
+            is_here=lambda: self._store.snapshots.by_chain(made.chain_id) is not None,
         )
 
     def _key(self, content: Content) -> str:
@@ -279,24 +287,38 @@ class _Run:
 
     def _rebase(self, record: Record, chain_id: Digest) -> RootState:
         """The layer of a `COPY --link` on another root: the same files by hard links, nothing is read (A-72)."""
-        snapshots = self._store.snapshots
-        known = snapshots.by_chain(chain_id)
-        if known is None:
-            from builder.operations.linking import link_tree
+        known = self._store.snapshots.by_chain(chain_id)
+        if known is None and not self._parent.is_here():
+            made = Made("", record.diff_id, chain_id, record.made, record.size)
+            return self._alone(record.snapshot, made, cached=True)
+        snapshot = (
+            known.id
+            if known is not None
+            else linked(self._store, record.snapshot, self._parent, record.diff_id, record.size)
+        )
+        return self._state(snapshot, Made(snapshot, record.diff_id, chain_id, record.made, record.size), True)
 
-            with snapshots.prepare(self._parent.snapshot()) as draft:
-                link_tree(snapshots.path(record.snapshot), draft.upper)
-                known = draft.commit()
-            below = self._parent.chain() or None
-            snapshots.identify(known.id, record.diff_id, record.size, below=below)
-        made = Made(known.id, record.diff_id, chain_id, record.made, record.size)
-        return self._state(known.id, made, True)
+    def _alone(self, snapshot: str, made: Made | Task[Made], *, cached: bool) -> RootState:
+        """The state after a `COPY --link` whose root is elsewhere."""
+
+        def moved(joined: str, chain_id: Digest) -> None:
+            self._cache.moved(self._owner.keys[self._vertex.digest], joined, chain_id)
+
+        return standing_alone(
+            self._store, snapshot, self._parent, made, moved, cached=cached, definition=self._definition
+        )
 
     # --- doing ----------------------------------------------------------------------------------------------------
 
     def _carry_out(self, lock: StepLock) -> RootState:
         with ExitStack() as stack:
-            draft = stack.enter_context(self._store.snapshots.prepare(self._parent.snapshot()))
+            waits = not self._parent.is_here()
+            alone = waits and self._step.independent
+            if waits and not alone:
+                self._read_beside()
+            draft = stack.enter_context(
+                self._store.snapshots.prepare(None if alone else self._parent.snapshot())
+            )
             try:
                 with faults_of_the_host(f"cannot carry out {self._vertex.label}"):
                     outcome = self._step.execute(draft)
@@ -320,16 +342,25 @@ class _Run:
                 later.callback(lock.release)
         assert self._owner._hashing is not None
         task = self._owner._hashing.submit(
-            self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later
+            self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later, alone
         )
+        if alone:
+            return self._alone(snapshot.id, task, cached=False)
         return self._state(snapshot.id, task, False)
+
+    def _read_beside(self) -> None:
+        """Read what the step takes from the client while its root is still on its way."""
+        if all(isinstance(state, FilesState) for state in self._inputs[1:]):
+            self._step.content()
 
     def _keep_failed(self, draft: Draft, error: StepFailed) -> None:
         from builder.failed import keep_failed
+        from builder.operations.exec import ExecStep
 
+        assert isinstance(self._step, ExecStep), "only a command fails"
         # The step's own failure is what has to be told, not that a full disk keeps us from looking at it later.
         with suppress(PipeError):
-            if keep_failed(self._store, draft, self._parent, self._vertex, getattr(self._step, "binds", {})):
+            if keep_failed(self._store, draft, self._parent, self._vertex, self._step.binds):
                 error.hint = error.hint or "look around with `pipe shell --last-failed`"
 
     def _made_ns(self) -> int:
@@ -344,6 +375,7 @@ class _Run:
         reused: bool,
         made_ns: int,
         later: ExitStack,
+        alone: bool,
     ) -> Made:
         """Hash the layer, name the chain, keep the record: the end of a step, beside the next one's beginning.
 
@@ -363,19 +395,22 @@ class _Run:
             else:
                 from runtime.store.layers import hash_layer
 
-                info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=lowers)
+                # The layer of a COPY --link is the same on any root.
+                below = () if self._step.independent else lowers
+                info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()
             chain_id = chain_ids((Digest(chain), diff_id))[-1] if chain else diff_id
-            made = Made(snapshot.id, diff_id, chain_id, made_ns, size)
+            made = Made("" if alone else snapshot.id, diff_id, chain_id, made_ns, size)
             # What is waited for here must not be waited for within the transaction: it needs one itself.
             taken = [(state.chain(), selector, digest) for state, selector, digest in outcome.taken]
             with self._store.db.transaction():
                 if reused:
                     self._store.snapshots.link_chain(chain_id, chain or None, diff_id, snapshot.id)
                 else:
-                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=chain or None)
-                self._record(made, outcome)
+                    on = None if alone else chain or None
+                    self._store.snapshots.identify(snapshot.id, diff_id, size, below=on)
+                self._record(Made(snapshot.id, diff_id, diff_id, made_ns, size) if alone else made, outcome)
                 for each in taken:
                     self._cache.remember_content(*each)
             return made

@@ -37,6 +37,7 @@ class Patterns:
         self.patterns = tuple(patterns)
         self._source = source
         self._runs: list[tuple[bool, re.Pattern[str]]] | None = None
+        self._reincluding: _Reincluding | None = None
 
     @classmethod
     def parse(cls, text: str, name: str = ".dockerignore") -> Patterns:
@@ -68,10 +69,9 @@ class Patterns:
         runs = self._compiled()
         decided = next((n for n in range(len(runs) - 1, -1, -1) if runs[n][1].match(path)), -1)
         # What matches the directory matches all below it; only later patterns can say otherwise.
-        later = [
-            pattern for n, run in enumerate(self._grouped()) if n > decided and run[0] for pattern in run[1]
-        ]
-        return any(_may_match_below(pattern.text, path) for pattern in later)
+        if self._reincluding is None:
+            self._reincluding = _Reincluding(self._grouped())
+        return self._reincluding.may_match_below(path, decided)
 
     def _grouped(self) -> list[tuple[bool, list[Pattern]]]:
         return [(sign, list(run)) for sign, run in groupby(self.patterns, key=lambda p: p.reinclude)]
@@ -83,6 +83,46 @@ class Patterns:
                 for sign, run in self._grouped()
             ]
         return self._runs
+
+
+class _Reincluding:
+    """The patterns that take back, found by the components they begin with: a hundred thousand of them, and as many
+    directories to ask about, must not be multiplied."""
+
+    def __init__(self, groups: list[tuple[bool, list[Pattern]]]) -> None:
+        self._last_below: dict[
+            str, int
+        ] = {}  # directory -> the last run with a pattern that spells out it and more
+        self._by_start: dict[
+            str, list[tuple[int, str]]
+        ] = {}  # components without anything special -> run, pattern
+        for number, (reinclude, patterns) in enumerate(groups):
+            for pattern in patterns if reinclude else ():
+                self._add(number, pattern.text)
+
+    def _add(self, number: int, pattern: str) -> None:
+        start = ""
+        for component in pattern.split("/"):
+            if not _SPECIAL.isdisjoint(component):
+                break
+            start = f"{start}/{component}" if start else component
+            self._last_below[start] = number
+        self._by_start.setdefault(start, []).append((number, pattern))
+
+    def may_match_below(self, directory: str, decided: int) -> bool:
+        """Has a run behind number `decided` a pattern that could match something below `directory`?"""
+        if self._last_below.get(directory, -1) > decided:
+            return True
+        start = directory
+        while True:
+            for number, pattern in reversed(self._by_start.get(start, ())):
+                if number <= decided:
+                    break
+                if _may_match_below(pattern, directory):
+                    return True
+            if not start:
+                return False
+            start = start.rpartition("/")[0]
 
 
 def _parse_line(line: str, number: int, source: Source) -> Pattern | None:

@@ -5,9 +5,9 @@ Threads are made when there is work for them. A job must not wait for another jo
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -49,39 +49,60 @@ class Pool:
 
     def __init__(self, name: str, size: int) -> None:
         self._name, self._size = name, size
+        import queue  # not before somebody has work for it: a build of found steps has none
+
         self._jobs: queue.SimpleQueue[tuple[Task[Any], Callable[..., Any], tuple[Any, ...]] | None] = (
             queue.SimpleQueue()
         )
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
-        self._idle = 0
+        self._open = 0  # jobs that have not ended
 
     def submit(self, job: Callable[..., T], *args: Any) -> Task[T]:
         task: Task[T] = Task()
-        self._jobs.put((task, job, args))
         with self._lock:
-            if self._idle > 0:
-                self._idle -= 1
-            elif len(self._threads) < self._size:
-                thread = threading.Thread(
-                    target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
+            self._open += 1
+            self._jobs.put((task, job, args))
+            self._add_thread()
         return task
+
+    def _add_thread(self) -> None:
+        if len(self._threads) >= min(self._size, self._open):
+            return
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             task, function, args = job
             task.run(function, args)
             with self._lock:
-                self._idle += 1
+                self._open -= 1
+                if len(self._threads) > self._size:
+                    # One of those it stood in for is back.
+                    self._threads.remove(threading.current_thread())
+                    return
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Within the block the calling job only waits: another may run in its place."""
+        with self._lock:
+            self._size += 1
+            self._add_thread()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._size -= 1
 
     def close(self) -> None:
         """Let the running and waiting jobs end."""
-        for _ in self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        for _ in threads:
             self._jobs.put(None)
-        for thread in self._threads:
+        for thread in threads:
             thread.join()
         self._threads.clear()
 

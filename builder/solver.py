@@ -7,7 +7,6 @@ stop, nothing new starts, and the first error is the answer. It never executes a
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -41,6 +40,8 @@ class Solver(Generic[State]):
         self, run: Run[State], pool: Pool, cancel: Cancel, watcher: Watcher[State] | None = None
     ) -> None:
         self._run, self._pool, self._cancel, self._watcher = run, pool, cancel, watcher
+        import queue
+
         self._done: queue.SimpleQueue[tuple[Vertex, State | None, BaseException | None]] = queue.SimpleQueue()
         self.states: dict[Digest, State] = {}
 

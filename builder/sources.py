@@ -14,10 +14,12 @@ from builder.operations.selection import Tree
 from builder.operations.step import Setting
 from builder.state import FilesState, RootState
 from builder.workshop import Workshop
+from runtime.images.image import Image
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
-    from runtime.images.image import Image
+    from builder.bases import Bases
+    from builder.fetching import Fetching
     from runtime.images.images import Images
 
 
@@ -32,21 +34,27 @@ class BuildSources:
         setting: Setting,
         context: Context,
         named: Mapping[str, str],
+        bases: Bases,
+        fetching: Fetching | None,
     ) -> None:
         self._store, self._images, self._workshop, self._setting = store, images, workshop, setting
         self._context, self._named = context, named
-        self._bases: dict[tuple[str, str], Image] = {}
+        self._bases, self._fetching = bases, fetching
         self._memories: dict[str, Memory] = {}
         self._lock = threading.Lock()
 
-    def know_base(self, reference: str, platform: str, image: Image) -> None:
-        """What a reference was resolved to, before the graph was made."""
-        self._bases[(reference, platform)] = image
-
     def image(self, operation: ImageSource) -> RootState:
-        image = self._bases[(operation.reference, operation.platform)]
-        cancel = self._setting.cancel
-        state = RootState(image=image, unpack=lambda: self._images.snapshot(image, cancel), cached=True)
+        base, cancel, fetching = self._bases[operation], self._setting.cancel, self._fetching
+        if isinstance(base, Image):
+            state = RootState(image=base, unpack=lambda: self._images.snapshot(base, cancel), cached=True)
+        else:
+            assert fetching is not None, "who only looks resolves what is here"
+            state = RootState(
+                image=base.image,
+                unpack=lambda: fetching.files(base),
+                is_here=lambda: base.is_unpacked,
+                cached=True,
+            )
         state.definition = state.chain() or "scratch"
         return state
 

@@ -43,17 +43,46 @@ class RootState:
         made: Task[Made] | Made | None = None,
         cached: bool = False,
         definition: str = "",
+        is_here: Callable[[], bool] | None = None,
+        joins: bool = False,
     ) -> None:
         self.image: Image | None = image if parent is None else parent.image
+        self._is_here, self._joins = is_here, joins
         self._unpack, self._parent, self._snapshot, self._made = unpack, parent, snapshot, made
         self.cached = cached
         self.definition = definition  # what locks are named after: known before anything ran
 
     def snapshot(self) -> str | None:
-        """The snapshot to work on; None is the empty root. Unpacks a base image at first use."""
+        """The snapshot to work on; None is the empty root. Fetches and unpacks a base image at first use."""
         if self._snapshot is None and self._unpack is not None:
             self._snapshot = self._unpack()
         return self._snapshot
+
+    def bottom(self) -> RootState:
+        """What it all began with: a base image, or the empty root."""
+        state = self
+        while state._parent is not None:
+            state = state._parent
+        return state
+
+    def unjoined(self) -> list[RootState]:
+        """This and the states below whose layer is here but not on its root yet, lowest first."""
+        found = []
+        state: RootState | None = self
+        while state is not None:
+            if state._joins and state._snapshot is None:
+                found.append(state)
+            state = state._parent
+        return found[::-1]
+
+    def is_here(self) -> bool:
+        """Whether `snapshot` need not wait for anything that is elsewhere."""
+        state: RootState | None = self
+        while state is not None and state._snapshot is None:
+            if state._is_here is not None:
+                return state._is_here()
+            state = state._parent
+        return True
 
     def made(self) -> Made | None:
         """The layer of this very step (waits for its hash); None for a base or where no layer was needed."""

@@ -148,13 +148,11 @@ class Workshop:
             return self.pool
 
     def warm_up(self) -> None:
-        """Have a network namespace ready, and what a RUN and its layer import, before the first one needs it."""
+        """Have a network namespace ready, and what a RUN imports, before the first one needs it."""
         if self._spawner is None or self._networks is None or self.facilities.network != "default":
             return
-        import runtime.containers.config
 
         self.network_pool().prepare()
-        import runtime.store.layers.diff  # noqa: F401
 
     @cached_property
     def _resolv_conf_texts(self) -> dict[str, str]:

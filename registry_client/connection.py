@@ -21,11 +21,12 @@ from registry_client.credentials import Credentials
 from registry_client.endpoint import Endpoint
 from registry_client.errors import RateLimited, RegistryError, Unreachable, error_from_response
 from registry_client.exchange import Body, Exchange, Request, origin, read_limited
-from registry_client.faults import is_lasting, is_tls_fault
+from registry_client.faults import is_doubtful, is_lasting, is_tls_fault
 from registry_client.patience import LATER, Patience, parse_retry_after
 from registry_client.values import replace
 
 MANIFEST_LIMIT = 4 << 20  # what registries must accept at least, and what we accept at most
+_QUICKLY = 0.2  # seconds before the only other try where nobody may be there
 _ERROR_LIMIT = 64 << 10
 _TOKEN_LIMIT = 1 << 20
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class Connection:
         self._exchange = Exchange(endpoint, timeout, transport)
         self._notify = notify or (lambda message: None)
         self._lock = threading.Lock()
+        self._asking, self._asked = threading.Lock(), 0  # for the scheme
         self._scheme = endpoint.scheme
         self._warned: set[str] = set()
         self._authorizer = Authorizer(endpoint, credentials, self._fetch)
@@ -157,10 +159,13 @@ class Connection:
     def _pause_or_raise(self, error: RegistryError, attempt: int) -> None:
         asked = error.retry_after
         too_long = asked is not None and asked > self.patience.longest_retry_after
-        if too_long or attempt >= self.patience.attempts or not self.may_help(error):
+        doubtful = is_doubtful(error.__cause__, reached=self._exchange.reached)
+        attempts = min(2, self.patience.attempts) if doubtful else self.patience.attempts
+        if too_long or attempt >= attempts or not self.may_help(error):
             error.final = True
             raise error
-        pause = self.patience.pause(attempt) if asked is None else asked
+        usual = _QUICKLY if doubtful else self.patience.pause(attempt)
+        pause = usual if asked is None else asked
         self._notify(f"{error.message}; trying again in {pause:.1f} s")
         self.pause(pause)
 
@@ -205,8 +210,12 @@ class Connection:
 
     def scheme(self) -> str:
         """`http` or `https`; found out once where the endpoint leaves it open."""
-        if not self._scheme:
-            self._scheme = self._find_scheme()
+        asked = self._asked
+        with self._asking:
+            # Threads that begin together want the same answer, also when that is none.
+            if not self._scheme and self._asked == asked:
+                self._scheme = self._find_scheme()
+                self._asked += 1
         return self._scheme or ("https" if self.endpoint.insecure else "http")
 
     def _find_scheme(self) -> str:

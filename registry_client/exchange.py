@@ -106,6 +106,9 @@ class Exchange:
         with self._lock:
             self._answers.add(response)
             self.reached = True
+        if self.aborted.is_set():  # while we waited for the answer: nobody else will close it
+            response.close()
+            raise aborted(what)
         return response
 
     def _client(self, url: str) -> httpx.Client:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
+from collections.abc import Iterator
 
 import httpx
 
 from registry_client.endpoint import is_loopback
 from registry_client.errors import Invalid, Unreachable
+
+_NO_WAY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
 class BrokenOff(Unreachable):
@@ -48,21 +52,33 @@ def is_lasting(cause: BaseException | None, *, reached: bool) -> bool:
     return is_tls_fault(cause) or (not reached and _is_nobody_there(cause))
 
 
-def is_tls_fault(error: BaseException | None) -> bool:
+def is_doubtful(cause: BaseException | None, *, reached: bool) -> bool:
+    """Whether nobody may be there at all: worth one more try, not five. Once a host answered its absence will pass."""
+    if reached:
+        return False
+    if isinstance(cause, httpx.ConnectTimeout):
+        return True
+    return isinstance(cause, httpx.ConnectError) and any(
+        isinstance(each, socket.gaierror) or getattr(each, "errno", None) in _NO_WAY
+        for each in _causes(cause)
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if isinstance(error, ssl.SSLError):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def is_tls_fault(error: BaseException | None) -> bool:
+    return any(isinstance(each, ssl.SSLError) for each in _causes(error))
 
 
 def _is_nobody_there(error: httpx.ConnectError) -> bool:
     """Nothing listens on this machine, or the host's name does not exist."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, socket.gaierror):
             return cause.errno != socket.EAI_AGAIN
-        cause = cause.__cause__ or cause.__context__
     return is_loopback(error.request.url.netloc.decode()) and "refused" in str(error)
 
 

@@ -84,11 +84,14 @@ class HostFault(PipeError):
     pass
 
 
+_CHOICES = 200  # each is compared with the word; more names than people write are a machine's
+
+
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word a mistyped one was probably meant to be."""
     import difflib  # 7 ms that only a mistake should cost
 
-    choices = list(known)
+    choices = list(known)[:_CHOICES]
     matches = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.6)
     return next((choice for choice in choices if matches and choice.lower() == matches[0]), None)
 

@@ -80,6 +80,8 @@ def check_source(
     options: LowerOptions,
     configs: Mapping[BaseWanted, ResolvedBase] = _NO_BASES,
     ignore: Patterns | None = None,
+    *,
+    everything: bool | None = None,
 ) -> CheckResult:
     """The same for a text, which may be broken: then the instructions before the first mistake are looked at."""
     try:
@@ -87,7 +89,7 @@ def check_source(
     except DockerfileError as error:
         return CheckResult((), error, failed=True)
     try:
-        return check_fully(assemble(reading), options, configs, ignore)
+        return check_fully(assemble(reading), options, configs, ignore, everything=everything)
     except DockerfileError as error:
         return CheckResult(_found_before(reading, error, options), error, failed=True)
 

@@ -150,7 +150,10 @@ def _flatten(wanted: Sequence[bool], taken: list[Any]) -> Inline:
         if not keep:
             continue
         if isinstance(value, Inline):
-            parts = value if parts is None else Inline([*parts, *value])
+            if parts is None:
+                parts = value
+            else:
+                parts.extend(value)
         elif parts is None:
             parts = Inline([value])
         else:

@@ -63,7 +63,7 @@ class _Reader:
             if line.startswith("#"):
                 if self._at <= len(self.directives.found):
                     continue  # a directive is for the whole file, not for what stands below it
-                comments = _noted(comments, line, self._at)
+                _note(comments, line, self._at)
             else:
                 if line:
                     nodes.append(self._instruction(line, tuple(comments)))
@@ -138,10 +138,12 @@ class _Reader:
         return line
 
 
-def _noted(comments: list[Comment], line: str, number: int) -> list[Comment]:
-    """The comments right above an instruction; an empty one, like a blank line, starts afresh (FEATURES A-13)."""
-    text = line[1:].strip(WHITE)
-    return [*comments, Comment(text, number)] if text else []
+def _note(comments: list[Comment], line: str, number: int) -> None:
+    """Gather the comments right above an instruction; an empty one, like a blank line, starts afresh (FEATURES A-13)."""
+    if text := line[1:].strip(WHITE):
+        comments.append(Comment(text, number))
+    else:
+        comments.clear()
 
 
 def _valid(text: str) -> str:

@@ -27,7 +27,11 @@ def export(
     """Tag the image and write the outputs, in the order they were given."""
     request = occasion.request
     named = native(built) if request.tags and len(built) > 1 else built[0]
-    tags = tuple(str(images.tag(named.image.id, tag)) for tag in request.tags)
+    own = request.tags if named.stored else ()
+    tags = tuple(str(images.tag(named.image.id, tag)) for tag in own)
+    if len(built) > 1:
+        for tag in own:
+            images.tag_platforms([each.image for each in built], tag)
     result = replace(result, tags=tags)
     if not request.outputs and not request.metadata and not request.attest:
         return result
@@ -40,6 +44,9 @@ def export(
     for wanted in request.outputs:
         setting.cancel.check()
         made.append(writer.write(wanted))
+    if not named.stored:
+        for tag in request.tags:
+            images.untag(tag)  # what is called so here is not what was pushed under that name
     writer.warn_of_what_nobody_carries()
     digest = next((each.digest for each in made if each.digest), None)
     if request.metadata:

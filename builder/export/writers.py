@@ -133,7 +133,10 @@ class Writer:
         return [_reference(prefix).name] if prefix else []
 
     def _tag(self, name: str) -> Reference:
-        return self._images.tag(native(self._built).image.id, name)
+        tag = self._images.tag(native(self._built).image.id, name)
+        if len(self._built) > 1:
+            self._images.tag_platforms([each.image for each in self._built], name)
+        return tag
 
     def _push(self, wanted: OutputWanted) -> OutputMade:
         from runtime.images.push import Parcel

@@ -66,7 +66,12 @@ class StagePlans:
         self.arguments = global_arguments(dockerfile, options)
         self._lexer = Lexer(dockerfile.directives.escape)
         self._last_of_name = {stage.name: stage for stage in dockerfile.stages if stage.name}
-        self.planned = [self._plan(stage) for stage in dockerfile.stages]
+        self.planned: list[PlannedStage] = []
+        self._so_far: dict[str, Stage] = {}  # what FROM finds: the latest before the stage at hand
+        for stage in dockerfile.stages:
+            self.planned.append(self._plan(stage))
+            if stage.name:
+                self._so_far[stage.name] = stage
         self.target = self._find_target()
 
     # --- FROM -----------------------------------------------------------------------------------------------------
@@ -81,9 +86,7 @@ class StagePlans:
         if stage.name and (context := self.named_context(stage.name, platform)):
             origin = self._context_origin(context, stage.start.node, platform)
             return PlannedStage(stage, origin, platform, replaced=True)
-        earlier = (other for other in reversed(self.dockerfile.stages[: stage.number]) if other.name)
-        base = next((other for other in earlier if other.name == name), None)
-        if base is not None:
+        if (base := self._so_far.get(name)) is not None:
             return PlannedStage(stage, base, platform)
         return PlannedStage(stage, self._image(name, stage.start.node, platform), platform)
 

@@ -318,6 +318,9 @@ class ExecStep:
                 process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
+                # The layer is hashed next; what that needs can be loaded while the command runs.
+                import runtime.store.layers.diff  # noqa: F401
+
                 tail = self._read(pipes)
                 exit_info = process.wait()
         cancel.check()

@@ -14,7 +14,7 @@ from runtime.store.hiding import Form
 
 DEEP = 16  # layers from which on it pays
 _LONG = 1 << 18  # bytes of a directory itself: some thousand names
-_MOST = 50_000  # directories
+_MOST = 10_000  # directories
 
 _names: dict[str, frozenset[str] | None] = {}
 _kinds: dict[str, str] = {}

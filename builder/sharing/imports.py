@@ -26,6 +26,7 @@ from runtime.events import Emit, Finished, Outcome, Started, Warned
 from runtime.store.locks import lock
 
 if TYPE_CHECKING:
+    from builder.state import RootState
     from runtime.images.images import Images
 
 _LAYERS_AT_ONCE = 3
@@ -147,10 +148,11 @@ class Imports:
 
     # --- fetching -------------------------------------------------------------------------------------------------
 
-    def snapshot(self, diff_ids: tuple[Digest, ...], cancel: Cancel) -> str | None:
-        """The files of a root that was found: what is missing is fetched and unpacked."""
-        wanted = self._missing(diff_ids)
+    def snapshot(self, diff_ids: tuple[Digest, ...], base: RootState, cancel: Cancel) -> str | None:
+        """The files of a root that was found on `base`: what is missing is fetched and unpacked."""
+        wanted = self._missing(diff_ids, len(base.diff_ids()))
         self._fetch(wanted, cancel)
+        base.snapshot()  # comes from its own registry
         try:
             return self._images.unpack(diff_ids, cancel)
         except InvalidInput as error:
@@ -158,12 +160,21 @@ class Imports:
             self._forget(wanted)
             raise self._failed(f"a layer from the cache is damaged: {error.message}") from error
 
-    def _missing(self, diff_ids: tuple[Digest, ...]) -> list[Digest]:
-        """Layers whose files are not here, neither unpacked nor as a blob."""
+    def blob(self, diff_id: Digest, cancel: Cancel) -> None:
+        """One layer that was found, as a blob."""
+        blob = self.fetch(diff_id, cancel)
+        try:
+            self._images.unpacker.verify(diff_id, blob.digest, cancel)
+        except InvalidInput as error:
+            self._forget([diff_id])
+            raise self._failed(f"a layer from the cache is damaged: {error.message}") from error
+
+    def _missing(self, diff_ids: tuple[Digest, ...], below: int) -> list[Digest]:
+        """Layers above the first `below` whose files are not here, neither unpacked nor as a blob."""
         from runtime.images.blobs import kept_forms
 
         chain, missing = chain_ids(diff_ids), []
-        for position in range(len(diff_ids) - 1, -1, -1):
+        for position in range(len(diff_ids) - 1, below - 1, -1):
             if self._images.store.snapshots.by_chain(chain[position]) is not None:
                 break
             if not kept_forms(self._images, diff_ids[position]):

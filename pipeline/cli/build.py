@@ -141,11 +141,11 @@ def _look_up(
     finally:
         services.close()
     if result is not None and progress != "none":
-        with session.work(containers=False, progress=progress) as shown:
-            shown.publish(_begin(request))
-            for event in told:
-                shown.publish(event)
-            shown.publish(_end(request, result))
+        from pipeline.ui.stream import show
+
+        settings = session.settings
+        events = (_begin(request), *told, _end(request, result))
+        show(events, progress or settings.progress, expand=settings.debug)
     return result, builder.missed
 
 

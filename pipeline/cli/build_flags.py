@@ -341,6 +341,8 @@ def _outputs(flags: Mapping[str, Any]) -> tuple[OutputWanted, ...]:
     found = [_output(text) for text in flags["output"]]
     if flags["push"]:
         found.append(OutputWanted(type="registry"))
+    if flags["load"] and found:
+        found.append(OutputWanted(type="image"))  # without outputs it is what a build is for
     if flags["annotation"] and not found:
         found.append(OutputWanted(type="image"))  # the image in the store is what is annotated
     if flags["annotation"] or any(output.options for output in found):

@@ -56,13 +56,18 @@ def pull(session: Session, names: tuple[str, ...], platform: str | None, quiet: 
     default="gzip",
     help="Of layers made here.",
 )
+@click.option("--platform", metavar="OS/ARCH", help="Only the image for this platform.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @click.pass_obj
-def push(session: Session, name: str, target: str | None, compression: str, quiet: bool) -> None:
-    """Push an image to a registry, under its own name or as TARGET."""
+def push(
+    session: Session, name: str, target: str | None, compression: str, platform: str | None, quiet: bool
+) -> None:
+    """Push an image, or all a name has for several platforms, under its own name or as TARGET."""
     kind = "" if compression == "uncompressed" else compression
     with session.work(containers=False, progress="none" if quiet else None) as services:
-        pushed = services.images.push(name, target or "", compression=kind, cancel=session.cancel)
+        pushed = services.images.push(
+            name, target or "", compression=kind, platform=platform, cancel=session.cancel
+        )
     click.echo(pushed.digest)
 
 

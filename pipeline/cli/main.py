@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from importlib import import_module
 
 from pipeline.cli.begin import begin, read_flags
 from pipeline.cli.session import Session
@@ -31,9 +31,21 @@ EXIT_CODES: tuple[tuple[type[errors.PipeError], int], ...] = (
 )
 
 
+def _run(session: Session, arguments: tuple[str, ...]) -> int:
+    from pipeline.cli.run_command import run as command
+
+    return command(session, arguments)
+
+
+def _build(session: Session, arguments: tuple[str, ...]) -> int | None:
+    from pipeline.cli.build import build_directly
+
+    return build_directly(session, arguments)
+
+
 # Commands that read their own arguments and are to start quickly: they do without click, which costs 15 ms. One that
 # returns None leaves these arguments to its click command: it is to help, or there is a mistake to explain.
-DIRECT = {"run": "pipeline.cli.run_command:run", "build": "pipeline.cli.build:build_directly"}
+DIRECT: Mapping[str, Callable[[Session, tuple[str, ...]], int | None]] = {"run": _run, "build": _build}
 
 # A command makes much that stays and little garbage in cycles: looking for it every 700 objects, as Python does, is a
 # tenth of a short command. So many objects may be cycles nobody needs: some megabytes.
@@ -98,8 +110,7 @@ def _directly(session: Session, arguments: list[str]) -> object:
     if not words or words[0] not in DIRECT:
         return None
     begin(session, given)
-    module, _, name = DIRECT[words[0]].partition(":")
-    return getattr(import_module(module), name)(session, words[1:])
+    return DIRECT[words[0]](session, words[1:])
 
 
 def _asked_to_stop(error: Exception) -> int | None:

@@ -32,6 +32,7 @@ def verify_project(session: Session, names: tuple[str, ...], progress: str | Non
     from pipeline.plan import Goal, Kind, plan_run
     from pipeline.secrets import SecretStore
     from pipeline.settings import environment
+    from pipeline.spec import ImageSpec
 
     loaded = load(environment())
     plan = plan_run(loaded.spec, Goal(kind=Kind.IMAGE, names=names), loaded.facts)
@@ -39,11 +40,11 @@ def verify_project(session: Session, names: tuple[str, ...], progress: str | Non
     values = SecretStore(loaded.spec.secrets, loaded.spec.root, variables, Secrets(), loaded.facts)
     results: dict[str, NodeResult] = {}
     for node in plan.nodes:
-        if node.kind is not Kind.IMAGE or node.skip:
+        if not isinstance(node.subject, ImageSpec) or node.kind is not Kind.IMAGE or node.skip:
             continue
         order = build_order(
             loaded.spec,
-            node.subject,  # type: ignore[arg-type]  # of an image node it is an image
+            node.subject,
             node.name,
             lambda path: _lookup(loaded, results, path),
             variables,

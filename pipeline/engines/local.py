@@ -86,7 +86,7 @@ class LocalEngine:
         return ImageFacts(image.id, config.healthcheck, config.env, config.user)
 
     def tag(self, image_id: str, reference: str) -> None:
-        self._images.tag(image_id, reference)
+        self._images.tag(image_id, reference, all_platforms=True)
 
     def push(self, reference: str, cancel: Cancel) -> str:
         return self._images.push(reference, cancel=cancel).digest

@@ -7,12 +7,10 @@ silent and the fault is raised when the stream is closed.
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Protocol, TextIO
 
 from runtime.events import Emit, Event
@@ -55,7 +53,11 @@ def choose_renderer(kind: str, out: TextIO, *, expand: bool = False) -> Renderer
 
 class Stream:
     def __init__(self, renderer: Renderer) -> None:
+        import queue
+        import threading
+
         self._renderer = renderer
+        self._nothing = queue.Empty
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
         self._thread = threading.Thread(target=self._consume, name="renderer", daemon=True)
@@ -82,7 +84,7 @@ class Stream:
             while True:
                 try:
                     event = self._queue.get(timeout=TICK)
-                except queue.Empty:
+                except self._nothing:
                     self._renderer.tick(time.time())
                     continue
                 if event is None:
@@ -92,12 +94,26 @@ class Stream:
             self._renderer.close()
 
 
+def _place_of(kind: str) -> TextIO:
+    """Standard error; JSON lines go to standard output."""
+    return sys.stdout if kind == "jsonl" else sys.stderr
+
+
+def show(events: Iterable[Event], kind: str, *, expand: bool = False) -> None:
+    """What has happened already, at once: no queue, no thread."""
+    renderer = choose_renderer(kind, _place_of(kind), expand=expand)
+    with suppress(BrokenPipeError):  # as with a stream: whoever read it went away
+        try:
+            for event in events:
+                renderer.update(event)
+        finally:
+            renderer.close()
+
+
 @contextmanager
 def open_stream(kind: str, out: TextIO | None = None, *, expand: bool = False) -> Iterator[Emit]:
-    """An `Emit` whose events are shown on `out` (standard error; JSON lines go to standard output)."""
-    if out is None:
-        out = sys.stdout if kind == "jsonl" else sys.stderr
-    stream = Stream(choose_renderer(kind, out, expand=expand))
+    """An `Emit` whose events are shown on `out`."""
+    stream = Stream(choose_renderer(kind, out or _place_of(kind), expand=expand))
     try:
         yield stream.emit
     finally:

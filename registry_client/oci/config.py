@@ -97,7 +97,6 @@ def parse_config(raw: bytes) -> ImageConfig:
 
 
 def _container_config(record: dict[str, Any]) -> ContainerConfig:
-    health = _record(record, "Healthcheck")
     return ContainerConfig(
         user=str(record.get("User") or ""),
         env=_texts(record.get("Env")),
@@ -108,7 +107,7 @@ def _container_config(record: dict[str, Any]) -> ContainerConfig:
         volumes=_names(record.get("Volumes")),
         labels={name: str(value) for name, value in _record(record, "Labels").items()},
         stop_signal=str(record.get("StopSignal") or ""),
-        healthcheck=None if not health else _healthcheck(health),
+        healthcheck=_healthcheck(_record(record, "Healthcheck")),
         shell=None if record.get("Shell") is None else _texts(record["Shell"]),
         on_build=_texts(record.get("OnBuild")),
     )
@@ -143,14 +142,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(str(item) for item in value)
 
 
-def _healthcheck(record: dict[str, Any]) -> Healthcheck:
+def _healthcheck(record: dict[str, Any]) -> Healthcheck | None:
+    """None where nothing is said, as where there is no health check at all."""
+
     def number(key: str) -> int:
         value = record.get(key) or 0
         if not isinstance(value, int):
             raise ValueError(f"expected a whole number for {key} in the image config, got {value!r:.80}")
         return int(value)
 
-    return Healthcheck(
+    found = Healthcheck(
         _texts(record.get("Test")),
         number("Interval"),
         number("Timeout"),
@@ -158,6 +159,7 @@ def _healthcheck(record: dict[str, Any]) -> Healthcheck:
         number("StartInterval"),
         number("Retries"),
     )
+    return None if found == Healthcheck() else found
 
 
 def _history(record: dict[str, Any]) -> History:

@@ -144,6 +144,11 @@ def _reuse_memory() -> None:
 def _packed_layer(
     images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, cancel: Cancel | None
 ) -> Descriptor:
+    if not kept_forms(images, diff_id) and (elsewhere := images.elsewhere.form(diff_id)) is not None:
+        # A layer of a base that was never fetched: named as it is there, or fetched to be made as it is wanted.
+        if not packing.force or elsewhere.media_type == _TYPES[packing.kind]:
+            return elsewhere
+        images.elsewhere.bring(elsewhere.digest, f"pull/{elsewhere.digest[:19]}", cancel)
     if packing.level is None and not packing.force:
         return layer_blob(images, diff_id, chain_id, packing.kind, cancel)
     for form in kept_forms(images, diff_id):
@@ -175,10 +180,13 @@ def layer_blob(
 def _make_blob(
     images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, cancel: Cancel | None
 ) -> Descriptor:
-    plain = [each for each in kept_forms(images, diff_id) if each.media_type == _TYPES[""]]
+    kept = kept_forms(images, diff_id)
+    plain = [each for each in kept if each.media_type == _TYPES[""]]
+    if not plain and not _has_files(images, diff_id, chain_id):
+        plain = kept  # a base's layer that was fetched and not unpacked
     with images.store.content.writer() as writer:
         if plain:
-            _compress_blob(images, plain[0].digest, packing, stoppable(writer, cancel))
+            _compress_blob(images, plain[0], packing, stoppable(writer, cancel))
         else:
             _write_again(images, diff_id, chain_id, packing, writer, cancel)
         images.store.leases.keep("blob", writer.digest)
@@ -192,11 +200,20 @@ def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
     return [form for form in images.records.layer_forms(diff_id) if _kept(images, form.digest)]
 
 
-def _compress_blob(images: Images, digest: Digest, packing: Packing, sink: Sink) -> None:
-    from runtime.store.layers import compress
+def _has_files(images: Images, diff_id: Digest, chain_id: Digest) -> bool:
+    snapshots = images.store.snapshots
+    return snapshots.by_chain(chain_id) is not None or snapshots.by_layer(diff_id) is not None
 
-    with images.store.content.open(digest) as file, compress(sink, packing.kind, packing.level) as out:
-        while chunk := file.read(_CHUNK):
+
+def _compress_blob(images: Images, blob: Descriptor, packing: Packing, sink: Sink) -> None:
+    from runtime.store.layers import compress, decompress
+
+    with (
+        images.store.content.open(blob.digest) as file,
+        compress(sink, packing.kind, packing.level) as out,
+    ):
+        source = file if blob.media_type == _TYPES[""] else decompress(file)
+        while chunk := source.read(_CHUNK):
             out.write(chunk)
 
 
@@ -228,7 +245,9 @@ def layer_variants(images: Images, diff_id: Digest, chain_id: Digest) -> list[La
     """Ways to write the layer. Whoever hashed it may or may not have left out unchanged directories."""
     from runtime.store.layers import EMPTY_LAYER
 
-    snapshot = images.store.snapshots.by_chain(chain_id)
+    snapshots = images.store.snapshots
+    # Of an image that is only pushed, what a layer stands on need not be here.
+    snapshot = snapshots.by_chain(chain_id) or snapshots.by_layer(diff_id)
     if snapshot is None:
         raise HostFault(f"layer {diff_id} is not in the store any more", hint="build or pull the image again")
     if diff_id == EMPTY_LAYER.diff_id and snapshot.diff_id != diff_id:

@@ -8,21 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
-from registry_client.oci.config import ContainerConfig
+from registry_client.oci.config import ContainerConfig, parse_config
 from registry_client.oci.descriptor import Descriptor
-from registry_client.oci.digest import Digest, parse_digest
+from registry_client.oci.digest import Digest, digest_of, parse_digest
 from registry_client.oci.manifest import Manifest
 from registry_client.oci.media_types import compression_of
 from registry_client.oci.platform import Platform, host_platform, parse_platform, rank
 from registry_client.reference import Reference, parse_reference
 from runtime.cancel import Cancel, stoppable
-from runtime.errors import Conflict, InvalidInput, NotFound
+from runtime.errors import InvalidInput, NotFound
 from runtime.events import Changed, Emit, ignore
-from runtime.images.image import Deleted, Image, Removed, Untagged
+from runtime.images.image import Image, Layer, Removed
 from runtime.images.records import ImageRecords
-from runtime.images.transport import NoTransport, Transport
+from runtime.images.transport import NoTransport, Transport, connected
 from runtime.images.unpack import Unpacker
 from runtime.store import Store
 from runtime.store.index import update_index
@@ -30,8 +31,10 @@ from runtime.store.index import update_index
 if TYPE_CHECKING:
     from runtime.images.blobs import Made, Packing
     from runtime.images.inspect import Step
+    from runtime.images.lookup import Lookup
     from runtime.images.prune import Wanted
     from runtime.images.push import Parcel, Push
+    from runtime.images.remote import Elsewhere, RemoteImage
 
 _HEX = re.compile("(?:sha256:)?([0-9a-f]{1,64})")
 
@@ -44,7 +47,14 @@ class Images:
         self.records = ImageRecords(store.db)
         self.transport = transport or NoTransport()
         self.emit = emit
-        self._unpacker = Unpacker(store, self.records)
+        self.unpacker = Unpacker(store, self.records)
+
+    @cached_property
+    def elsewhere(self) -> Elsewhere:
+        """What this process knows of layers that are not here."""
+        from runtime.images.remote import Elsewhere
+
+        return Elsewhere()
 
     # --- finding --------------------------------------------------------------------------------------------------
 
@@ -103,16 +113,28 @@ class Images:
     ) -> Image:
         """The image a user means, pulled as `pull` says."""
         wanted = _platform(platform)
-        local = None if pull == "always" and not _is_id(name) else self._local(name, wanted)
+        local = None if pull == "always" and not _is_id(name) else self.local(name, wanted)
         if local is not None:
             return local
         if pull == "never" or _is_id(name):
             raise self._missing(name, wanted)
         return self.pull(_reference(name), wanted or host_platform(), cancel=cancel)
 
-    def _local(self, name: str, wanted: Platform | None) -> Image | None:
+    def look_up(
+        self, lookup: Lookup, transport: Transport, platform: Platform, cancel: Cancel
+    ) -> Image | RemoteImage:
+        """What a name means at its registry. Of an image that is not here no layer is fetched."""
+        from runtime.images.remote import RemoteImage
+
+        with connected(transport, lookup.reference, cancel) as client:
+            found = lookup.find(client, platform, cancel)
+        remote = RemoteImage(self, transport, found, cancel)
+        return remote.keep() if remote.is_here else remote
+
+    def local(self, name: str, platform: Platform | None = None) -> Image | None:
+        """The image of that name that is here, if it is one for `platform`."""
         image = self.find(name)
-        if image is None or wanted is None or rank(wanted, image.config.platform) is not None:
+        if image is None or platform is None or rank(platform, image.config.platform) is not None:
             return image
         return None
 
@@ -137,13 +159,19 @@ class Images:
         self.announce(image_id, "create")
         return self.get(image_id)
 
+    def describe(self, config: bytes) -> Image:
+        """An image as a value, recorded nowhere: one that is only pushed."""
+        parsed = parse_config(config)
+        layers = tuple(Layer(diff_id) for diff_id in parsed.diff_ids)
+        return Image(digest_of(config), parsed, config, layers, created=parsed.created)
+
     def snapshot(self, image: Image, cancel: Cancel | None = None) -> str | None:
         """The snapshot of the image's top layer, unpacked where it is not yet; None for an image without layers."""
         return self.unpack(image.diff_ids, cancel)
 
     def unpack(self, diff_ids: tuple[Digest, ...], cancel: Cancel | None = None) -> str | None:
         """The snapshot of a chain of layers whose blobs are here."""
-        return self._unpacker.snapshot(diff_ids, cancel)
+        return self.unpacker.snapshot(diff_ids, cancel)
 
     def load(self, stream: BinaryIO, platform: Platform | str | None = None) -> tuple[Image, ...]:
         """Take in the images of an archive (OCI layout or docker save)."""
@@ -208,9 +236,8 @@ class Images:
 
     def _saved_name(self, name: str) -> tuple[Reference, ...]:
         """The name an image is saved under: none when it was named by id or digest."""
-        if _has_digest(name) or self._find_named(name) is None:
-            return ()
-        return (parse_reference(name).or_latest(),)
+        tag = self.tag_of(name)
+        return (parse_reference(tag),) if tag else ()
 
     def history(self, image: Image) -> tuple[Step, ...]:
         """How the image was made, last step first."""
@@ -220,14 +247,34 @@ class Images:
 
     # --- naming and removing --------------------------------------------------------------------------------------
 
-    def tag(self, image_id: str, reference: str) -> Reference:
-        """Give an image (by id or name) one more name; the name leaves whatever had it."""
+    def tag(self, image_id: str, reference: str, *, all_platforms: bool = False) -> Reference:
+        """Give an image (by id or name) one more name; the name leaves whatever had it.
+
+        A name hands the platforms it stands for on; with `all_platforms` an id does so too, as its newest name has them.
+        """
         image, target = self.get(image_id), _reference(reference)
         if target.digest:
             raise InvalidInput(f"cannot tag as {reference!r}: a tag has no digest")
-        self.records.set_tag(str(target.or_latest()), image.id)
+        tag = self.tag_of(image_id)
+        if not tag and all_platforms:
+            tag = self.records.name_for_platforms(image.id)
+        variants = self.records.variants(tag)
+        with self.store.db.transaction():
+            self.records.set_tag(str(target.or_latest()), image.id)
+            if variants:
+                self.records.set_variants(str(target.or_latest()), variants)
         self.announce(image.id, "tag", name=target.or_latest().familiar)
         return target.or_latest()
+
+    def tag_platforms(self, found: Sequence[Image], reference: str) -> None:
+        """Let a name that is set stand for these images, one for each platform."""
+        self.records.set_variants(str(_reference(reference).or_latest()), [each.id for each in found])
+
+    def tag_of(self, name: str) -> str:
+        """The canonical name an image was named by; "" when that was an id or digest."""
+        if _has_digest(name) or self._find_named(name) is None:
+            return ""
+        return str(_reference(name).or_latest())
 
     def untag(self, reference: str) -> bool:
         """Take a name away; the image stays."""
@@ -237,31 +284,12 @@ class Images:
 
     def remove(self, name: str, force: bool = False) -> tuple[Removed, ...]:
         """Take the name away, and with the last one the image. By id: all its names, if it is one or with `force`."""
-        image = self.get(name)
-        by_name = self._find_named(name) is not None
-        if not by_name and len(image.tags) > 1 and not force:
-            raise Conflict(
-                f"image {image.short_id} has {len(image.tags)} names",
-                hint="remove them by name, or use --force",
-            )
-        going = [str(_reference(name).or_latest())] if by_name and not _has_digest(name) else list(image.tags)
-        users = self.users(image.id) if set(image.tags) <= set(going) else ()
-        if users and not force:
-            raise Conflict(
-                f"image {image.short_id} is used by {' and '.join(users)}",
-                hint="remove that first, or use --force to take only the name away",
-            )
-        with self.store.db.transaction():
-            for tag in going:
-                self.records.remove_tag(tag)
-            if last := not self.records.tags_of(image.id) and not users:
-                self.records.remove(image.id)
-        self.announce(image.id, "delete" if last else "untag")
-        untagged = [Untagged(parse_reference(tag).familiar) for tag in going]
-        return (*untagged, Deleted(image.id)) if last else tuple(untagged)
+        from runtime.images.remove import remove
+
+        return remove(self, name, force)
 
     def users(self, image_id: str) -> tuple[str, ...]:
-        """What else needs an image: containers, the embedded registry …"""
+        """What else needs an image: containers, the embedded registry, a name for several platforms …"""
         from runtime.images.prune import users_of
 
         return users_of(self, image_id)
@@ -293,14 +321,24 @@ class Images:
         reference: Reference | str = "",
         *,
         compression: str = "gzip",
+        platform: Platform | str | None = None,
         cancel: Cancel | None = None,
     ) -> Descriptor:
-        """Push the image called `name`, as `reference` if that is another one; the descriptor of its manifest."""
-        from runtime.images.push import push
+        """Push what is called `name`, as `reference` if that is another one; the descriptor of the manifest or index.
 
-        image = self.get(name)
-        target = _reference(reference or name) if isinstance(reference, str) else reference
-        return push(self, image, target.or_latest(), compression, cancel)
+        A name for several platforms is pushed as their index; `platform` chooses one of them.
+        """
+        from runtime.images.push import push
+        from runtime.images.variants import choose, parcel_of
+
+        image, wanted = self.get(name), _platform(platform)
+        target = (_reference(reference or name) if isinstance(reference, str) else reference).or_latest()
+        tag = self.tag_of(name)
+        if wanted is not None:
+            image = choose(self, name, tag, wanted)
+        elif (parcel := parcel_of(self, tag, compression, cancel)) is not None:
+            return self.push_parcel(parcel, target, cancel=cancel)
+        return push(self, image, target, compression, cancel)
 
     def manifest(
         self, image: Image, compression: str = "gzip", cancel: Cancel | None = None, made: Made | None = None

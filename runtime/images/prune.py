@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from runtime.images.images import Images
 
 
-_USERS = {"roots_containers": "a container", "roots_registry": "the embedded registry"}
+_USERS = {
+    "roots_containers": "a container",
+    "roots_registry": "the embedded registry",
+    "roots_variants": "a name for several platforms",
+}
 
 
 @frozen(kw_only=True)

@@ -89,7 +89,6 @@ class Push:
 
         self._images, self._client, self._image = images, client, image
         self._reference, self._cancel, self._node = reference, cancel, node
-        self._mount_from = self._repository_that_has_it()
         self._pool = ThreadPoolExecutor(_BLOBS_AT_ONCE, thread_name_prefix="push")
         self._jobs: dict[Digest, Future[None]] = {}
         self._lock = threading.Lock()
@@ -160,6 +159,9 @@ class Push:
 
     def _send(self, blob: Descriptor, cancel: Cancel) -> None:
         def open_at(offset: int) -> BinaryIO:
+            if not self._images.store.content.has(blob.digest):
+                # Of a base that was never fetched, and could not be mounted.
+                self._images.elsewhere.bring(blob.digest, self._node, cancel)
             file = self._images.store.content.open(blob.digest)
             file.seek(offset)
             return file
@@ -171,14 +173,16 @@ class Push:
             report.at(current)
 
         cancel.check()
-        self._client.push_blob(
-            self._reference.path, blob, open_at, mount_from=self._mount_from, progress=sent
-        )
+        mount_from = self._repository_that_has(blob)
+        self._client.push_blob(self._reference.path, blob, open_at, mount_from=mount_from, progress=sent)
         report.done()
 
-    def _repository_that_has_it(self) -> str:
-        """Another repository of the same registry that the image came from or went to."""
-        for name in self._image.repo_digests:
+    def _repository_that_has(self, blob: Descriptor) -> str:
+        """Another repository of the same registry that this image, or one with the same layer, came from or went to."""
+        images = self._images
+        names = [each.reference.name for each in images.elsewhere.holders(blob.digest)]
+        names += images.records.repositories_of(blob.digest) + list(self._image.repo_digests)
+        for name in names:
             known = parse_reference(name)
             if known.domain == self._reference.domain and known.path != self._reference.path:
                 return known.path

@@ -66,10 +66,11 @@ class ImageRecords:
             )
 
     def put_manifest(self, image_id: Digest, digest: Digest, media_type: str, repository: str = "") -> None:
-        """Record that the image is known by a manifest or index, maybe in a repository."""
+        """Record that the image is known by a manifest or index, maybe in a repository. Of none that is not here."""
         with self._database.transaction() as connection:
             row = (digest, image_id, repository, media_type)
-            connection.execute("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?)", row)
+            sql = "INSERT OR REPLACE INTO manifests SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM images WHERE id = ?2)"
+            connection.execute(sql, row)
             if media_type in media_types.MANIFESTS:
                 connection.execute("UPDATE images SET manifest = ? WHERE id = ?", (digest, image_id))
 
@@ -83,6 +84,13 @@ class ImageRecords:
             except sqlite3.IntegrityError as error:
                 raise NotFound(f"image {image_id} was removed meanwhile") from error
         return before["image"] if before else None
+
+    def set_variants(self, reference: str, image_ids: Iterable[Digest]) -> None:
+        """Let a name that is set stand for these images, one for each platform."""
+        rows = [(reference, position, each) for position, each in enumerate(image_ids)]
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM variants WHERE name = ?", (reference,))
+            connection.executemany("INSERT INTO variants VALUES (?, ?, ?)", rows)
 
     def remove_tag(self, reference: str) -> bool:
         with self._database.transaction() as connection:
@@ -116,6 +124,20 @@ class ImageRecords:
         row = self._database.one("SELECT image FROM tags WHERE name = ?", (reference,))
         return Digest(row["image"]) if row else None
 
+    def variants(self, reference: str) -> list[Digest]:
+        """The images a name stands for, if it stands for several platforms."""
+        rows = self._database.read(
+            "SELECT image FROM variants WHERE name = ? ORDER BY position", (reference,)
+        )
+        return [Digest(row["image"]) for row in rows]
+
+    def name_for_platforms(self, image_id: Digest) -> str:
+        """The newest name that stands for several platforms and runs this image here; "" when there is none."""
+        sql = """SELECT name FROM tags WHERE image = ? AND EXISTS (SELECT 1 FROM variants WHERE variants.name = tags.name)
+                 ORDER BY updated DESC LIMIT 1"""
+        row = self._database.one(sql, (image_id,))
+        return row["name"] if row else ""
+
     def by_manifest(self, digest: str, repository: str = "") -> list[Digest]:
         """Images known by a manifest or index digest, those of `repository` first."""
         sql = """SELECT image FROM manifests WHERE digest = ?
@@ -140,6 +162,12 @@ class ImageRecords:
     def came_as(self, digest: Digest) -> bool:
         """Whether a layer's blob came from elsewhere, where it is known in exactly this form."""
         return self._database.one("SELECT 1 FROM layers WHERE digest = ? AND NOT made", (digest,)) is not None
+
+    def repositories_of(self, blob: Digest) -> list[str]:
+        """Where images with a layer that came as this blob came from or went to."""
+        sql = """SELECT DISTINCT repository FROM layers JOIN image_layers USING (diff_id) JOIN manifests USING (image)
+                 WHERE layers.digest = ? AND repository <> '' ORDER BY repository"""
+        return [row["repository"] for row in self._database.read(sql, (blob,))]
 
     def manifests_of(self, image_id: Digest) -> list[sqlite3.Row]:
         sql = (

@@ -75,6 +75,15 @@ class RegistryTransport:
         self._clients: Clients | None = None
         self._lock = threading.Lock()
 
+    def scoped(self) -> RegistryTransport:
+        """Another one with the same logins and settings."""
+        return RegistryTransport(
+            docker_config=self._docker_config,
+            ca_bundle=self._ca_bundle,
+            insecure=self._insecure,
+            emit=self._emit,
+        )
+
     def client(self, reference: Reference) -> Client:
         with self._lock:
             if self._clients is None:
@@ -115,8 +124,26 @@ def connected(transport: Transport, reference: Reference, cancel: Cancel | None 
 
     A cancellation breaks off what the client waits for: an answer, a pause the registry asked for.
     """
+    from registry_client.errors import RegistryError
+
+    cancel = cancel or Cancel()
+    try:
+        client = transport.client(reference)
+        with cancel.on_cancel(lambda: break_off(client)):
+            yield client
+    except RegistryError as error:
+        cancel.check()
+        raise in_our_words(error) or error from error
+
+
+def in_our_words(error: Exception) -> PipeError | None:
+    """What a registry's error is to us; None for an error that is not one."""
     from registry_client import errors
 
+    if isinstance(error, PipeError):
+        return error
+    if not isinstance(error, errors.RegistryError):
+        return None
     categories: tuple[tuple[type[errors.RegistryError], type[PipeError]], ...] = (
         (errors.Unauthorized, Denied),
         (errors.Denied, Denied),
@@ -124,18 +151,23 @@ def connected(transport: Transport, reference: Reference, cancel: Cancel | None 
         (errors.NotFound, NotFound),
         (errors.Rejected, InvalidInput),
     )
-    cancel = cancel or Cancel()
+    ours = next((ours for theirs, ours in categories if isinstance(error, theirs)), Unavailable)
+    return ours(error.message, hint=error.hint)
+
+
+@contextmanager
+def of_its_own(transport: Transport) -> Iterator[Transport]:
+    """The same registries through clients of its own: what breaks off in the block breaks off for nobody else."""
+    scoped = transport.scoped() if isinstance(transport, RegistryTransport) else transport
     try:
-        client = transport.client(reference)
-        with cancel.on_cancel(lambda: _break_off(client)):
-            yield client
-    except errors.RegistryError as error:
-        cancel.check()
-        ours = next((ours for theirs, ours in categories if isinstance(error, theirs)), Unavailable)
-        raise ours(error.message, hint=error.hint) from error
+        yield scoped
+    finally:
+        if scoped is not transport and isinstance(scoped, RegistryTransport):
+            scoped.close()
 
 
-def _break_off(client: Client) -> None:
+def break_off(client: Client) -> None:
+    """End what the client's threads wait for. It is of no use afterwards, for anybody."""
     # Not part of the Protocol: a fake has nothing it would wait for.
     if callable(abort := getattr(client, "abort", None)):
         abort()

@@ -137,6 +137,10 @@ class Writer:
         if self._size is not None and self.offset > self._size:
             self.restart()
 
+    def reading(self) -> int:
+        """A descriptor to read what is written from, beside the writing; it stays good after `commit`."""
+        return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
     def restart(self) -> None:
         """Forget what was received: the sender does not continue, or what we have is wrong."""
         os.ftruncate(self._descriptor, 0)

@@ -113,7 +113,7 @@ class Copies:
                     _put_back(upper, root, noted)
                 stubs = _add_stubs(merged, skeleton) if skeleton else []
             wait_for_tick(merged.newest)
-            with written_below(root) as written:
+            with written_below(root, noted) as written:
                 yield root
             with faults_of_the_host(f"cannot take the changes out of {root}"):
                 draw_out(root, noted, upper, written)

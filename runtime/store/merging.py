@@ -48,7 +48,7 @@ class Merged:
         self.noted: Noted = {b"": [0, 0, 0, {}]} if noted is None else noted
         self.newest = 0  # change time of what was made last, ns
         self._top, self._link, self._check = os.fsencode(root), link, check
-        self._count = 0
+        self._count = self._device = 0
         self._clones = True
         self._form: Form = OVERLAY
         self._first: dict[tuple[int, int], bytes] = {}
@@ -59,7 +59,9 @@ class Merged:
         self._form = form_of(layer)
         self._first.clear()
         source = os.fsencode(layer)
-        self._directory(source, b"", os.stat(source))
+        status = os.stat(source)
+        self._device = status.st_dev
+        self._directory(source, b"", status)
         for entries, name, full, origin in self._twins:
             # A further name changes the inode that has it.
             entries[name] = self._note(os.lstat(full), origin)
@@ -87,7 +89,11 @@ class Merged:
             elif stat.S_ISDIR(status.st_mode):
                 if entries.get(name, b"") is not None:
                     self._make_directory(path, name)
-                self._directory(place, prefix + name, status)
+                if status.st_dev == self._device:
+                    self._directory(place, prefix + name, status)
+                else:  # a mount in a directory of the host: an overlay does not show what is in it either
+                    copy_attributes(place, self._full(prefix + name), status)
+                    self.note_directory(prefix + name)
             else:
                 if name in entries:
                     self._remove(path, name)

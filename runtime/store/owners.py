@@ -14,8 +14,8 @@ import os
 @functools.cache
 def boot_id() -> str:
     """Random for every boot of the machine."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip().replace("-", "")[:12]
+    with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode().strip().replace("-", "")[:12]
 
 
 def _pid_namespace() -> str:

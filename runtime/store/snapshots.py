@@ -153,6 +153,11 @@ class Snapshots:
                   WHERE chains.chain_id = :chain AND {_WHOLE} ORDER BY snapshots.created, snapshots.id LIMIT 1"""
         return self._found(sql, {"chain": chain_id})
 
+    def by_layer(self, diff_id: Digest) -> Snapshot | None:
+        """A snapshot whose own layer has this diff_id, whatever it stands on."""
+        sql = f"SELECT {_COLUMNS} FROM snapshots WHERE diff_id = :layer AND {_WHOLE} ORDER BY created, id LIMIT 1"
+        return self._found(sql, {"layer": diff_id})
+
     def _found(self, sql: str, args: dict[str, str]) -> Snapshot | None:
         with self._database.transaction() as connection:
             row = connection.execute(sql, args | {"boot": boot_id()}).fetchone()

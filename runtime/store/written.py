@@ -1,7 +1,7 @@
 """Which files were open for writing while a program ran: overlayfs copies those up, though nothing was written to them.
 
-Locks are such files, dpkg's for example. The kernel says of every file of the file system that it was closed by a writer
-(fanotify(7)); of that the inode and the name are kept. Where that is not allowed, such files go unnoticed.
+Locks are such files, dpkg's for example. The kernel says when a file in a directory is closed by a writer (fanotify(7)); of that
+the inode and the name are kept. Where that is not allowed, such files go unnoticed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import select
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from sys import byteorder
 
@@ -20,20 +20,25 @@ from runtime.linux.mounts import AT_FDCWD
 _METADATA = 24  # bytes of struct fanotify_event_metadata: its length is in the first four, the descriptor in bytes 16 to 19
 _READ = 4096
 _FLAGS = (
-    fanotify.FAN_CLASS_NOTIF | fanotify.FAN_CLOEXEC | fanotify.FAN_NONBLOCK | fanotify.FAN_UNLIMITED_QUEUE
+    fanotify.FAN_CLASS_NOTIF
+    | fanotify.FAN_CLOEXEC
+    | fanotify.FAN_NONBLOCK
+    | fanotify.FAN_UNLIMITED_QUEUE
+    | fanotify.FAN_UNLIMITED_MARKS
 )
 _OPENING = os.O_RDONLY | os.O_LARGEFILE | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME
-
+_HEARD = fanotify.FAN_CLOSE_WRITE | fanotify.FAN_EVENT_ON_CHILD
+_MARKING = fanotify.FAN_MARK_ADD | fanotify.FAN_MARK_DONT_FOLLOW
 
 Written = dict[int, set[bytes]]
 
 
 @contextmanager
-def written_below(path: str) -> Iterator[Written]:
+def written_below(root: str, directories: Iterable[bytes]) -> Iterator[Written]:
     """The inodes of regular files that were open for writing during the block, each with its names; complete in the end.
 
-    The whole file system that `path` is on is heard of, so the caller asks only for inodes he knows. Names are relative to
-    `path`, or to the root of whoever wrote, if that was in a sandbox whose root `path` is.
+    `directories` are those to hear of, by paths below `root`. Names are relative to `root` too, also when whoever wrote had
+    that for his own root.
     """
     found: Written = {}
     try:
@@ -43,13 +48,12 @@ def written_below(path: str) -> Iterator[Written]:
         return
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
+        top = os.fsencode(root)
         with suppress(OSError):
-            flags = fanotify.FAN_MARK_ADD | fanotify.FAN_MARK_FILESYSTEM
-            fanotify.fanotify_mark(group, flags, fanotify.FAN_CLOSE_WRITE, AT_FDCWD, path)
+            for each in directories:
+                fanotify.fanotify_mark(group, _MARKING, _HEARD, AT_FDCWD, top + b"/" + each)
         # At once and not in the end: an event that waits keeps a deleted file on the disk.
-        thread = threading.Thread(
-            target=_listen, args=(group, reading, os.fsencode(path), found), name="written"
-        )
+        thread = threading.Thread(target=_listen, args=(group, reading, top, found), name="written")
         thread.start()
         try:
             yield found

@@ -262,5 +262,8 @@ class FakeRegistry:
 
     def put_manifest(self, repository: str, selector: str, raw: bytes, media_type: str) -> Digest:
         parts = json.loads(raw)
-        assert all(each["digest"] in self.blobs for each in (parts["config"], *parts["layers"]))
+        if "manifests" in parts:
+            assert all((repository, each["digest"]) in self.manifests for each in parts["manifests"])
+        else:
+            assert all(each["digest"] in self.blobs for each in (parts["config"], *parts["layers"]))
         return self._put(repository, selector, raw, media_type)

@@ -27,7 +27,6 @@ OPAQUE = b".wh..wh..opq"
 _END = bytes(2 * header.BLOCK)
 _ZEROS = bytes(header.BLOCK)
 _BUFFER = 512 << 10
-_LARGE = 4 << 20  # bytes: a larger layer is hashed on a thread of its own
 
 
 class Status(Protocol):
@@ -65,7 +64,8 @@ class DiffInfo:
 class LayerWriter:
     """Paths are bytes without a leading slash. With `epoch`, later modification times are set to it.
 
-    `finish` or `close` it: a large layer's hash has a thread.
+    `finish` or `close` it: from the first large piece of a file on the hash has a thread. With small ones the two would
+    mostly wait for the interpreter.
     """
 
     def __init__(self, out: BinaryIO | None = None, *, epoch: int | None = None) -> None:
@@ -170,6 +170,10 @@ class LayerWriter:
             raise ValueError("more bytes than the entry's size")
         if len(chunk) >= _BUFFER:
             self._flush()
+            if self._threaded is None:
+                from runtime.store.layers.pipe import Hashing
+
+                self._hash = self._threaded = Hashing(self._hash)
             self._pass_on(bytes(chunk))
         else:
             self._put(bytes(chunk))
@@ -192,10 +196,6 @@ class LayerWriter:
 
     def _pass_on(self, data: bytes) -> None:
         self._size += len(data)
-        if self._size > _LARGE and self._threaded is None:
-            from runtime.store.layers.pipe import Hashing
-
-            self._hash = self._threaded = Hashing(self._hash)
         self._hash.update(data)
         if self._out is not None:
             try:

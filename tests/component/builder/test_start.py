@@ -10,7 +10,7 @@ from tests.support.builder import PROJECT, run_pipe, write_files
 
 # Each takes milliseconds to import, and a build that only looks needs none.
 HEAVY = (
-    "click", "inspect", "dataclasses", "ctypes", "random", "subprocess", "tempfile", "shutil", "asyncio", "yaml", "rich",
+    "click", "queue", "inspect", "dataclasses", "ctypes", "random", "subprocess", "tempfile", "shutil", "asyncio", "yaml", "rich",
     "httpx", "lark", "git", "runtime.networks", "runtime.sandbox", "builder.operations.exec", "builder.prune",
     "runtime.store.layers",
 )  # fmt: skip

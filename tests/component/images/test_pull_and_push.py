@@ -325,3 +325,53 @@ def test_what_a_registry_rejects_is_told_in_our_words(
         images.push(NAME)
     assert caught.value.hint == "ask for the right to"
     assert isinstance(events[-1], Finished) and events[-1].outcome is Outcome.ERROR
+
+
+def test_an_index_all_of_which_was_pulled_is_pushed_as_it_came(
+    images: Images, registry: FakeRegistry
+) -> None:
+    mine, theirs = make_image(LAYER_1), make_image(LAYER_2, platform=OTHER)
+    index = registry.add_index("shop/app", "1", [(OTHER, theirs), (host_platform(), mine)])
+    images.pull(NAME)
+    assert images.push(NAME, "registry.example.com/shop/one:1").digest == mine.manifest.digest
+    images.pull(NAME, OTHER)
+    images.pull(NAME)
+    assert images.push(NAME, "registry.example.com/shop/all:1").digest == index
+    assert registry.manifests["shop/all", "1"] == registry.manifests["shop/app", "1"]
+    assert (
+        images.push(NAME, "registry.example.com/shop/two:1", platform=OTHER).digest == theirs.manifest.digest
+    )
+    assert images.push(mine.id, "registry.example.com/shop/id:1").digest == mine.manifest.digest
+
+
+def test_a_layer_of_a_base_is_mounted_from_where_the_base_came_from(
+    images: Images, registry: FakeRegistry
+) -> None:
+    from registry_client.oci.config import ImageConfig, dump_config
+    from registry_client.oci.digest import digest_of
+
+    base = make_image(LAYER_1)
+    registry.add("shop/base", "1", base)
+    pulled = images.pull("registry.example.com/shop/base:1")
+    top = images.snapshot(pulled)
+    assert top is not None
+    config = ImageConfig(
+        platform=host_platform(), diff_ids=(digest_of(LAYER_1),), created="2001-01-01T00:00:00Z"
+    )
+    built = images.add_built(dump_config(config), [(digest_of(LAYER_1), top)])
+    images.tag(built.id, NAME)
+    images.push(NAME)
+    assert f"exists {base.manifest.layers[0].digest} from shop/base" in registry.asked
+
+
+def test_an_id_is_named_alone_unless_all_its_platforms_are_meant(
+    images: Images, registry: FakeRegistry
+) -> None:
+    mine, theirs = make_image(LAYER_1), make_image(LAYER_2, platform=OTHER)
+    index = registry.add_index("shop/app", "1", [(OTHER, theirs), (host_platform(), mine)])
+    images.pull(NAME, OTHER)
+    images.pull(NAME)
+    images.tag(mine.id, "registry.example.com/shop/one:1")
+    images.tag(mine.id, "registry.example.com/shop/all:1", all_platforms=True)
+    assert images.push("registry.example.com/shop/one:1").digest == mine.manifest.digest
+    assert images.push("registry.example.com/shop/all:1").digest == index

@@ -86,6 +86,26 @@ def test_a_registry_that_is_gone_is_told_as_such(fake: FakeRegistry) -> None:
     assert "running" in caught.value.hint
 
 
+def test_threads_that_begin_together_find_the_scheme_out_once(fake: FakeRegistry) -> None:
+    together = threading.Barrier(5)
+
+    def answer(asked: Asked) -> Answer:
+        return Answer(200 if asked.path == "/v2/" else 404)
+
+    def look() -> None:
+        together.wait(60)
+        client.has_blob("shop/app", digest_of(b"x"))
+
+    fake.answer = answer
+    with RegistryClient(fake.host) as client:
+        threads = [threading.Thread(target=look) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [asked.path for asked in fake.asked].count("/v2/") == 1
+
+
 def test_a_transfer_that_hangs_can_be_broken_off() -> None:
     released = threading.Event()
 

@@ -61,6 +61,20 @@ def test_a_build_that_fails_tells_its_findings_too(root: Path, tmp_path: Path) -
     assert "exit 3" in log
 
 
+@pytest.mark.parametrize("mistake", ["BADCMD x", "FROM $nothing", "COPY --from=9 a b"])
+def test_a_dockerfile_with_a_mistake_tells_once_what_is_found_before_it(
+    root: Path, tmp_path: Path, mistake: str
+) -> None:
+    context = context_with(tmp_path, f"FROM base:1 AS Upper\nMAINTAINER me\n{mistake}\n")
+    log = log_of(root, context, code=2)
+    assert log.count("WARN: StageNameCasing: stage name `Upper`") == 1
+    if mistake == "BADCMD x":
+        assert "2 warnings found" in log
+        assert "WARN: MaintainerDeprecated: " in log
+    if mistake == "FROM $nothing":
+        assert "WARN: UndefinedArgInFrom: " in log
+
+
 def test_error_true_ends_a_build_before_its_first_step_with_exit_code_1(root: Path, tmp_path: Path) -> None:
     context = context_with(
         tmp_path, "# check=error=true\nFROM base:1\nRUN echo one-$((1+1))-three\nENV a b\n"

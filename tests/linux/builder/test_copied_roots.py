@@ -44,6 +44,8 @@ COPY files /d/files
 WORKDIR /w/deep
 RUN mv /d /e; chown 5:6 /e/two; touch /tmp/x; rm /tmp/x
 RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/t --mount=type=bind,source=files,target=/src cp /src/one . && rm -r /a && echo hi > /a
+RUN echo app >> /passwd; : >> /etc/resolve; ln /e/two /e/twin; mkdir /n.new && echo n > /n.new/n && mv /n.new /n
+RUN : >> /passwd; : >> /e/twin; mkdir /x.new && echo x > /x.new/x && mv /x.new /x
 FROM base AS other
 RUN --mount=type=bind,from=base,source=/e,target=/m,rw cp -r /m/files /f && echo lost > /m/files/one
 FROM base
@@ -97,7 +99,7 @@ def test_images_and_keys_are_those_of_a_store_that_mounts(place: Path, context: 
     ]
     assert len(set(images)) == 1
     (found,) = {frozenset(keys(root)) for root in stores}
-    assert len(found) >= 14
+    assert len(found) >= 16
 
 
 AS_BUILDAH = """FROM base:1

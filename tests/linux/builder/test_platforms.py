@@ -74,6 +74,45 @@ def test_a_push_of_two_platforms_is_one_index_others_pick_from(
 
 
 @pytest.mark.peer
+def test_a_name_built_for_two_platforms_is_pushed_as_their_index_or_one_of_them(
+    tmp_path: Path, context: Path, registry: str
+) -> None:
+    root, name = tmp_path / "store", f"{registry}/later/app:1"
+    build(root, context, "--platform", BOTH, "-t", name)
+    run_pipe(root, "tag", name, f"{registry}/later/app:2")
+    digests = [run_pipe(root, "push", name.replace(":1", f":{n}")).stdout.strip() for n in (1, 2, 1)]
+    assert len(set(digests)) == 1
+    for tag in ("1", "2"):
+        index = skopeo_json("inspect", "--raw", "--tls-verify=false", f"docker://{registry}/later/app:{tag}")
+        assert [each["platform"]["architecture"] for each in index["manifests"]] == ["amd64", "arm64"]
+    run_pipe(root, "push", "--platform", "linux/arm64", name, f"{registry}/later/arm:1")
+    alone = skopeo_json("inspect", "--raw", "--tls-verify=false", f"docker://{registry}/later/arm:1")
+    assert "manifests" not in alone
+    config = skopeo_json("inspect", "--config", "--tls-verify=false", f"docker://{registry}/later/arm:1")
+    assert config["architecture"] == "arm64"
+    refused = run_pipe(root, "push", "--platform", FOREIGN, name, code=2)
+    assert b"has no image for linux/s390x" in refused.stderr and b"linux/amd64, linux/arm64" in refused.stderr
+
+
+def test_the_images_of_a_name_stay_with_it_and_go_with_it(tmp_path: Path, context: Path) -> None:
+    root = tmp_path / "store"
+    build(root, context, "--platform", BOTH, "-t", "both:1")
+    assert run_pipe(root, "image", "prune", "-f").stdout.decode().count("Deleted") == 0
+    assert len(run_pipe(root, "images", "-q").stdout.split()) == 2
+    gone = run_pipe(root, "rmi", "both:1").stdout.decode()
+    assert gone.count("Deleted") == 2
+    assert run_pipe(root, "images", "-q").stdout == b""
+
+
+def test_a_name_that_moves_no_longer_stands_for_the_platforms_it_had(tmp_path: Path, context: Path) -> None:
+    root = tmp_path / "store"
+    build(root, context, "--platform", BOTH, "-t", "both:1")
+    build(root, context, "-t", "both:1")
+    run_pipe(root, "image", "prune", "-f")
+    assert len(run_pipe(root, "images", "-q").stdout.split()) == 1
+
+
+@pytest.mark.peer
 def test_buildah_reads_the_index(root: Path, context: Path, registry: str) -> None:
     name = f"{registry}/two/buildah:1"
     build(root, context, "--platform", BOTH, "-t", name, "--push")

@@ -19,7 +19,7 @@ from runtime.store.copies import make_tree
 from tests.linux.containers import test_crashes, test_volumes_and_copies
 from tests.linux.containers.test_volumes_and_copies import archive
 from tests.support.containers import World
-from tests.support.places import on_overlay
+from tests.support.places import mounted, on_overlay
 
 pytestmark = pytest.mark.linux
 
@@ -113,6 +113,17 @@ def test_an_image_as_a_mount_is_read_only_and_stays_as_it_is(world: World) -> No
     assert ran.stdout == b"2\nfrom the image\n"
     assert b"Read-only" in ran.stderr
     assert Path(layers[0], "second").read_text() == "2\n"
+
+
+def test_a_checkout_is_copied_without_what_is_mounted_in_it(world: World, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "file").write_text("f\n")
+    bind = Mount(type="bind", source=str(tmp_path), target="/b", copy_on_write=True)
+    with mounted("tmpfs", tmp_path / "sub", "tmpfs"):
+        (tmp_path / "sub" / "inside").write_text("i\n")
+        ran = world.run("sh", "-c", "cat /b/file; ls /b/sub; echo x > /b/new", mounts=(bind,))
+    assert ran.text == "f\n"
+    assert sorted(os.listdir(tmp_path)) == ["file", "sub"]
 
 
 def test_half_a_tree_is_none(world: World) -> None:

@@ -142,6 +142,28 @@ def test_a_registry_holds_the_very_image_that_was_tested(project: Project, tmp_p
         project.pipe("env", "live", "--down")
 
 
+@pytest.mark.peer
+def test_an_image_of_several_platforms_is_pushed_as_their_index(project: Project, tmp_path: Path) -> None:
+    skopeo = shutil.which("skopeo")
+    if skopeo is None:
+        pytest.skip("skopeo is not installed")
+    inline = 'both: {dockerfile_inline: "FROM scratch\\nCOPY pipe.yaml /", platforms: [linux/amd64, linux/arm64], push: true}'
+    with docker_registry(tmp_path) as registry:
+        write(project, free_port(), "one")
+        text = (project.directory / "pipe.yaml").read_text()
+        prefix = f"{registry.host}/{project.name}"
+        (project.directory / "pipe.yaml").write_text(
+            text.replace("images:\n", f"registry: {prefix}\nimages:\n  {inline}\n", 1)
+        )
+        project.pipe("deploy", "live")
+        command = [skopeo, "inspect", "--tls-verify=false", "--raw", f"docker://{prefix}/both:latest"]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert ran.returncode == 0, ran.stderr
+        platforms = [each["platform"]["architecture"] for each in json.loads(ran.stdout)["manifests"]]
+        assert platforms == ["amd64", "arm64"]
+        project.pipe("env", "live", "--down")
+
+
 def test_after_a_kill_in_the_middle_the_next_deploy_puts_all_right(project: Project) -> None:
     port = free_port()
     write(project, port, "one")

@@ -216,6 +216,14 @@ def test_lack_of_privileges_is_not_noted_as_a_property_of_the_place(
         assert not os.path.exists(os.path.join(store.root, "filesystem"))
 
 
+def test_who_is_not_root_has_a_store_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delattr(probing, "_holds")
+    with Store.open(str(tmp_path / "store")) as store:
+        store.snapshots.prepare().discard()
+        assert not os.path.exists(os.path.join(store.root, "filesystem"))
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
@@ -284,7 +292,7 @@ def test_a_read_only_file_system_says_so(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_not_taken_for_a_refusal(tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
-    with mounted("tmpfs", tmp_path / "place", "tmpfs", options="nr_inodes=40") as place:
+    with mounted("tmpfs", tmp_path / "place", "tmpfs", options="nr_inodes=200") as place:
         with Store.open(str(place / "store")) as store:
             left = 0
             with pytest.raises(OSError, match="No space"):

@@ -7,6 +7,8 @@ run without a network, in a second, and tell exactly what their builder gave to 
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 from tests.support.builder import build_text, busybox_context, run_pipe
@@ -91,7 +93,7 @@ case "$name $*" in
 esac
 case $name in curl) [ -n "$out" ] || echo "echo fetched" ;; esac
 """
-DOCKERFILE = """FROM scratch
+DOCKERFILE = """FROM scratch AS made
 COPY busybox stand-in /bin/
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -100,8 +102,11 @@ COPY mounts /
 RUN mkdir -p /tmp /root /home/app /usr/bin /usr/local/bin /usr/local/lib /usr/share /var/log/stand-in /var/lib /var/cache /opt /srv \\
     && chmod 1777 /tmp /var/log/stand-in && chmod 700 /root && chown 1000:2000 /home/app \\
     && for name in {names}; do ln -s /bin/stand-in /usr/bin/$name; done && ln -s /bin/sh /bin/bash 2>/dev/null || true
+FROM scratch
+COPY --from=made / /
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 CMD ["sh"]
-"""
+"""  # one layer: what cases add begins with the second
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:2000::/home/app:/bin/sh\nnonroot:x:65532:65532::/home/app:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n"
 GROUP = "root:x:0:\nweb:x:3000:app\nnonroot:x:65532:\nwww-data:x:33:\nextra:x:3001:app,www-data\n"
 MOUNTS = {f"mounts/{name}/": "" for name in ("dev", "proc", "sys", "run")}  # or docker leaves them in layers
@@ -118,4 +123,29 @@ def make_busybox_base(root: Path, work: Path) -> Path:
     build_text(root, context, DOCKERFILE.replace("{names}", " ".join(CALLED.split())), *tags)
     archive = work / "base.tar"
     run_pipe(root, "save", "-o", str(archive), *IMAGES)
+    return archive
+
+
+DEBIAN = "stand.in/real/debian:bookworm"
+
+
+def make_debian_base(root: Path, work: Path, kept: Path | None = None) -> Path:
+    """A minimal Debian from its packages (`kept` is the tar of such a root), named `DEBIAN`; the archive for other builders."""
+    context = work / "debian"
+    context.mkdir()
+    if kept is not None:
+        shutil.copy(kept, context / "rootfs.tar")
+    else:
+        command = (
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            "--format=tar",
+            "bookworm",
+            context / "rootfs.tar",
+        )
+        subprocess.run(command, check=True, timeout=900)
+    build_text(root, context, 'FROM scratch\nADD rootfs.tar /\nCMD ["bash"]\n', "-t", DEBIAN)
+    archive = work / "debian.tar"
+    run_pipe(root, "save", "-o", str(archive), DEBIAN)
     return archive

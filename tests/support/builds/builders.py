@@ -31,7 +31,8 @@ class Builder(Protocol):
     def load(self, archive: Path) -> None:
         """Take the images of a `docker save` archive in."""
 
-    def build(self, context: Path, arguments: Sequence[str] = ()) -> Outcome: ...
+    def build(self, context: Path, arguments: Sequence[str] = ()) -> Outcome:
+        """Build a context with the Dockerfile in it."""
 
 
 class Pipe:
@@ -83,8 +84,8 @@ class Docker:
 
     name = "docker"
 
-    def __init__(self, command: Sequence[str], work: Path) -> None:
-        self._command, self._work = tuple(command), work
+    def __init__(self, command: Sequence[str], work: Path, flags: Sequence[str] = ()) -> None:
+        self._command, self._work, self._flags = tuple(command), work, tuple(flags)
 
     def load(self, archive: Path) -> None:
         done = _run(*self._command, "load", "-q", "-i", str(archive))
@@ -93,7 +94,7 @@ class Docker:
     def build(self, context: Path, arguments: Sequence[str] = ()) -> Outcome:
         out = self._work / "docker.tar"
         tag = f"pipe-case-{os.getpid()}"
-        flags = ("--progress", "plain", "--provenance=false", "-t", tag)
+        flags = ("--progress", "plain", "--provenance=false", "-t", tag, *self._flags)
         if "-f" not in arguments and (context / "Dockerfile").exists():
             flags += ("-f", str(self._without_syntax(context / "Dockerfile")))
         done = _run(*self._command, "build", *flags, *arguments, str(context))
@@ -104,11 +105,15 @@ class Docker:
         return _outcome(done, out)
 
     def _without_syntax(self, dockerfile: Path) -> Path:
-        """A copy without a `# syntax=` line, which would have a front end pulled; line numbers stay, and further directives."""
-        text = dockerfile.read_text(errors="surrogateescape")
+        """A copy without a `# syntax=` line, which would have a front end pulled; lines keep their number."""
+        lines = dockerfile.read_bytes().split(b"\n")
+        if re.match(rb"# *syntax *=", lines[0]):
+            count = 1
+            while count < len(lines) and re.match(rb"# *(escape|check) *=", lines[count]):
+                count += 1
+            lines[:count] = [*lines[1:count], b"# the front end is built in"]
         copy = self._work / "Dockerfile.docker"
-        instead = "# syntax is built in" if "# escape=" in text or "# check=" not in text else "# escape=\\"
-        copy.write_text(re.sub(r"\A# *syntax=.*", lambda _: instead, text), errors="surrogateescape")
+        copy.write_bytes(b"\n".join(lines))
         return copy
 
 

@@ -36,9 +36,10 @@ class Case:
     def base(self) -> str:
         return self.settings.get("base", "busybox")
 
-    @property
-    def arguments(self) -> list[str]:
-        return shlex.split(self.settings.get("args", ""))
+    def arguments(self, context: Path, ca: str = "") -> list[str]:
+        """The flags, with the place of the context, and of a file with certificates, put in."""
+        text = self.settings.get("args", "")
+        return [word.replace("{context}", str(context)).replace("{ca}", ca) for word in shlex.split(text)]
 
     def suits(self, builder: str) -> bool:
         """Whether this builder knows what the case uses; the file says why not."""

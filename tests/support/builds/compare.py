@@ -31,6 +31,12 @@ def page(built: Built, below: int = 1) -> dict[str, Any]:
     return {"config": config, **top, "history": history, "files": built.lines(below)}
 
 
+def base_directories(built: Built) -> dict[str, str]:
+    """Directories of the base that no later layer has: another builder may have touched them, and lists them again."""
+    names = {path for path, inode in built.tree.items() if inode.layer == 0 and inode.kind == "dir"}
+    return {path: line for path, line in built.lines().items() if path in names}
+
+
 def comparable(found: dict[str, Any], case: Case) -> dict[str, Any]:
     """A page without what may differ."""
     result = json.loads(json.dumps(found))
@@ -48,10 +54,11 @@ def _history(kind: str, text: str) -> list[str]:
     return [kind, re.sub(r"^HEALTHCHECK .*", "HEALTHCHECK", text, flags=re.DOTALL)]
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], case: Case) -> list[str]:
+def differences(built: Built, theirs: dict[str, Any], case: Case) -> list[str]:
     """One line for each thing that is not equal, ours first."""
-    left, right = comparable(ours, case), comparable(theirs, case)
+    left, right = comparable(page(built), case), comparable(theirs, case)
     files, others = left.pop("files"), right.pop("files")
+    files |= {path: line for path, line in base_directories(built).items() if path in others}
     found = [
         f"{path!r}: {files.get(path)} | {others.get(path)}"
         for path in sorted(files.keys() | others.keys())

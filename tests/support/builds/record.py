@@ -38,7 +38,7 @@ def main(names: list[str]) -> int:
             if (names and case.name not in names) or not case.suits("docker") or case.base != "busybox":
                 continue
             context = case.write(work / "cases" / case.name)
-            outcome = docker.build(context, case.arguments)
+            outcome = docker.build(context, case.arguments(context))
             print(f"{'ok    ' if outcome.image else 'FAILED'} {case.name}", flush=True)
             if outcome.image is None:
                 print(outcome.log)

@@ -118,6 +118,16 @@ def test_a_damaged_real_dockerfile_is_parsed_or_refused(path: Any) -> None:
         + "b}",
         "FROM scratch\nLABEL " + "'" * 30_001,
         "FROM scratch\nEXPOSE " + "0-65535 " * 5_000,
+        "FROM scratch\nCOPY <<E /x\n" + "echo line $HOME\n" * 30_000 + "E\n",
+        "FROM scratch\n" + "".join(f"ENV e{n}=b\n" for n in range(5_000)),
+        "FROM scratch\n" + "".join(f"ARG a{n}=b\n" for n in range(5_000)),
+        "FROM scratch\n" + "".join(f"LABEL l{n}=b\n" for n in range(5_000)),
+        "FROM scratch\n" + "".join(f"EXPOSE {n}\n" for n in range(1, 5_000)),
+        "FROM scratch\n" + "".join(f"VOLUME /v{n}\n" for n in range(5_000)),
+        "FROM scratch\n" + "".join(f"ONBUILD RUN {n}\n" for n in range(5_000)),
+        "FROM scratch\n" + "# comment\n" * 200_000 + "RUN x\n",
+        "FROM scratch AS s0\n"
+        + "".join(f"FROM s{n} AS s{n + 1}\nCOPY --from=s{n} / /x\n" for n in range(1_500)),
     ],
     ids=lambda text: text[13:40],
 )

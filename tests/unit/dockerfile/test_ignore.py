@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from builder import ignore
 from builder.ignore import Pattern, Patterns, clean_pattern
 from runtime.errors import InvalidInput
 from tests.support import REPOSITORY
@@ -120,3 +121,14 @@ def test_random_patterns_agree_with_trying_everything_and_pruning_hides_nothing(
             if patterns.excludes(directory) and not patterns.may_reinclude_below(directory):
                 below = [path for path in paths if path.startswith(directory + "/")]
                 assert all(patterns.excludes(path) for path in below), (lines, directory)
+
+
+def test_many_patterns_and_many_directories_are_not_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    honest = ignore._may_match_below
+    monkeypatch.setattr(ignore, "_may_match_below", lambda *words: compared.append(words) or honest(*words))
+    text = "*\n" + "".join(f"!src/mod{n}/*/x\n!other{n}\n" for n in range(2_000))
+    patterns = Patterns.parse(text)
+    answers = [patterns.may_reinclude_below(f"src/mod{n}") for n in range(1_000, 3_000)]
+    assert answers == [True] * 1_000 + [False] * 1_000
+    assert len(compared) <= 2_000

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import socket
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from time import time
@@ -193,6 +195,58 @@ def test_after_five_attempts_it_is_enough() -> None:
     script = Script(*[refused(503) for _ in range(5)])
     with pytest.raises(Unreachable):
         client(script, naps).manifest("a/b", "1")
+    assert len(naps.seconds) == 4
+
+
+def test_an_answer_that_comes_after_the_abort_is_not_read() -> None:
+    def late(request: httpx.Request) -> httpx.Response:
+        registry.abort()
+        return ok()
+
+    script = Script(late)
+    with client(script) as registry, pytest.raises(Unreachable, match="broken off"):
+        registry.manifest("a/b", "1")
+    assert len(script.requests) == 1
+
+
+def nobody_there(cause: OSError) -> httpx.ConnectError:
+    error = httpx.ConnectError(str(cause))
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"),
+    ],
+    ids=["refused", "no route", "no network", "no name server"],
+)
+def test_where_nobody_may_be_one_more_try_is_made_at_once(cause: OSError) -> None:
+    naps = Naps()
+    with pytest.raises(Unreachable, match="no answer from"):
+        client(Script(nobody_there(cause), nobody_there(cause)), naps).manifest("a/b", "1")
+    assert naps.seconds == [pytest.approx(0.2)]
+
+
+def test_a_host_without_a_name_is_not_asked_for_twice() -> None:
+    naps = Naps()
+    unknown = nobody_there(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    with pytest.raises(Unreachable):
+        client(Script(unknown), naps).manifest("a/b", "1")
+    assert naps.seconds == []
+
+
+def test_a_registry_that_answered_before_is_given_time_to_come_back() -> None:
+    naps = Naps()
+    gone = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+    script = Script(ok(), *[nobody_there(gone) for _ in range(4)], ok())
+    with client(script, naps) as registry:
+        registry.manifest("a/b", "1")
+        registry.manifest("a/b", "1")
     assert len(naps.seconds) == 4
 
 

@@ -1,4 +1,4 @@
-"""A large layer is hashed on a thread of its own: with the same result, and the thread ends with its writer."""
+"""Large files are hashed on a thread of their own: with the same result, and the thread ends with its writer."""
 
 from __future__ import annotations
 
