@@ -119,8 +119,8 @@ class Cache:
         fields = json.dumps(named, ensure_ascii=False)
         now = time.time_ns()
         row = (
-            record.key, shape.digest, shape.kind, record.label, place, record.snapshot, root,
-            record.diff_id, record.chain_id, record.made, now, 0, record.size, _storable(fields),
+            record.key, shape.digest, shape.kind, storable(record.label), place, record.snapshot, root,
+            record.diff_id, record.chain_id, record.made, now, 0, record.size, storable(fields),
         )  # fmt: skip
         self._made.append(record.key)
         with self._database.transaction() as connection:
@@ -201,6 +201,6 @@ def fields_of(row: Any) -> dict[str, Any]:
     return fields
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """SQLite takes no lone surrogates (names that are not UTF-8)."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

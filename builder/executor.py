@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.cache import Cache, Record
+from builder.cache import Cache, Record, storable
 from builder.content import Content
 from builder.graph import (
     SOURCES,
@@ -86,7 +86,7 @@ class Executor:
         self._store, self._cache, self._sources = store, cache, sources
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
         self._trees = Trees(store, may_mount=hashing is not None)
-        self._place = place
+        self._place = storable(place)
         self.keys: dict[Digest, str] = {}
         # Vertices that had no record a moment ago, and the newest record of their shape then.
         self.missed: dict[Digest, int] = {}
