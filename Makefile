@@ -8,7 +8,7 @@ READY  := $(VENV)/.installed
 
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: install system format check lint types test test-unit test-linux test-slow test-vm demo bench clean
+.PHONY: install system format check lint types test test-unit test-linux test-slow fuzz test-vm demo bench clean
 
 install: $(READY)
 
@@ -45,6 +45,11 @@ test-linux: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow tests
+
+# Everything that reads foreign input, a minute each (FUZZ="--seconds 600 tar add" for longer, or some targets only).
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris>=3,<4'
+	nice $(BIN)/python -m tests.fuzz $(FUZZ)
 
 # Control groups v2 on a kernel of Debian's, in an emulated machine; a few minutes.
 test-vm: $(READY)

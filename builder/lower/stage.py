@@ -184,15 +184,18 @@ class StageLowering:
 
     def _workdir(self, command: ast.Workdir) -> None:
         state = self.state
-        directory = clean_path(state.directory, self._expand(command.node, command.path))
-        state.change(working_dir=directory)
+        path = self._expand(command.node, command.path)
+        directory = clean_path(state.directory, path)
+        # The config has an absolute path as it was written, as BuildKit's has: `/a/` and `/a/../b`.
+        written = path if path.startswith("/") and directory != "/" else directory
+        state.change(working_dir=written)
         state.workdir_set = True
         if directory == "/":
             self._step += 1
             state.record("WORKDIR /")
             return
         operation = MakeDirectory(path=directory, user=state.config.user)
-        state.grow(self._make(command.node, operation, (state.root,)), f"WORKDIR {directory}")
+        state.grow(self._make(command.node, operation, (state.root,)), f"WORKDIR {written}")
 
     # --- variables ------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ class StageState:
 
     @property
     def directory(self) -> str:
-        return self.config.working_dir or "/"
+        return clean_path("/", self.config.working_dir or "/")
 
     @property
     def shell(self) -> tuple[str, ...]:

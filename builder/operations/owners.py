@@ -29,9 +29,14 @@ ROOT = Owner(0, 0)
 
 
 def resolve_owner(text: str, root: Readable) -> Owner:
-    """`user[:group]` by name or number. A number alone is both; a name alone takes its group from /etc/passwd."""
+    """`user[:group]` by name or number. A number alone is both; a name alone takes its group from /etc/passwd.
+
+    Nothing on a side of a colon is 0, as in BuildKit: `"$USER_ID:$GROUP_ID"` where neither is set.
+    """
     user, colon, group = text.partition(":")
-    if not user or (colon and not group):
+    if colon:
+        user, group = user or "0", group or "0"
+    if not user:
         raise InvalidInput(f"invalid owner {text!r}", hint="write user, user:group, uid or uid:gid")
     number = _number(user)
     if number is not None:

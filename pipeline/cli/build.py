@@ -112,7 +112,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
             result = _build(services, request)
     if flags["iidfile"] or flags["metadata_file"]:
         _write_results(result, flags)
-    if flags["quiet"] and not any(output.dest == "-" for output in request.outputs):
+    if (flags["quiet"] or progress == "quiet") and not any(output.dest == "-" for output in request.outputs):
         print(result.image_id, flush=True)
     return 0
 

@@ -28,13 +28,18 @@ class Files:
         ("app:7", Owner(1000, 7)),
         ("0:web", Owner(0, 3000)),
         ("1234", Owner(1234, 1234)),
+        ("5:", Owner(5, 0)),
+        (":6", Owner(0, 6)),
+        ("app:", Owner(1000, 0)),
+        (":web", Owner(0, 3000)),
+        (":", Owner(0, 0)),
     ],
 )
 def test_an_owner_by_name_or_number(text: str, owner: Owner) -> None:
     assert resolve_owner(text, Files()) == owner
 
 
-@pytest.mark.parametrize("text", ["nobody", "app:nogroup", ":5", "5:", "4294967296"])
+@pytest.mark.parametrize("text", ["nobody", "app:nogroup", "4294967296"])
 def test_an_unknown_owner_fails_the_build(text: str) -> None:
     with pytest.raises(InvalidInput):
         resolve_owner(text, Files())
