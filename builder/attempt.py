@@ -52,7 +52,7 @@ class Attempt:
         context: Context,
         bases: Bases,
         emit: Emit,
-        missed: set[Digest],
+        missed: dict[Digest, int],
     ) -> None:
         self._store, self._images, self._cache, self._workshop = store, images, cache, workshop
         self._request, self._setting, self._context = request, setting, context

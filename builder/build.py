@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -68,7 +68,7 @@ class Builder:
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
         # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
-        self.missed: frozenset[Digest] = frozenset()
+        self.missed: Mapping[Digest, int] = {}
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -100,7 +100,7 @@ class Builder:
             try:
                 return build.result_by_looking()
             except (NotYet, ImportFailed, PipeError):
-                self.missed = frozenset(build.missed)
+                self.missed = build.missed
                 return None  # `build` will come upon the same mistake, and tell it
 
 
@@ -118,8 +118,8 @@ class _Build:
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
         self._context_key = ""  # of the cache record of a context that was fetched
-        self.missed = set(owner.missed)
-        owner.missed = frozenset()
+        self.missed = dict(owner.missed)
+        owner.missed = {}
         self._workshop = stack.enter_context(
             Workshop(owner.store, owner._spawner, owner._networks, facilities_of(request))
         )

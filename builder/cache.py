@@ -52,8 +52,13 @@ class Cache:
 
     def may_hit(self, shape: Shape) -> bool:
         """False when no record has this shape, so that no key of it can be found."""
-        sql = "SELECT 1 FROM cache_records WHERE shape = ? LIMIT 1"
-        return self._database.one(sql, (shape.digest,)) is not None
+        return self.newest(shape) != 0
+
+    def newest(self, shape: Shape) -> int:
+        """The number of the newest record of a shape, 0 when there is none: as long as it stays, no look finds more."""
+        sql = "SELECT max(rowid) AS number FROM cache_records WHERE shape = ?"
+        row = self._database.one(sql, (shape.digest,))
+        return 0 if row is None or row["number"] is None else int(row["number"])
 
     def find(self, key: str) -> Record | None:
         """The record, its snapshot leased; None when there is none."""
@@ -114,8 +119,8 @@ class Cache:
         fields = json.dumps(named, ensure_ascii=False)
         now = time.time_ns()
         row = (
-            record.key, shape.digest, shape.kind, record.label, place, record.snapshot, root,
-            record.diff_id, record.chain_id, record.made, now, 0, record.size, _storable(fields),
+            record.key, shape.digest, shape.kind, storable(record.label), place, record.snapshot, root,
+            record.diff_id, record.chain_id, record.made, now, 0, record.size, storable(fields),
         )  # fmt: skip
         self._made.append(record.key)
         with self._database.transaction() as connection:
@@ -196,6 +201,6 @@ def fields_of(row: Any) -> dict[str, Any]:
     return fields
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """SQLite takes no lone surrogates (names that are not UTF-8)."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

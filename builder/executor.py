@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from builder.cache import Cache, Record
+from builder.cache import Cache, Record, storable
 from builder.content import Content
 from builder.graph import (
     SOURCES,
@@ -86,9 +86,10 @@ class Executor:
         self._store, self._cache, self._sources = store, cache, sources
         self._workshop, self._setting, self._hashing, self._node_of = workshop, setting, hashing, node_of
         self._trees = Trees(store, may_mount=hashing is not None)
-        self._place = place
+        self._place = storable(place)
         self.keys: dict[Digest, str] = {}
-        self.missed: set[Digest] = set()  # vertices that have no record, as was found a moment ago
+        # Vertices that had no record a moment ago, and the newest record of their shape then.
+        self.missed: dict[Digest, int] = {}
         self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -178,18 +179,22 @@ class _Run:
         self._inputs, self._parent = inputs, inputs[0]
         self._definition = definition
         self._store, self._cache, self._cancel = owner._store, owner._cache, owner._setting.cancel
+        # The newest record of its shape when it was last looked for in vain: only a newer one is a reason to look again.
+        self._looked = owner.missed.get(vertex.digest, 0)
 
     def result(self) -> RootState:
         if (found := self._find()) is not None:
             return found
         if self._owner._hashing is None:
-            self._owner.missed.add(self._vertex.digest)
+            self._owner.missed[self._vertex.digest] = self._looked
             raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)
         try:
             # Another build may have finished this step while we were looking or waiting.
-            if waited and (found := self._find()) is not None:
+            if (waited or self._cache.newest(self._step.shape) != self._looked) and (
+                found := self._find()
+            ) is not None:
                 lock.release()
                 return found
             return self._carry_out(lock)
@@ -212,10 +217,8 @@ class _Run:
     def _find(self) -> RootState | None:
         if self._vertex.no_cache:
             return None
-        missed = self._owner.missed
-        if self._vertex.digest in missed:
-            missed.remove(self._vertex.digest)  # once: somebody we wait for may make it
-        elif self._cache.may_hit(self._step.shape):
+        looked, self._looked = self._looked, self._cache.newest(self._step.shape)
+        if self._looked != looked:
             content = self._step.content()
             record = self._cache.find(self._key(content))
             if record is not None:

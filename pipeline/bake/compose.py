@@ -37,6 +37,13 @@ def parse_compose(text: str, name: str, directory: str, env: Mapping[str, str]) 
     services = (record or {}).get("services") if isinstance(record, dict) else None
     if not isinstance(services, dict):
         raise InvalidInput(f"{name} has no `services`")
+    if "include" in record:
+        raise Unsupported(f"{name}: include is not followed", hint="name the files with -f")
+    for title, service in services.items():
+        if isinstance(service, dict) and "extends" in service:
+            raise Unsupported(
+                f"{name}: service {title}: extends is not followed", hint="use a YAML merge key (<<)"
+            )
     known = {**_dotenv(directory), **env}
     secrets = record.get("secrets") or {}
     targets = {

@@ -98,12 +98,13 @@ def _request(
     from registry_client.values import replace
 
     target = baking.targets[name]
+    given = {**parse([])[1], **flags}
     if name not in baking.asked:  # somebody takes its result; it is nobody's image
+        given["push"] = False
         target = {
             "output": ["type=cacheonly"],
             **{key: each for key, each in target.items() if key != "tags"},
         }
-    given = {**parse([])[1], **flags}
     context, own = flags_of(target, given, _contexts(baking, name, images))
     if context.startswith("target:"):
         raise Unsupported(f"target {name}: a target cannot be the main context", hint="name it in `contexts`")

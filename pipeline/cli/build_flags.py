@@ -37,7 +37,9 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         pull="always" if flags["pull"] else "auto",
         secrets=dict(secret_given(text, env) for text in flags["secret"]),
         ssh=_ssh(flags["ssh"], env),
-        labels=_pairs(flags["label"], "--label", default=""),
+        labels={
+            _utf8(name): _utf8(value) for name, value in _pairs(flags["label"], "--label", default="").items()
+        },
         annotations=tuple(flags["annotation"]),
         attest=_with_vcs(attest_wanted(flags), context),
         metadata=bool(flags["metadata_file"]),
@@ -106,10 +108,15 @@ def _build_args(texts: Iterable[str], env: Mapping[str, str]) -> dict[str, str]:
         if not name:
             raise InvalidInput(f"--build-arg {text!r} has no name")
         if equals:
-            found[name] = value
+            found[name] = _utf8(value)
         elif name in env:
-            found[name] = env[name]
+            found[name] = _utf8(env[name])
     return found
+
+
+def _utf8(text: str) -> str:
+    """Bytes that are no UTF-8 become U+FFFD, as in a Dockerfile: configs and records are JSON."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _platforms(texts: Iterable[str]) -> tuple[Platform, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -134,6 +133,7 @@ def disk_use(container: Container) -> int:
 def changes(store: Store, container: Container) -> Sequence[tuple[str, str]]:
     """What its own layer adds (A), changes (C) or hides (D), by path."""
     from runtime.containers.roots import merged, own_tree, tree_directory
+    from runtime.store.hiding import OVERLAY
 
     if own_tree(store, container, make=False):
         return _changes_of_tree(tree_directory(container))
@@ -146,7 +146,7 @@ def changes(store: Store, container: Container) -> Sequence[tuple[str, str]]:
                 path = os.path.join(directory, name)
                 inside = path[len(upper) :]
                 status = os.lstat(path)
-                if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+                if OVERLAY.is_whiteout(status):
                     found.append(("D", inside))
                 else:
                     found.append(("C" if _exists(below, inside) else "A", inside))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runtime.linux import mounts
-from tests.support.builder import build, contents_of, make_base, run_pipe, tree_of, write_files
+from tests.support.builder import build, config_of, contents_of, make_base, run_pipe, tree_of, write_files
 from tests.support.places import mounted
 
 pytestmark = pytest.mark.linux
@@ -39,6 +39,27 @@ def test_a_link_out_of_the_context_is_copied_as_a_link_and_never_followed(root: 
         (context / "Dockerfile").write_text(f"FROM base:1\nCOPY {name} /y/\n")
         done = run_pipe(root, "build", str(context), code=2)
         assert name.encode() in done.stderr
+
+
+def test_names_that_are_no_utf8_may_be_anywhere(root: Path, tmp_path: Path) -> None:
+    context = Path(os.fsdecode(os.fsencode(tmp_path) + b"/c\xff"))
+    name = os.fsdecode(b"Dock\xff")
+    write_files(
+        context,
+        {name: "FROM base:1\nARG X\nLABEL x=$X\nRUN echo $X\nCOPY . /c\n", os.fsdecode(b"f\xff"): "1"},
+    )
+    arguments = (
+        "-f",
+        str(context / name),
+        "--build-arg",
+        os.fsdecode(b"X=\xfe"),
+        "--label",
+        os.fsdecode(b"l=\xfe"),
+    )
+    image = build(root, context, *arguments)
+    assert config_of(root, image)["config"]["Labels"] == {"x": "\ufffd", "l": "\ufffd"}
+    assert build(root, context, *arguments) == image
+    assert b"COPY . /c" in run_pipe(root, "why", image).stdout
 
 
 def test_pipes_and_sockets_in_a_context_do_not_stop_a_build(root: Path, tmp_path: Path) -> None:

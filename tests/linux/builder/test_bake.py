@@ -55,6 +55,27 @@ def test_a_target_that_fails_is_named_and_what_needs_it_is_not_started(root: Pat
     assert b"target app: --platform" in wrong.stderr
 
 
+def test_what_is_only_needed_by_others_is_not_pushed(root: Path, tmp_path: Path) -> None:
+    context = write_files(tmp_path / "c", FILES)
+    # Nobody listens at port 1: the push of `app` is tried, and that of `lib`, which has no name for it, is not.
+    tags = ("--set", "app.tags=127.0.0.1:1/app:1")
+    failed = run_pipe(root, "bake", "app", "--push", *tags, cwd=context, env={"V": "2"}, code=3)
+    assert b"127.0.0.1:1" in failed.stderr
+    assert b"a push needs a name" not in failed.stderr
+
+
+def test_each_platform_takes_the_result_for_its_own(fresh_root: Path, tmp_path: Path) -> None:
+    both = ["linux/amd64", "linux/arm64"]
+    lib = {"dockerfile-inline": "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n", "platforms": both}
+    app = {"dockerfile-inline": "FROM scratch\nCOPY --from=lib /arch /a\n", "platforms": both}
+    taking = {**app, "contexts": {"lib": "target:lib"}, "output": ["type=local,dest=out"]}
+    files = {"docker-bake.json": json.dumps({"target": {"default": taking, "lib": lib}})}
+    context = write_files(tmp_path / "c", {**files, "amd64": "one", "arm64": "other"})
+    run_pipe(fresh_root, "bake", cwd=context)
+    found = {place.name: (place / "a").read_text() for place in (context / "out").iterdir()}
+    assert found == {"linux_amd64": "one", "linux_arm64": "other"}
+
+
 def test_printing_needs_no_store(fresh_root: Path, tmp_path: Path) -> None:
     context = write_files(tmp_path / "c", FILES)
     printed = json.loads(run_pipe(fresh_root, "bake", "--print", "app", cwd=context).stdout)

@@ -13,6 +13,7 @@ import pytest
 
 from builder.build import Builder
 from builder.operations.linking import link_or_copy
+from builder.operations.reuse import Earlier
 from builder.prune import entries, on_disk
 from builder.request import BuildRequest
 from runtime.images.images import Images
@@ -132,6 +133,7 @@ def test_what_has_another_time_mode_or_attribute_is_a_copy(
     before = build(store)
     for change in changes:
         change(context / name)
+        build(store)  # its digest is known from now on
         (context / "d3" / "f150").write_text(repr(change))  # times alone are no reason to copy again
         after = build(store)
         assert not same_inode(before, after, name)
@@ -152,7 +154,8 @@ def test_links_within_the_layer_are_those_of_the_source(
     (context / "d3" / "twin").unlink()
     (context / "d3" / "twin").write_text("twins")
     os.utime(context / "d3" / "twin", (7, 7))
-    (context / "d0" / "f0").write_text("a reason to copy: links are none")
+    build(store)  # links are no reason to copy, but the digests are known from now on
+    (context / "d0" / "f0").write_text("a reason to copy")
     apart = build(store)
     assert not same_inode(apart / "d0", apart / "d3", "twin")
     assert tar_of(apart) == as_if_new()
@@ -181,28 +184,32 @@ def test_an_earlier_file_that_only_looks_the_same_is_no_model(
     assert tar_of(after) == as_if_new()
 
 
-def test_a_link_where_a_directory_was_is_not_followed(
-    build: Callable[..., Path], as_if_new: Callable[[], bytes], store: Store, context: Path, tmp_path: Path
-) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "f0").write_text("file 0")
-    os.chown(outside / "f0", 3, 4)
-    os.utime(outside / "f0", (7, 7))
-    before = build(store)
-    # As if the step before had left a link here, to a file that is just what is wanted.
-    (before / "link").unlink()
-    (before / "link").symlink_to(outside)
-    (context / "link").unlink()
-    (context / "link").mkdir()
-    (context / "link" / "f0").write_text("file 0")
-    os.utime(context / "link" / "f0", (7, 7))
-    build(store)  # learns the file's digest
-    (context / "d3" / "f150").write_text("a reason to copy")
-    after = build(store)
-    assert not same_inode(outside, after / "link", "f0")
-    assert os.stat(outside / "f0").st_nlink == 1
-    assert tar_of(after) == as_if_new()
+def test_a_link_where_a_directory_was_is_not_followed(tmp_path: Path) -> None:
+    """It could lead out of the snapshot, to a file that somebody writes to."""
+    outside, snapshot = tmp_path / "outside", tmp_path / "snapshot"
+    for directory in (outside / "d", snapshot / "a" / "d"):
+        directory.mkdir(parents=True)
+        (directory / "file").write_text("data")
+        (directory / "file").chmod(0o644)
+        os.utime(directory / "file", ns=(7, 7))
+        (directory / "link").symlink_to("file")
+    (snapshot / "b").symlink_to(outside)
+    with Earlier(str(snapshot)) as earlier:
+
+        def found(directory: str, name: str = "file") -> bool:
+            earlier.enter(directory)
+            handle = earlier.open(name, 4, 0o644, 0, 0, 7)
+            untouched = earlier.open_untouched(name)
+            for each in (handle, untouched):
+                if each is not None:
+                    os.close(each)
+            assert (handle is None) == (untouched is None)
+            return handle is not None
+
+        assert found("a/d")
+        assert not found("b/d")
+        assert not found("missing")
+        assert not found("a/d", "link")
 
 
 def test_no_cache_makes_no_use_of_what_was_built_before(

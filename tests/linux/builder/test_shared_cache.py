@@ -220,7 +220,7 @@ def test_the_directory_is_a_layout_whose_blobs_are_what_they_are_called(
         assert "sha256:" + hashlib.sha256(plain).hexdigest() == diff_id
         subprocess.run(["tar", "tf", "-"], input=plain, check=True, stdout=subprocess.DEVNULL)
     assert str(tmp_path) not in json.dumps(config)  # nothing of the machine
-    assert {record["kind"] for record in config["records"]} == {"exec.v1", "copy.v1", "directory.v1"}
+    assert {record["kind"].partition(".")[0] for record in config["records"]} == {"exec", "copy", "directory"}
     for tag in ("main", "other"):
         skopeo("inspect", "--raw", f"oci:{cache}:{tag}")
     # The same again gives the same bytes, and may be all that stays.

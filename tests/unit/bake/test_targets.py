@@ -175,6 +175,8 @@ def test_services_that_are_built_are_targets() -> None:
         ("services: {a: {build: {context: '${'}}}", "before no name"),
         ("services: [", "is not YAML"),
         ("a: 1", "has no `services`"),
+        ("services: {a: {build: ., extends: {service: b}}}", "extends is not followed"),
+        ("include: [x.yaml]\nservices: {a: {build: .}}", "include is not followed"),
     ],
 )
 def test_a_mistake_in_a_compose_file_is_named(text: str, said: str) -> None:
