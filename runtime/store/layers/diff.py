@@ -100,6 +100,11 @@ class _Walk:
             self._entry(full + b"/" + name, prefix + name, status)
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
+        if status.st_nlink == 1 and 0 < status.st_size <= _CHUNK and stat.S_ISREG(status.st_mode):
+            if self._held:
+                self._release()
+            if self._small(full, path, status):
+                return
         names = os.listxattr(full, follow_symlinks=False)
         xattrs = layer_xattrs(full, names) if names else NO_XATTRS
         if any(name in _ELSEWHERE for name in names):
@@ -138,6 +143,22 @@ class _Walk:
         for path, status, xattrs in self._held:
             self._writer.add(path, status, xattrs=xattrs)
         self._held.clear()
+
+    def _small(self, full: bytes, path: bytes, status: os.stat_result) -> bool:
+        """Add a file that is read at once; False, and nothing done, where it has attributes or is not as long as it was."""
+        descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.listxattr(descriptor):
+                return False
+            data = os.read(descriptor, status.st_size)
+        finally:
+            os.close(descriptor)
+        if len(data) != status.st_size:
+            return False
+        self._writer.add_file(
+            path, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, data
+        )
+        return True
 
     def _regular(self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes]) -> None:
         writer, size = self._writer, status.st_size
