@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -80,8 +81,9 @@ def test_an_error_shows_place_excerpt_and_hint(
 
 
 def test_a_bug_is_one_line_and_a_log_file(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert fail_with(monkeypatch, ZeroDivisionError("division by zero")) == 3
     first, second = capsys.readouterr().err.splitlines()
     assert first == "pipe: internal error: ZeroDivisionError: division by zero"
