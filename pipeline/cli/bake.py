@@ -218,14 +218,14 @@ class _Bakery:
             raise InvalidInput(
                 f"targets take each other as contexts: {' -> '.join(error.args[1])}"
             ) from error
-        builder = self._services.builder  # opened by one thread
+        _ = self._services.builder  # opened by one thread
         fault: PipeError | None = None
         running: dict[Future[BuildResult], str] = {}
         with ThreadPoolExecutor(self._services.jobs, thread_name_prefix="target") as pool:
             while order.is_active() and (running or fault is None):
                 for name in order.get_ready() if fault is None else ():
                     request = _request(self._session, self._baking, name, self._flags, self._results)
-                    running[pool.submit(self._build, builder, request, name)] = name
+                    running[pool.submit(self._build, request, name)] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for task in done:
                     name = running.pop(task)
@@ -238,7 +238,7 @@ class _Bakery:
             raise fault
         return self._results
 
-    def _build(self, builder: Any, request: BuildRequest, name: str) -> BuildResult:
+    def _build(self, request: BuildRequest, name: str) -> BuildResult:
         from pipeline.cli.build import build_told
 
-        return build_told(builder, self._services.publish, request, f"bake {name}")
+        return build_told(self._services, request, f"bake {name}")
