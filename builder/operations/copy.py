@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
-from builder.content import Content, ContentWriter, combined, content_of
+from builder.content import NOTHING_STORED, Content, ContentWriter, combined, content_of
 from builder.graph import Copy, CopySource
 from builder.keys import Shape, copy_shape
 from builder.operations.copying import Copier, Style
@@ -151,13 +151,13 @@ class CopyStep:
         return Outcome(content, diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
     def _earlier(self, stack: ExitStack) -> Earlier | None:
-        """The files of the nearest earlier run of this step, if there is one."""
+        """The nearest earlier run of this step, if there is one that has files."""
         found = None if self._place is None else self._cache.earlier(self.shape, self._place)
         if found is None:
             return None
         from builder.operations.reuse import Earlier
 
-        return stack.enter_context(Earlier(*found))
+        return stack.enter_context(Earlier(found.layer, found.stretches, found.pieces))
 
     def _copy(
         self,
@@ -170,7 +170,10 @@ class CopyStep:
     ) -> Content:
         memory, setting = self._trees.memory(taken.state), self._setting
         content = ContentWriter(
-            keep_owner=taken.tree.keep_owner, newest_ns=setting.newest_ns, keep_lines=True
+            keep_owner=taken.tree.keep_owner,
+            newest_ns=setting.newest_ns,
+            keep_lines=True,
+            stored=NOTHING_STORED if earlier is None else earlier.pieces,
         )
         with self._helper(taken, feed) as helper:
             copier = Copier(root, style, memory, setting.cancel, feed, helper, earlier)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
-from builder.operations.linking import link_or_copy
+from builder.operations.linking import link_all, link_or_copy
 from builder.operations.modes import ChangeMode
 from builder.operations.owners import Owner
 from builder.operations.regular import (
@@ -109,15 +109,16 @@ class Copier:
     def _place_files(self, stretch: Stretch, target: str | None, prefix: str, content: ContentWriter) -> None:
         memory = self._memory
         files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
-        copied = self._style.as_copied(fingerprint)
+        copied, known = self._style.as_copied(fingerprint), memory.know_stretch(fingerprint)
         self._plain = True
         self._untouched = self._earlier is not None and copied in self._earlier.stretches
-        if target is None and self._untouched and self._feed is not None and self._feed.alive:
-            digests = self._link_all(stretch, prefix, files, self._feed)
-        else:
-            digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
+        quick = target is None and self._untouched and known is not None and content.takes_known(known)
+        if quick and known is not None and self._link_all(stretch, prefix, files):
+            content.known(known)
+            content.copied.append(copied)
+            return
+        digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
         digest = content.files(stretch, digests)
-        known = memory.know_stretch(fingerprint)
         if known is None:
             known = memory.learn_stretch(fingerprint, stretch.statuses, digest)
         if self._plain and known == digest:
@@ -346,29 +347,33 @@ class Copier:
             link_or_copy(earlier.take(name), place)
         return True
 
-    def _link_all(self, stretch: Stretch, prefix: str, files: Directory, feed: LayerFeed) -> list[bytes]:
-        """`place` for each file of an untouched stretch, in one go: of a large context nearly all files are."""
-        earlier, style, digests = self._earlier, self._style, []
+    def _link_all(self, stretch: Stretch, prefix: str, files: Directory) -> bool:
+        """`place` for all files of an untouched stretch, in one go: of a large context nearly all files are.
+
+        False, and nothing done, where that cannot be.
+        """
+        earlier, feed = self._earlier, self._feed
         assert earlier is not None
         prefix += stretch.prefix
-        self._enter(prefix.rstrip("/"))
-        worker = self._helping()
-        for name, status in zip(stretch.names, stretch.statuses):
-            digest = data = None
-            if worker is not None and stat.S_ISREG(status.st_mode) and status.st_size < CHUNK:
-                digest = files.know(status)
-                data = earlier.read_untouched(name, status.st_size) if digest else None
-            if worker is None or digest is None or data is None:
+        self._enter(parent := prefix.rstrip("/"))
+        if not self._fresh or feed is None or not feed.alive:
+            return False
+        style, linked = self._style, []
+        for name, status, data in earlier.read_all(stretch, CHUNK):
+            if data is None:
                 item = Item(stretch.prefix + name, f"{stretch.path}/{name}", status)
-                digests.append(self.place(item, prefix + name, files))
+                self.place(item, prefix + name, files)
                 continue
-            self.count += 1
             owner = style.owner or (status.st_uid, status.st_gid)
             feed.add_file(prefix + name, style.mode(status), owner, style.mtime_ns(status), data)
-            worker.link(earlier.take(name), f"{self._upper}{prefix}{name}")
-            digests.append(digest)
+            linked.append(name)
+        self.count += len(linked)
+        if linked:
+            worker = self._helping()
+            link = link_all if worker is None else worker.link_all
+            link(earlier.place, f"{self._upper}{parent}", linked)
         self._cancel.check()
-        return digests
+        return True
 
     def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
         """Whether an open file has this content; the layer is told of it."""
