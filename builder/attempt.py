@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.built import Built
     from builder.cache import Cache
     from builder.context import Context
+    from builder.executor import Missed
     from builder.fetching import Fetching
     from builder.graph import StageGraph, Vertex
     from builder.operations.step import Setting
@@ -52,7 +53,7 @@ class Attempt:
         context: Context,
         bases: Bases,
         emit: Emit,
-        missed: dict[Digest, int],
+        missed: dict[Digest, Missed],
     ) -> None:
         self._store, self._images, self._cache, self._workshop = store, images, cache, workshop
         self._request, self._setting, self._context = request, setting, context

@@ -38,6 +38,7 @@ from runtime.store.store import Store
 if TYPE_CHECKING:
     from builder.attest.statement import Attestation
     from builder.dockerfile import Dockerfile
+    from builder.executor import Missed
     from builder.failed import FailedStep
     from builder.ignore import Patterns
     from builder.sharing.exports import Gathered
@@ -68,7 +69,7 @@ class Builder:
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
         # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
-        self.missed: Mapping[Digest, int] = {}
+        self.missed: Mapping[Digest, Missed] = {}
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""

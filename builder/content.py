@@ -18,6 +18,7 @@ from registry_client.values import frozen
 if TYPE_CHECKING:
     from builder.digests import Memory
     from builder.lines import Piece
+    from builder.operations.seen import Seen
     from builder.operations.selection import Group
     from builder.operations.walking import Item, Stretch
     from runtime.cancel import Cancel
@@ -183,8 +184,9 @@ def content_of(
     newest_ns: int | None = None,
     cancel: Cancel | None = None,
     keep_lines: bool = False,
+    seen: Seen | None = None,
 ) -> Content:
-    """The content of a selection; files that are not remembered are read."""
+    """The content of a selection; files that are not remembered are read. What it comes upon is noted in `seen`."""
     from builder.operations.regular import read_digest
 
     writer = ContentWriter(keep_owner=keep_owner, newest_ns=newest_ns, keep_lines=keep_lines)
@@ -193,11 +195,12 @@ def content_of(
         for stretch in group.stretches():
             if stretch.directory is not None:
                 writer.directory(stretch.directory)
-            if not stretch.names:
+            kept = stretch if seen is None else seen.add(stretch)
+            if not stretch.is_filled:
                 continue
             if cancel is not None:
                 cancel.check()
-            fingerprint = memory.fingerprint(stretch, writer.flavour)
+            fingerprint = memory.fingerprint(kept, writer.flavour)
             known = memory.know_stretch(fingerprint)
             if known is not None and writer.takes_known(known):
                 writer.known(known)

@@ -89,16 +89,16 @@ class Earlier:
         except OSError:
             return None
 
-    def read_all(self, stretch: Stretch, limit: int) -> Iterator[tuple[str, os.stat_result, bytes | None]]:
-        """The files of such a stretch with their data: None of what is no regular file, is not below `limit` bytes,
-        cannot be had, or is not as long as it should be.
+    def read_all(self, stretch: Stretch, limit: int) -> Iterator[tuple[str, int, int, bytes | None]]:
+        """Name, mode and time of the files of such a stretch, with their data: None of what is no regular file, is not below
+        `limit` bytes, cannot be had, or is not as long as it should be.
         """
-        for name, status in zip(stretch.names, stretch.statuses):
+        for name, mode, size, mtime_ns in stretch.entries():
             data = None
-            if status.st_size < limit and stat.S_ISREG(status.st_mode):
+            if size < limit and stat.S_ISREG(mode):
                 with suppress(OSError):
-                    data = self._read(name, status.st_size)
-            yield name, status, data
+                    data = self._read(name, size)
+            yield name, mode, mtime_ns, data
 
     def _read(self, name: str, size: int) -> bytes | None:
         handle = os.open(name, _FILE, dir_fd=self._handle)
