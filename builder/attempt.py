@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder.executor import Executor
 from builder.finishing import Finisher, is_stored
+from builder.graph import Exec
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
 from builder.state import RootState
@@ -73,6 +74,8 @@ class Attempt:
                 )
             sources = self._sources(fetching)
             executor, node_of = self._executor(graphs, sources, hashing)
+            order = reachable([graph.root for graph in graphs])
+            self._workshop.expect_runs(sum(isinstance(vertex.operation, Exec) for vertex in order))
             try:
                 # All platforms are one graph: they are built at once, and what they share only once.
                 states = self._solve(graphs, executor, node_of, pool)
