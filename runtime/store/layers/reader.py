@@ -16,8 +16,8 @@ from runtime.store.layers import header, sparse
 from runtime.store.layers.header import BLOCK, XATTR_PREFIX
 
 _CHUNK = 1 << 20
-_EXTENSION_LIMIT = 4 << 20  # of PAX headers and long names; xattrs may have 64 KiB each
-_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
+EXTENSION_LIMIT = 4 << 20  # of PAX headers and long names; xattrs may have 64 KiB each
+PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK, GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
 _REGULARS = (b"0", b"\0", b"7")
 _ZEROS = bytes(BLOCK)
 _PIECES_LIMIT = 1_000_000
@@ -65,15 +65,15 @@ class TarReader:
         own: dict[bytes, bytes] = {}
         for_all: dict[bytes, bytes] = {}
         while (block := self._block()) is not None and block != _ZEROS:
-            member = _parse(block)
-            self._expect(member.size if _has_data(member.kind) else 0)
-            if member.kind == _PAX:
+            member = parse_header(block)
+            self._expect(member.size if has_data(member.kind) else 0)
+            if member.kind == PAX:
                 own |= self._pax(member)
-            elif member.kind == _PAX_GLOBAL:
+            elif member.kind == PAX_GLOBAL:
                 for_all |= self._pax(member)
-            elif member.kind == _GNU_NAME:
+            elif member.kind == GNU_NAME:
                 own[b"path"] = self._long(member)
-            elif member.kind == _GNU_LINK:
+            elif member.kind == GNU_LINK:
                 own[b"linkpath"] = self._long(member)
             else:
                 self._complete(member, block, for_all | own)
@@ -85,13 +85,13 @@ class TarReader:
         """Add what PAX records say, and the map of a sparse file."""
         try:
             if records:
-                _extend(member, records)
+                extend(member, records)
                 self._expect(member.size)
-            if member.kind == _GNU_SPARSE:
+            if member.kind == GNU_SPARSE:
                 self._read_old_map(member, block)
             elif sparse.is_sparse(records):
                 self._read_pax_map(member, records)
-            _check(member)
+            check_member(member)
         except ValueError as error:
             raise InvalidInput(f"invalid header in the tar: {error}") from error
 
@@ -189,7 +189,7 @@ class TarReader:
         return Digest("sha256:" + self._hash.hexdigest())
 
     def _small(self, member: Member) -> bytes:
-        if member.size > _EXTENSION_LIMIT:
+        if member.size > EXTENSION_LIMIT:
             raise InvalidInput(f"a tar header of {member.size} bytes is too large")
         return b"".join(self.data())
 
@@ -198,12 +198,12 @@ class TarReader:
 
     def _pax(self, member: Member) -> dict[bytes, bytes]:
         try:
-            return sparse.gathered(_records(self._small(member)))
+            return sparse.gathered(pax_records(self._small(member)))
         except ValueError as error:
             raise InvalidInput(f"invalid PAX header in the tar: {error}") from error
 
 
-def _has_data(kind: bytes) -> bool:
+def has_data(kind: bytes) -> bool:
     return kind not in (
         header.HARD_LINK, header.SYMLINK, header.CHARACTER, header.BLOCK_DEVICE, header.DIRECTORY, header.FIFO,
     )  # fmt: skip
@@ -212,12 +212,12 @@ def _has_data(kind: bytes) -> bool:
 def is_header(block: bytes) -> bool:
     """Whether a tar may begin with this block."""
     try:
-        return len(block) == BLOCK and block != _ZEROS and bool(_parse(block))
+        return len(block) == BLOCK and block != _ZEROS and bool(parse_header(block))
     except InvalidInput:
         return False
 
 
-def _parse(block: bytes) -> Member:
+def parse_header(block: bytes) -> Member:
     try:
         checksum = _number(block[148:156])
         if checksum != sum(block[:148]) + sum(block[156:]) + 256:
@@ -252,7 +252,7 @@ def _number(field_bytes: bytes) -> int:
     return int(field_bytes.strip(b" \0") or b"0", 8)
 
 
-def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     while position < len(data):
         blank = data.index(b" ", position, position + 20)
@@ -265,18 +265,18 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-def _extend(member: Member, records: dict[bytes, bytes]) -> None:
+def extend(member: Member, records: dict[bytes, bytes]) -> None:
     """Let the PAX records say what they say better than the header."""
     for key, value in records.items():
         if key.startswith(XATTR_PREFIX):
             member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
         elif value and (setter := _SETTERS.get(key)):
             setter(member, value)
-    if not _has_data(member.kind):
+    if not has_data(member.kind):
         member.size = 0
 
 
-def _check(member: Member) -> None:
+def check_member(member: Member) -> None:
     """Refuse what the kernel has no room for."""
     if not (0 <= member.uid <= _LAST_ID and 0 <= member.gid <= _LAST_ID):
         raise ValueError(f"owner {member.uid}:{member.gid} is out of range")
