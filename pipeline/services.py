@@ -57,6 +57,11 @@ class Services:
         assert self._spawner is not None, "this command did not ask for containers"
         return self._spawner
 
+    @property
+    def spawner_if_any(self) -> Spawner | None:
+        """None where nothing can be run: in a process that has threads already."""
+        return self._spawner
+
     @cached_property
     def store(self) -> Store:
         from runtime.store import Store

@@ -87,15 +87,22 @@ def open_engine(services: Services) -> Engine:
         volumes=services.volumes,
         happened=happened,
         transport=services.transport,
+        cancel=services.cancel,
         insecure=tuple(filter(None, services.settings.insecure_registries.split(","))),
     )
 
 
 def make_api(services: Services, engine: Engine) -> EngineApi:
     """All routes. Those of what lies above `runtime` are added here."""
+    from builder.classic.builds import ClassicBuilds
+    from runtime.daemon.building import Building
     from runtime.daemon.service import engine_api
+    from runtime.networks.networks import Networks
 
-    return engine_api(engine)
+    api = engine_api(engine)
+    builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
+    api.add(Building(engine, builder).routes())
+    return api
 
 
 def _tls(session: Session, files: dict[str, str | None], verify: bool) -> Tls:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from registry_client.values import frozen
+from runtime.cancel import Cancel
 from runtime.daemon.host import HostFacts
 from runtime.events import Changed, Emit, Event, ignore
 from runtime.images.images import Images
@@ -38,6 +39,7 @@ class Engine:
     volumes: Volumes
     happened: Happened
     transport: Callable[[Credentials | None, Emit], RegistryTransport]
+    cancel: Cancel
     insecure: tuple[str, ...] = ()
 
     @contextmanager

@@ -53,7 +53,7 @@ class System:
             open_files=open_files(),
             threads=threading.active_count(),
             listeners=engine.happened.listeners,
-            time=datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z"),
+            now=datetime.datetime.now(datetime.UTC).isoformat().replace("+00:00", "Z"),
             insecure=engine.insecure,
         )
         return json_response(record)

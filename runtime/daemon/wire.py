@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,36 @@ from runtime.daemon.host import HostFacts
 
 Json = dict[str, Any]
 PLATFORM = "pipe"
+
+
+def moment(seconds: float) -> str:
+    """RFC 3339; the year 1 for "never", as Docker says it."""
+    if not seconds:
+        return "0001-01-01T00:00:00Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e9):09}Z"
+
+
+def progress_record(status: str, item: str, current: int, total: int) -> Json:
+    """How far one layer is: JSONMessage with what a terminal shows of it."""
+    detail = {"current": current, "total": total} if total else {"current": current}
+    return {"status": status, "progressDetail": detail, "progress": _bar(current, total), "id": item}
+
+
+def _bar(current: int, total: int) -> str:
+    shown = f"{_size(current)}/{_size(total)}" if total else _size(current)
+    if not total:
+        return shown
+    filled = min(50, 50 * current // total)
+    return f"[{'=' * filled}{'>' if filled < 50 else ''}{' ' * (49 - filled)}]  {shown}"
+
+
+def _size(count: int) -> str:
+    """Docker's short form: powers of 1000, four digits."""
+    size, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while size >= 1000 and unit != "TB":
+        size, unit = size / 1000, next(units)
+    return f"{size:.4g}{unit}"
 
 
 def version_record(facts: HostFacts, newest: str, oldest: str) -> Json:
@@ -40,7 +71,7 @@ def info_record(
     open_files: int,
     threads: int,
     listeners: int,
-    time: str,
+    now: str,
     insecure: Iterable[str],
 ) -> Json:
     """SystemInfo; `containers` counts by status."""
@@ -79,7 +110,7 @@ def info_record(
         "Debug": False,
         "NFd": open_files,
         "NGoroutines": threads,
-        "SystemTime": time,
+        "SystemTime": now,
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2" if facts.unified else "1",
