@@ -52,6 +52,7 @@ class BuildRequest:
 
     context: str = "."
     dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
+    archive: str = ""  # with context "-": the file that is read in place of standard input, and removed
     dockerfile_text: bytes | None = None  # the text itself, wherever it came from
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
