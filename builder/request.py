@@ -52,6 +52,7 @@ class BuildRequest:
     context: str = "."
     dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
     dockerfile_text: bytes | None = None  # the text itself, wherever it came from
+    ignore_text: bytes | None = None  # of the ignore file, likewise: none is looked for beside the Dockerfile
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
     tags: tuple[str, ...] = ()

@@ -120,7 +120,7 @@ class Connection:
         while True:
             with self._lock:
                 view = view[self._send_some(number, view) :]
-                if not view and end:
+                if not view and end and number in self._streams:  # else it is at its end already
                     self._h2.end_stream(number)
                     self._forget_if_over(number)
             self._flush()

@@ -68,14 +68,6 @@ class SourceInfo(Message):
 
 
 @dataclass(slots=True)
-class Source(Message):
-    """errdefs.Source: where a mistake is; buildx shows the lines."""
-
-    info: SourceInfo | None = sub(1, lambda: SourceInfo)
-    ranges: list[Range] = many(2, lambda: Range)
-
-
-@dataclass(slots=True)
 class Platform(Message):
     """pb.Platform."""
 
