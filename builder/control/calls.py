@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from runtime.images.images import Images
 
 _KINDS = {
-    "frontend.lint": ("Lint Dockerfile", "Dockerfile"),
-    "frontend.outline": ("Outline", "List all build arguments, secrets, agents"),
-    "frontend.targets": ("List targets", "List all targets"),
+    "frontend.lint": "Check the Dockerfile without building it",
+    "frontend.outline": "List the arguments, secrets, agents and caches of a target",
+    "frontend.targets": "List the targets of the Dockerfile",
 }
 _DESCRIBE = "frontend.subrequests.describe"
 
@@ -102,7 +102,7 @@ def _described() -> dict[str, bytes]:
             "metadata": [{"name": "result.json"}, {"name": "result.txt"}],
             "refs": [],
         }
-        for name, (_, description) in _KINDS.items()
+        for name, description in _KINDS.items()
     ]
     return _metadata(records, "".join(f"{record['name']}\n" for record in records))
 
