@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -67,6 +67,7 @@ class Builder:
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
+        self.on_lowered: Callable[[Dockerfile, Sequence[StageGraph]], None] | None = None
         # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
         self.missed: Mapping[Digest, int] = {}
 
@@ -193,6 +194,8 @@ class _Build:
         platforms = self._request.platforms or (None,)
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
         self._check(pool)
+        if self._owner.on_lowered is not None:
+            self._owner.on_lowered(self._parsed(context), graphs)
         attempt = self._go(context, setting, bases)
         made = attempt.build(graphs, pool, hashing)
         self._gathered = attempt.gathered

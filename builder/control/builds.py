@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.build import Builder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
     from runtime.sandbox.spawner import Spawner
+    from runtime.store import Store
 
 NODE = "build"
 _UPLOADS = "/moby.upload.v1.Upload/Pull"
@@ -47,7 +49,7 @@ class Ground:
 
     root: str
     working: Callable[[Credentials | None, Emit], AbstractContextManager[Images]]
-    networks: Callable[[], Networks] | None
+    networks: Callable[[Store, Emit], Networks] | None
     spawner: Spawner | None
     jobs: int = 4
     version: str = ""
@@ -97,6 +99,7 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
             node=NODE,
         )
         images = stack.enter_context(ground.working(LentCredentials(session), emit))
+        emit = images.emit  # what changes in the store also goes to others
         stdin = stack.enter_context(_upload(session, sources, scratch, cancel))
         result = _build(ground, images, request, emit, cancel, stdin)
         if wanted.exporters:
@@ -116,7 +119,14 @@ def _build(
             emit(event)
         return result
     builder = Builder(
-        images.store, images, ground.networks, ground.spawner, emit, cancel, jobs=ground.jobs, stdin=stdin
+        images.store,
+        images,
+        ground.networks and partial(ground.networks, images.store, emit),
+        ground.spawner,
+        emit,
+        cancel,
+        jobs=ground.jobs,
+        stdin=stdin,
     )
     builder.missed = looking.missed
     try:
