@@ -95,6 +95,8 @@ def open_engine(services: Services) -> Engine:
 def make_api(services: Services, engine: Engine) -> EngineApi:
     """All routes. Those of what lies above `runtime` are added here."""
     from builder.classic.builds import ClassicBuilds
+    from builder.control.builds import Ground
+    from builder.control.routes import BuildKit
     from runtime.daemon.building import Building
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
@@ -102,6 +104,15 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
     api = engine_api(engine)
     builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
     api.add(Building(engine, builder).routes())
+    ground = Ground(
+        root=engine.store.root,
+        working=engine.working,
+        networks=Networks,
+        spawner=services.spawner_if_any,
+        jobs=services.jobs,
+        version=engine.facts.version,
+    )
+    api.add(BuildKit(ground).routes())
     return api
 
 

@@ -1,0 +1,153 @@
+"""What happens in a build, as a client of BuildKit reads it: vertices, their progress, logs and warnings.
+
+A node is a vertex, its digest made of its name. Whatever is emitted is kept until a client asks for it; the first one that
+asks gets all, so that nothing is missed between the request and the question, and nothing is held twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from builder.control.messages.common import Range, SourceInfo, Timestamp
+from builder.control.messages.control import StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning
+from runtime.cancel import Cancel
+from runtime.events import Changed, Event, Finished, Outcome, Output, Progress, Started, Warned
+
+_STREAMS = {"stdout": 1, "stderr": 2}
+_FINE = (Outcome.DONE, Outcome.CACHED, Outcome.SKIPPED)
+_MOST = 64 << 20  # bytes of output nobody has taken yet; what comes then is dropped
+
+
+def digest_of(node: str) -> str:
+    return "sha256:" + hashlib.sha256(node.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Told:
+    """The events of one build. `emit` never blocks; `follow` ends when the build is over."""
+
+    def __init__(self, root: str) -> None:
+        """`root` is the node of the build itself: what is told of it is about its Dockerfile."""
+        self._root, self.dockerfile = root, f"{root}/dockerfile"
+        self._changed = threading.Condition()
+        self._waiting: deque[StatusResponse] = deque()
+        self._held = 0  # bytes of output among them
+        self._over = False
+        self._vertexes: dict[str, Vertex] = {}
+        self._statuses: dict[tuple[str, str], VertexStatus] = {}
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Changed):
+            return
+        with self._changed:
+            if event.node == self._root and not isinstance(event, Warned):
+                return  # a build is no vertex
+            size = len(event.data) if isinstance(event, Output) else 0
+            if size and self._held + size > _MOST:
+                return
+            self._held += size
+            self._waiting.append(self._response(event))
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def follow(self, cancel: Cancel) -> Iterator[StatusResponse]:
+        """What was told and is told, until the end or until nobody listens any more."""
+        with cancel.on_cancel(self._wake):
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: bool(self._waiting) or self._over or cancel.cancelled)
+                    if cancel.cancelled or not self._waiting:
+                        return
+                    found = self._waiting.popleft()
+                    self._held -= sum(len(log.data) for log in found.logs)
+                yield found
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    # --- events as messages -------------------------------------------------------------------------------------------
+
+    def _response(self, event: Started | Finished | Output | Progress | Warned) -> StatusResponse:
+        match event:
+            case Started():
+                vertex = Vertex(digest_of(event.node), name=event.name, started=Timestamp.of(event.time))
+                self._vertexes[event.node] = vertex
+                return StatusResponse(vertexes=[_copy(vertex)])
+            case Finished():
+                return self._finished(event)
+            case Output():
+                stream = _STREAMS.get(event.stream, 1)
+                log = VertexLog(digest_of(event.node), Timestamp.of(event.time), stream, event.data)
+                return StatusResponse(logs=[log])
+            case Progress():
+                return StatusResponse(statuses=[self._progress(event)])
+            case Warned():
+                return StatusResponse(warnings=[self._warning(event)])
+
+    def _finished(self, event: Finished) -> StatusResponse:
+        now = Timestamp.of(event.time)
+        vertex = self._vertexes.setdefault(
+            event.node, Vertex(digest_of(event.node), name=event.node, started=now)
+        )
+        vertex.completed = now
+        vertex.cached = event.outcome is Outcome.CACHED
+        if event.outcome not in _FINE:
+            cancelled = event.outcome is Outcome.CANCELLED
+            vertex.error = "context canceled" if cancelled else event.error or str(event.outcome)
+        ended = []
+        for (node, _), status in self._statuses.items():
+            if node == event.node and status.completed is None:
+                status.completed = now
+                ended.append(status)
+        return StatusResponse(vertexes=[_copy(vertex)], statuses=ended)
+
+    def _progress(self, event: Progress) -> VertexStatus:
+        now = Timestamp.of(event.time)
+        first = self._statuses.get((event.node, event.item))
+        counted = event.unit == "B"  # clients take every number for bytes
+        status = VertexStatus(
+            event.item,
+            digest_of(event.node),
+            event.item,
+            event.current if counted else 0,
+            event.total if counted else 0,
+            timestamp=now,
+            started=first.started if first else now,
+            completed=now if event.total and event.current >= event.total else None,
+        )
+        self._statuses[event.node, event.item] = status
+        return status
+
+    def _warning(self, event: Warned) -> VertexWarning:
+        node = event.node if event.node in self._vertexes else self.dockerfile
+        line = f" (line {event.span.line})" if event.rule and event.span else ""
+        name = f"{event.rule}: " if event.rule else ""
+        return VertexWarning(
+            digest_of(node),
+            level=1,
+            short=f"{name}{event.message}{line}".encode("utf-8", "replace"),
+            detail=[event.detail.encode("utf-8", "replace")] if event.detail else [],
+            url=event.url,
+            info=SourceInfo.of(event.span) if event.span else None,
+            ranges=[Range.of(event.span)] if event.span else [],
+        )
+
+
+def _copy(vertex: Vertex) -> Vertex:
+    """As it is now: it is told again when it changes."""
+    return Vertex(
+        vertex.digest,
+        vertex.inputs,
+        vertex.name,
+        vertex.cached,
+        vertex.started,
+        vertex.completed,
+        vertex.error,
+    )
