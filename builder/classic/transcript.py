@@ -159,7 +159,12 @@ class Transcript:
                     if isinstance(error, StepFailed) and step.vertex is not None:
                         _in_dockers_words(error, step.vertex)
                     break
-            if not self._steps and isinstance(error, PipeError) and error.span and not isinstance(error, InvalidInput):
+            if (
+                not self._steps
+                and isinstance(error, PipeError)
+                and error.span
+                and not isinstance(error, InvalidInput)
+            ):
                 # A base image that cannot be had: to docker's clients the build began, and failed.
                 self._put({"stream": error.span.source.lines()[error.span.line - 1] + "\n"})
             for record in self._held:

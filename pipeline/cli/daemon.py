@@ -95,14 +95,11 @@ def open_engine(services: Services) -> Engine:
 def make_api(services: Services, engine: Engine) -> EngineApi:
     """All routes. Those of what lies above `runtime` are added here."""
     from builder.classic.builds import ClassicBuilds
-    from runtime.daemon.building import Building
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
 
-    api = engine_api(engine)
     builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
-    api.add(Building(engine, builder).routes())
-    return api
+    return engine_api(engine, builder)
 
 
 def _tls(session: Session, files: dict[str, str | None], verify: bool) -> Tls:
