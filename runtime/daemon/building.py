@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from registry_client.credentials import Credentials
+from registry_client.oci.config import ContainerConfig
 from registry_client.oci.platform import Platform, parse_platform
 from registry_client.reference import parse_reference
 from registry_client.values import field, frozen
@@ -83,6 +84,10 @@ class ImageBuilder(Protocol):
 
     def prune(self, asked: PruneAsked) -> tuple[list[str], int]:
         """The ids of what went, and the bytes that are free now."""
+        ...
+
+    def config_of(self, changes: Sequence[str]) -> ContainerConfig:
+        """What the instructions of `changes` make of an empty config."""
         ...
 
     def cached(self) -> list[dict[str, Any]]:
