@@ -95,18 +95,12 @@ def open_engine(services: Services) -> Engine:
 def make_api(services: Services, engine: Engine) -> EngineApi:
     """All routes. Those of what lies above `runtime` are added here."""
     from builder.classic.builds import ClassicBuilds
-<<<<<<< HEAD
     from builder.control.builds import Ground
     from builder.control.routes import BuildKit
-    from runtime.daemon.building import Building
-=======
->>>>>>> engine
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
 
-    builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
-<<<<<<< HEAD
-    api.add(Building(engine, builder).routes())
+    api = engine_api(engine, ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs))
     ground = Ground(
         root=engine.store.root,
         working=engine.working,
@@ -117,9 +111,6 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
     )
     api.add(BuildKit(ground).routes())
     return api
-=======
-    return engine_api(engine, builder)
->>>>>>> engine
 
 
 def _tls(session: Session, files: dict[str, str | None], verify: bool) -> Tls:
