@@ -1,6 +1,6 @@
 """What happens in a build, as a client of BuildKit reads it: vertices, their progress, logs and warnings.
 
-A node is a vertex, its digest made of its name. Whatever is emitted is kept until a client asks for it; the first one that
+A node is a vertex, its digest made of its name and the build's: clients show several builds at once. Whatever is emitted is kept until a client asks for it; the first one that
 asks gets all, so that nothing is missed between the request and the question, and nothing is held twice.
 """
 
@@ -21,16 +21,12 @@ _FINE = (Outcome.DONE, Outcome.CACHED, Outcome.SKIPPED)
 _MOST = 64 << 20  # bytes of output nobody has taken yet; what comes then is dropped
 
 
-def digest_of(node: str) -> str:
-    return "sha256:" + hashlib.sha256(node.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 class Told:
     """The events of one build. `emit` never blocks; `follow` ends when the build is over."""
 
-    def __init__(self, root: str) -> None:
-        """`root` is the node of the build itself: what is told of it is about its Dockerfile."""
-        self._root, self.dockerfile = root, f"{root}/dockerfile"
+    def __init__(self, ref: str, root: str) -> None:
+        """`ref` is the build's name; `root` its own node: what is told of that is about its Dockerfile."""
+        self._ref, self._root, self.dockerfile = ref, root, f"{root}/dockerfile"
         self._changed = threading.Condition()
         self._waiting: deque[StatusResponse] = deque()
         self._held = 0  # bytes of output among them
@@ -72,19 +68,23 @@ class Told:
         with self._changed:
             self._changed.notify_all()
 
+    def _digest(self, node: str) -> str:
+        name = f"{self._ref}/{node}".encode("utf-8", "surrogateescape")
+        return "sha256:" + hashlib.sha256(name).hexdigest()
+
     # --- events as messages -------------------------------------------------------------------------------------------
 
     def _response(self, event: Started | Finished | Output | Progress | Warned) -> StatusResponse:
         match event:
             case Started():
-                vertex = Vertex(digest_of(event.node), name=event.name, started=Timestamp.of(event.time))
+                vertex = Vertex(self._digest(event.node), name=event.name, started=Timestamp.of(event.time))
                 self._vertexes[event.node] = vertex
                 return StatusResponse(vertexes=[_copy(vertex)])
             case Finished():
                 return self._finished(event)
             case Output():
                 stream = _STREAMS.get(event.stream, 1)
-                log = VertexLog(digest_of(event.node), Timestamp.of(event.time), stream, event.data)
+                log = VertexLog(self._digest(event.node), Timestamp.of(event.time), stream, event.data)
                 return StatusResponse(logs=[log])
             case Progress():
                 return StatusResponse(statuses=[self._progress(event)])
@@ -94,7 +94,7 @@ class Told:
     def _finished(self, event: Finished) -> StatusResponse:
         now = Timestamp.of(event.time)
         vertex = self._vertexes.setdefault(
-            event.node, Vertex(digest_of(event.node), name=event.node, started=now)
+            event.node, Vertex(self._digest(event.node), name=event.node, started=now)
         )
         vertex.completed = now
         vertex.cached = event.outcome is Outcome.CACHED
@@ -114,7 +114,7 @@ class Told:
         counted = event.unit == "B"  # clients take every number for bytes
         status = VertexStatus(
             event.item,
-            digest_of(event.node),
+            self._digest(event.node),
             event.item,
             event.current if counted else 0,
             event.total if counted else 0,
@@ -130,7 +130,7 @@ class Told:
         line = f" (line {event.span.line})" if event.rule and event.span else ""
         name = f"{event.rule}: " if event.rule else ""
         return VertexWarning(
-            digest_of(node),
+            self._digest(node),
             level=1,
             short=f"{name}{event.message}{line}".encode("utf-8", "replace"),
             detail=[event.detail.encode("utf-8", "replace")] if event.detail else [],
