@@ -18,6 +18,8 @@ from runtime.events import Changed, Event, Finished, Outcome, Output, Progress, 
 
 _STREAMS = {"stdout": 1, "stderr": 2}
 _FINE = (Outcome.DONE, Outcome.CACHED, Outcome.SKIPPED)
+_TOGETHER = 64  # of what waits, in one message
+_PAUSE = 0.1  # seconds between two steps of a progress
 _MOST = 64 << 20  # bytes of output nobody has taken yet; what comes then is dropped
 
 
@@ -33,6 +35,7 @@ class Told:
         self._over = False
         self._vertexes: dict[str, Vertex] = {}
         self._statuses: dict[tuple[str, str], VertexStatus] = {}
+        self._told_at: dict[tuple[str, str], float] = {}
 
     def emit(self, event: Event) -> None:
         if isinstance(event, Changed):
@@ -44,8 +47,20 @@ class Told:
             if size and self._held + size > _MOST:
                 return
             self._held += size
-            self._waiting.append(self._response(event))
-            self._changed.notify_all()
+            response = self._response(event)
+            if not isinstance(event, Progress) or self._is_due(event):
+                self._waiting.append(response)
+                self._changed.notify_all()
+
+    def _is_due(self, event: Progress) -> bool:
+        """Not every step of a progress is told. The last one is, with the end of its node."""
+        key = event.node, event.item
+        if event.total and event.current >= event.total:
+            return True
+        due = event.time - self._told_at.get(key, 0.0) >= _PAUSE
+        if due:
+            self._told_at[key] = event.time
+        return due
 
     def end(self) -> None:
         with self._changed:
@@ -60,9 +75,20 @@ class Told:
                     self._changed.wait_for(lambda: bool(self._waiting) or self._over or cancel.cancelled)
                     if cancel.cancelled or not self._waiting:
                         return
-                    found = self._waiting.popleft()
-                    self._held -= sum(len(log.data) for log in found.logs)
+                    found = self._taken()
                 yield found
+
+    def _taken(self) -> StatusResponse:
+        """Some of what waits, as one message."""
+        found = self._waiting.popleft()
+        for _ in range(min(len(self._waiting), _TOGETHER)):
+            more = self._waiting.popleft()
+            found.vertexes += more.vertexes
+            found.statuses += more.statuses
+            found.logs += more.logs
+            found.warnings += more.warnings
+        self._held -= sum(len(log.data) for log in found.logs)
+        return found
 
     def _wake(self) -> None:
         with self._changed:
