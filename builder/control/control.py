@@ -12,21 +12,22 @@ from collections.abc import Iterator, Mapping
 from builder.control import calls, worker
 from builder.control.attributes import request_of
 from builder.control.builds import NODE, Done, Ground, Wanted, run_build
-from builder.control.contexts import collect_contexts
 from builder.control.inputs import definition_of, result_in
 from builder.control.jobs import Job, Jobs, Pending
 from builder.control.messages import control, gateway
 from builder.control.messages.common import Definition, Empty, capabilities
 from builder.control.sessions import Sessions
 from builder.control.sources import Sent
+from builder.control.usage import pruned, usage
 from registry_client.values import replace
 from runtime.cancel import Cancel
-from runtime.events import Emit
+from runtime.events import Emit, ignore
 from runtime.grpc.server import Method, streaming, unary
 from runtime.grpc.status import Code, GrpcError
 from runtime.grpc.stream import Stream
 
 _BUILD = "buildkit-controlapi-buildid"
+_SESSION = "x-docker-expose-session-"
 _FRONTENDS = ("dockerfile.v0",)
 _NO_LLB = "graphs of LLB are not built here, only Dockerfiles (the front end dockerfile.v0)"
 
@@ -44,6 +45,7 @@ class Services:
             f"{own}Status": streaming(control.StatusRequest, self._status),
             f"{own}ListWorkers": unary(Empty, self._workers),
             f"{own}Info": unary(Empty, self._info),
+            f"{own}Session": self._session,
             f"{own}DiskUsage": unary(control.DiskUsageRequest, self._disk_usage),
             f"{own}Prune": streaming(control.PruneRequest, self._prune),
             f"{bridge}Ping": unary(Empty, self._ping),
@@ -114,15 +116,28 @@ class Services:
     def _info(self, request: Empty, stream: Stream) -> control.InfoResponse:
         return control.InfoResponse(worker.version(self._ground.version))
 
+    def _session(self, stream: Stream) -> None:
+        """A session within a call, for clients that cannot open a connection for it."""
+        from builder.control.tunnel import tunnelled
+
+        with tunnelled(stream) as sock:
+            head = {name.removeprefix(_SESSION): values for name, values in stream.headers.items()}
+            self._sessions.serve(
+                sock,
+                b"",
+                head["uuid"][0],
+                next(iter(head.get("name", ())), ""),
+                next(iter(head.get("sharedkey", ())), ""),
+                head.get("grpc-method", ()),
+            )
+
     def _disk_usage(self, request: control.DiskUsageRequest, stream: Stream) -> control.DiskUsageResponse:
-        return control.DiskUsageResponse()
+        with self._ground.working(None, ignore) as images:
+            return control.DiskUsageResponse(usage(images.store, request.filters))
 
     def _prune(self, request: control.PruneRequest, stream: Stream) -> Iterator[control.UsageRecord]:
-        freed = collect_contexts(self._ground.root, everything=True)
-        if freed:
-            yield control.UsageRecord(
-                "contexts", size=freed, type="source.local", description="clients' files"
-            )
+        with self._ground.working(None, ignore) as images:
+            yield from pruned(images.store, request)
 
     # --- LLBBridge ----------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from runtime.grpc.stream import Stream
 from runtime.store.durable import remove_tree
 
 PATH = "/moby.filesync.v1.FileSync/DiffCopy"
-_ON_THE_WAY = 64
+_ON_THE_WAY, _TOGETHER = 64, 16  # contents asked for and not here yet; asked for in one go
 _LONGEST = 4096
 _SMALL = 16 << 20  # bytes; nothing that is read into memory is larger
 _KINDS = (
@@ -130,7 +130,8 @@ class Receiver:
                 self._received += len(packet.data) + 64
                 self._told(self._received)
                 self._take(packet)
-                self._ask()
+                if not self._stream.has_more or len(self._wanted) >= _TOGETHER:
+                    self._ask()
                 if self._all_told and not self._open and not self._wanted:
                     self._all_told = False
                     self._finish()
@@ -218,10 +219,13 @@ class Receiver:
     # --- contents -----------------------------------------------------------------------------------------------------
 
     def _ask(self) -> None:
+        asked = []
         while self._wanted and len(self._open) < _ON_THE_WAY:
             number = self._wanted.popleft()
             self._open[number] = None
-            self._stream.write(Packet(PacketType.REQUEST, id=number))
+            asked.append(Packet(PacketType.REQUEST, id=number))
+        if asked:
+            self._stream.write(*asked)
 
     def _write(self, number: int, data: bytes) -> None:
         if number not in self._open:

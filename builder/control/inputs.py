@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.control.messages.common import Definition
+from builder.control.messages.common import Definition, Empty
 from registry_client.oci.digest import digest_of
 from runtime.grpc.protobuf import DecodeError, Message, integer, many, sub, text
 
@@ -40,7 +40,8 @@ class _Op(Message):
 
 def definition_of(result: str) -> Definition:
     source = _Op(source=_SourceOp(f"{_SCHEME}{result}")).encode()
-    return Definition([source, _Op([_Input(str(digest_of(source)))]).encode()])
+    digest = str(digest_of(source))
+    return Definition([source, _Op([_Input(digest)]).encode()], {digest: Empty()})
 
 
 def result_in(definition: Definition) -> str | None:

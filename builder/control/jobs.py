@@ -29,7 +29,7 @@ class Job:
     """`told` is how it goes, `returned` what the client's build function ended with."""
 
     def __init__(self, ref: str) -> None:
-        self.ref, self.told, self.cancel = ref, Told(NODE), Cancel()
+        self.ref, self.told, self.cancel = ref, Told(ref, NODE), Cancel()
         self.session = ""
         self.begun = self.over = False
         self.returned: ReturnRequest | None = None

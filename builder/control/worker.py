@@ -15,7 +15,7 @@ _VERSION = "v0.25.2"  # whose API this is
 
 FRONTEND = (
     "solve.base", "return", "returnmap", "proto.refarray", "frontend.inputs", "frontend.caps", "importcaches",
-    "reference.output", "gateway.solve.metadata", "gateway.solve.evaluate",
+    "reference.output", "gateway.solve.metadata", "gateway.solve.evaluate", "gateway.evaluate",
 )  # fmt: skip
 LLB = (
     "source.image", "source.image.resolvemode", "source.local", "source.local.unique", "source.local.sessionid",

@@ -6,9 +6,11 @@ lock, which is never held while the socket blocks; whoever writes to the socket 
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import h2.config
 import h2.connection
@@ -19,6 +21,8 @@ import h2.settings
 
 from runtime.grpc.status import Code, GrpcError
 from runtime.grpc.stream import Headers, Stream
+
+logging.getLogger("hpack").setLevel(logging.INFO)  # it tells of every header of every call
 
 _WINDOW = 1 << 20  # bytes a stream may send ahead; of the connection, sixteen times
 _RECEIVE = 256 << 10
@@ -109,7 +113,7 @@ class Connection:
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send_headers(self, number: int, headers: Headers, end: bool) -> None:
-        with self._lock:
+        with self._lock, _told_as_ours():
             self._check(number)
             self._h2.send_headers(number, list(headers), end_stream=end)
             self._forget_if_over(number)
@@ -118,14 +122,21 @@ class Connection:
     def send_data(self, number: int, data: bytes, end: bool = False) -> None:
         view = memoryview(data)
         while True:
-            with self._lock:
+            with self._lock, _told_as_ours():
                 view = view[self._send_some(number, view) :]
-                if not view and end and number in self._streams:  # else it is at its end already
-                    self._h2.end_stream(number)
-                    self._forget_if_over(number)
+                if not view and end:
+                    self._end_stream(number)
             self._flush()
             if not view:
                 return
+
+    def _end_stream(self, number: int) -> None:
+        """No more from us; the other side may have ended all of it already."""
+        try:
+            self._h2.end_stream(number)
+        except h2.exceptions.StreamClosedError:
+            pass
+        self._forget_if_over(number)
 
     def _send_some(self, number: int, view: memoryview) -> int:
         """Hand to h2 what there is room for, at least a byte; how much."""
@@ -275,6 +286,15 @@ class Connection:
             self._changed.notify_all()
         for stream in streams:
             stream.lost(self._over)
+
+
+@contextmanager
+def _told_as_ours() -> Iterator[None]:
+    """h2 knows that a stream is over as soon as that is read, our streams when they are told."""
+    try:
+        yield
+    except h2.exceptions.ProtocolError as error:
+        raise GrpcError(Code.CANCELLED, "the call was ended by the other side") from error
 
 
 def _texts(headers: object) -> list[tuple[str, str]]:

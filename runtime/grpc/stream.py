@@ -44,6 +44,7 @@ class Stream:
         self._arrived: queue.SimpleQueue[tuple[bytes, int] | GrpcError | None] = queue.SimpleQueue()
         self._unframer = Unframer()
         self._ahead = 0  # bytes of a message not complete yet that the sender already has room back for
+        self._owed = 0  # bytes that were read, and that the sender has no room back for yet
         self._trailers: dict[str, str] = {}
         self._began = self._sending_ended = self._receiving_ended = False
         self._deadline = _deadline(self.header("grpc-timeout")) if serving else None
@@ -77,7 +78,10 @@ class Stream:
         except queue.Empty:
             raise GrpcError(Code.DEADLINE_EXCEEDED, f"no answer to {self.path} in time") from None
         if isinstance(found, tuple):
-            self._wire.consumed(self.number, found[1])
+            self._owed += found[1]
+            if self._owed >= _HELD or self._arrived.empty():
+                owed, self._owed = self._owed, 0
+                self._wire.consumed(self.number, owed)
             return found[0]
         self._arrived.put(found)  # the end stays the end
         if found is None:
@@ -98,6 +102,11 @@ class Stream:
         while (message := self.read(kind)) is not None:
             yield message
 
+    @property
+    def has_more(self) -> bool:
+        """Whether `receive` would answer at once."""
+        return not self._arrived.empty()
+
     # --- sending ------------------------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> None:
@@ -105,8 +114,10 @@ class Stream:
         self._begin()
         self._wire.send_data(self.number, framed(message))
 
-    def write(self, message: Message) -> None:
-        self.send(message.encode())
+    def write(self, *messages: Message) -> None:
+        """Send them, at once if there is room."""
+        self._begin()
+        self._wire.send_data(self.number, b"".join(framed(message.encode()) for message in messages))
 
     def _begin(self) -> None:
         """A server answers with a head before the first message."""

@@ -81,6 +81,9 @@ class Definition(Message):
     """pb.Definition: a graph of LLB. What we give out as one only says which build it stands for."""
 
     nodes: list[bytes] = many(1, RAW)
+    metadata: dict[str, Empty] = mapping(
+        2, lambda: Empty
+    )  # by a node's digest; without any, clients see nothing at all
 
 
 @dataclass(slots=True)
