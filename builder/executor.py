@@ -203,7 +203,9 @@ class _Run:
             lock.release()
             raise
 
-    def _state(self, snapshot: str | None, made: object, cached: bool) -> RootState:
+    def _state(
+        self, snapshot: str | None, made: object, cached: bool, settled: Task[None] | None = None
+    ) -> RootState:
         return RootState(
             parent=self._parent,
             snapshot=snapshot,
@@ -211,6 +213,7 @@ class _Run:
             made=made,  # type: ignore[arg-type]
             cached=cached,
             definition=self._definition,
+            settled=settled,
         )
 
     # --- finding --------------------------------------------------------------------------------------------------
@@ -329,6 +332,7 @@ class _Run:
             except StepFailed as error:
                 self._keep_failed(draft, error)
                 raise
+            leftover = stack.enter_context(outcome.leftover or ExitStack())
             if outcome.unneeded:
                 self._record(Made("", Digest(""), Digest(self._parent.chain()), time.time_ns()), outcome)
                 lock.release()
@@ -342,15 +346,17 @@ class _Run:
                 later = stack.pop_all()
             else:
                 snapshot = draft.commit()
+                leftover = leftover.pop_all()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
+        settled = self._owner._hashing.submit(leftover.close) if not reused else None
         task = self._owner._hashing.submit(
             self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later, alone
         )
         if alone:
             return self._alone(snapshot.id, task, cached=False)
-        return self._state(snapshot.id, task, False)
+        return self._state(snapshot.id, task, False, settled)
 
     def _read_beside(self) -> None:
         """Read what the step takes from the client while its root is still on its way."""

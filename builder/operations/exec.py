@@ -117,17 +117,19 @@ class ExecStep:
             network = self._network(stack, arrangement)
             if self._workshop.copies_roots(self._setting.emit, self._node):
                 arrangement.tree = stack.enter_context(self._copied(draft, arrangement))
-            exit_info, tail = self._run(draft, arrangement, network)
+            exit_info, tail, mounts = self._run(draft, arrangement, network)
+            if exit_info.code != 0:
+                mounts.close()
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
         if exit_info.code != 0:
             raise self._failure(exit_info, tail)
-        if not os.listdir(draft.upper):
-            return Outcome(content, empty=True)
-        clean_stubs(draft.upper, draft.lowers, arrangement.targets)
-        if self._setting.newest_ns is not None:
-            clamp_times(draft.upper, self._setting.newest_ns)
-        return Outcome(content, empty=not os.listdir(draft.upper))
+        with mounts:
+            if os.listdir(draft.upper):
+                clean_stubs(draft.upper, draft.lowers, arrangement.targets)
+                if self._setting.newest_ns is not None:
+                    clamp_times(draft.upper, self._setting.newest_ns)
+            return Outcome(content, empty=not os.listdir(draft.upper), leftover=mounts.pop_all())
 
     def _failed(self, draft: Draft, arrangement: _Arrangement, network: str) -> FailedStep:
         """The means to run something where the command failed."""
@@ -136,6 +138,7 @@ class ExecStep:
 
         def start(argv: Sequence[str], rows: int, columns: int) -> Process:
             plan = self._plan(draft, arrangement, network)
+            plan.keep_mounts = False
             process = plan.config["process"]
             process |= {"args": list(argv), "terminal": True}
             process["consoleSize"] = {"height": rows, "width": columns}
@@ -303,21 +306,24 @@ class ExecStep:
         else:
             skeleton = self._workshop.skeleton(arrangement.targets)
             rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
-        return Plan(config, rootfs, files=arrangement.files, seccomp=self._workshop.seccomp(config, insecure))
+        seccomp = self._workshop.seccomp(config, insecure)
+        return Plan(config, rootfs, files=arrangement.files, seccomp=seccomp, keep_mounts=True)
 
     def _environment(self, extra: Mapping[str, str]) -> list[str]:
         env = {"PATH": DEFAULT_PATH, **dict(self._operation.env), **extra}
         return [f"{name}={value}" for name, value in env.items()]
 
-    def _run(self, draft: Draft, arrangement: _Arrangement, network: str) -> tuple[ExitInfo, bytes]:
+    def _run(
+        self, draft: Draft, arrangement: _Arrangement, network: str
+    ) -> tuple[ExitInfo, bytes, ExitStack]:
+        """How the command ended, the last of its output, and its mounts, to be closed."""
         plan = self._plan(draft, arrangement, network)
         cancel = self._setting.cancel
         cancel.check()
         with _Pipes() as pipes:
             with translated():
-                out, errors = pipes.write_ends
                 more = self._workshop.more_runs
-                process = self._workshop.spawner.create(plan, -1, out, errors, more=more)
+                process = self._workshop.spawner.create_step(plan, *pipes.write_ends, more=more)
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
                 # The layer is hashed next; what that needs can be loaded while the command runs.
@@ -325,9 +331,12 @@ class ExecStep:
 
                 tail = self._read(pipes)
                 exit_info = process.wait()
-        cancel.check()
         assert exit_info is not None
-        return exit_info, tail
+        with ExitStack() as mounts:
+            if process.mounts >= 0:
+                mounts.callback(os.close, process.mounts)
+            cancel.check()
+            return exit_info, tail, mounts.pop_all()
 
     def _read(self, pipes: _Pipes) -> bytes:
         """Pass the output on until the command and all it started have ended; its last bytes."""

@@ -16,6 +16,7 @@ from runtime.events import Emit, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import ExitStack
 
     from builder.failed import FailedStep
     from builder.state import RootState
@@ -30,6 +31,7 @@ class Outcome:
     content: Content = EMPTY_CONTENT
     empty: bool = False
     unneeded: bool = False
+    leftover: ExitStack | None = field(default=None, compare=False)  # what may go later: a container's mounts
     diff_id: Digest | None = None  # when the layer was hashed on the way
     size: int = 0
     taken: tuple[

@@ -35,6 +35,7 @@ class Process:
         self._started = False
         self.pid = 0
         self.terminal = -1  # the pty's master, when the plan asks for a terminal; the caller's to close
+        self.mounts = -1  # its mount namespace once it has ended, if the plan keeps it; the caller's to close
         self.made: list[str] = []  # mount points that did not exist in the root and were made, in order
         self.notes: list[str] = []  # what was asked for, does not exist on this host, and changes nothing
 
@@ -113,6 +114,8 @@ class Process:
                     hint=message.get("hint", ""),
                 )
             case "exit":
+                if fds:
+                    (self.mounts,) = fds
                 self._exit = ExitInfo(message["code"], message["oom"], message["error"])
 
 
@@ -134,12 +137,11 @@ class Starting(ABC):
         stderr: int = -1,
         *,
         pause: bool = False,
-        more: bool = False,
     ) -> Process:
         """Start a container. Returns once its program runs (or failed to: see `wait`), or, with `pause`, once its
-        namespaces exist. The descriptors stay the caller's; -1 is /dev/null. `more`: another like it will be wanted soon.
+        namespaces exist. The descriptors stay the caller's; -1 is /dev/null.
         """
-        message = {"op": "create", "plan": plan.to_json(), "pause": pause, "more": more}
+        message = {"op": "create", "plan": plan.to_json(), "pause": pause}
         process = self._request(message, (stdin, stdout, stderr))
         process.until_created() if pause else process.until_started()
         return process
@@ -204,6 +206,13 @@ class Spawner(Starting):
     def get_ready(self) -> None:
         """Have the helper look at this host now, beside what we do until the first container. Nothing is waited for."""
         self._send({"op": "ready"}, [])
+
+    def create_step(self, plan: Plan, stdout: int, stderr: int, *, more: bool) -> Process:
+        """Like `create`, of one in a row: with `more` another like it will be wanted soon."""
+        message = {"op": "create", "plan": plan.to_json(), "pause": False, "more": more}
+        process = self._request(message, (-1, stdout, stderr))
+        process.until_started()
+        return process
 
     def get_ahead(self, config: Json) -> None:
         """Have the helper make ready for a container like this (`runtime.sandbox.ahead`). Nothing is waited for."""
