@@ -203,9 +203,7 @@ class _Run:
             lock.release()
             raise
 
-    def _state(
-        self, snapshot: str | None, made: object, cached: bool, settled: Task[None] | None = None
-    ) -> RootState:
+    def _state(self, snapshot: str | None, made: object, cached: bool) -> RootState:
         return RootState(
             parent=self._parent,
             snapshot=snapshot,
@@ -213,7 +211,6 @@ class _Run:
             made=made,  # type: ignore[arg-type]
             cached=cached,
             definition=self._definition,
-            settled=settled,
         )
 
     # --- finding --------------------------------------------------------------------------------------------------
@@ -332,7 +329,6 @@ class _Run:
             except StepFailed as error:
                 self._keep_failed(draft, error)
                 raise
-            leftover = stack.enter_context(outcome.leftover or ExitStack())
             if outcome.unneeded:
                 self._record(Made("", Digest(""), Digest(self._parent.chain()), time.time_ns()), outcome)
                 lock.release()
@@ -346,17 +342,15 @@ class _Run:
                 later = stack.pop_all()
             else:
                 snapshot = draft.commit()
-                leftover = leftover.pop_all()
                 later = ExitStack()
                 later.callback(lock.release)
         assert self._owner._hashing is not None
-        settled = self._owner._hashing.submit(leftover.close) if not reused else None
         task = self._owner._hashing.submit(
             self._identify, snapshot, outcome, draft.lowers, reused, self._made_ns(), later, alone
         )
         if alone:
             return self._alone(snapshot.id, task, cached=False)
-        return self._state(snapshot.id, task, False, settled)
+        return self._state(snapshot.id, task, False)
 
     def _read_beside(self) -> None:
         """Read what the step takes from the client while its root is still on its way."""
@@ -403,11 +397,13 @@ class _Run:
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from builder.operations.reading import SecondReader
                 from runtime.store.layers import hash_layer
 
                 # The layer of a COPY --link is the same on any root.
                 below = () if self._step.independent else lowers
-                info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below)
+                with SecondReader(self._owner._workshop.helper) as beside:
+                    info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below, beside=beside)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()
             chain_id = chain_ids((Digest(chain), diff_id))[-1] if chain else diff_id

@@ -1,8 +1,7 @@
 """What a vertex yielded: the state of a root, or a tree of files to take from.
 
 A root is usable as soon as its snapshot exists; what it is called (diff_id, chain id) may still be computed by the hash
-pool. `RootState.chain()` waits for that, `snapshot()` never does: only until the container that made it is taken apart,
-because the kernel wants no directory to be written through one overlay and below another.
+pool. `RootState.chain()` waits for that, `snapshot()` never does.
 """
 
 from __future__ import annotations
@@ -46,10 +45,9 @@ class RootState:
         definition: str = "",
         is_here: Callable[[], bool] | None = None,
         joins: bool = False,
-        settled: Task[None] | None = None,
     ) -> None:
         self.image: Image | None = image if parent is None else parent.image
-        self._is_here, self._joins, self._settled = is_here, joins, settled
+        self._is_here, self._joins = is_here, joins
         self._unpack, self._parent, self._snapshot, self._made = unpack, parent, snapshot, made
         self.cached = cached
         self.definition = definition  # what locks are named after: known before anything ran
@@ -58,8 +56,6 @@ class RootState:
         """The snapshot to work on; None is the empty root. Fetches and unpacks a base image at first use."""
         if self._snapshot is None and self._unpack is not None:
             self._snapshot = self._unpack()
-        if self._settled is not None:
-            self._settled.result()
         return self._snapshot
 
     def bottom(self) -> RootState:

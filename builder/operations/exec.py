@@ -117,19 +117,17 @@ class ExecStep:
             network = self._network(stack, arrangement)
             if self._workshop.copies_roots(self._setting.emit, self._node):
                 arrangement.tree = stack.enter_context(self._copied(draft, arrangement))
-            exit_info, tail, mounts = self._run(draft, arrangement, network)
-            if exit_info.code != 0:
-                mounts.close()
+            exit_info, tail = self._run(draft, arrangement, network)
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
         if exit_info.code != 0:
             raise self._failure(exit_info, tail)
-        with mounts:
-            if os.listdir(draft.upper):
-                clean_stubs(draft.upper, draft.lowers, arrangement.targets)
-                if self._setting.newest_ns is not None:
-                    clamp_times(draft.upper, self._setting.newest_ns)
-            return Outcome(content, empty=not os.listdir(draft.upper), leftover=mounts.pop_all())
+        if not os.listdir(draft.upper):
+            return Outcome(content, empty=True)
+        clean_stubs(draft.upper, draft.lowers, arrangement.targets)
+        if self._setting.newest_ns is not None:
+            clamp_times(draft.upper, self._setting.newest_ns)
+        return Outcome(content, empty=not os.listdir(draft.upper))
 
     def _failed(self, draft: Draft, arrangement: _Arrangement, network: str) -> FailedStep:
         """The means to run something where the command failed."""
@@ -138,7 +136,6 @@ class ExecStep:
 
         def start(argv: Sequence[str], rows: int, columns: int) -> Process:
             plan = self._plan(draft, arrangement, network)
-            plan.keep_mounts = False
             process = plan.config["process"]
             process |= {"args": list(argv), "terminal": True}
             process["consoleSize"] = {"height": rows, "width": columns}
@@ -306,17 +303,13 @@ class ExecStep:
         else:
             skeleton = self._workshop.skeleton(arrangement.targets)
             rootfs = RootFs([*draft.lowers, skeleton], draft.upper, draft.work, volatile=True)
-        seccomp = self._workshop.seccomp(config, insecure)
-        return Plan(config, rootfs, files=arrangement.files, seccomp=seccomp, keep_mounts=True)
+        return Plan(config, rootfs, files=arrangement.files, seccomp=self._workshop.seccomp(config, insecure))
 
     def _environment(self, extra: Mapping[str, str]) -> list[str]:
         env = {"PATH": DEFAULT_PATH, **dict(self._operation.env), **extra}
         return [f"{name}={value}" for name, value in env.items()]
 
-    def _run(
-        self, draft: Draft, arrangement: _Arrangement, network: str
-    ) -> tuple[ExitInfo, bytes, ExitStack]:
-        """How the command ended, the last of its output, and its mounts, to be closed."""
+    def _run(self, draft: Draft, arrangement: _Arrangement, network: str) -> tuple[ExitInfo, bytes]:
         plan = self._plan(draft, arrangement, network)
         cancel = self._setting.cancel
         cancel.check()
@@ -331,12 +324,9 @@ class ExecStep:
 
                 tail = self._read(pipes)
                 exit_info = process.wait()
+        cancel.check()
         assert exit_info is not None
-        with ExitStack() as mounts:
-            if process.mounts >= 0:
-                mounts.callback(os.close, process.mounts)
-            cancel.check()
-            return exit_info, tail, mounts.pop_all()
+        return exit_info, tail
 
     def _read(self, pipes: _Pipes) -> bytes:
         """Pass the output on until the command and all it started have ended; its last bytes."""

@@ -16,7 +16,6 @@ from runtime.events import Emit, ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import ExitStack
 
     from builder.failed import FailedStep
     from builder.state import RootState
@@ -31,7 +30,6 @@ class Outcome:
     content: Content = EMPTY_CONTENT
     empty: bool = False
     unneeded: bool = False
-    leftover: ExitStack | None = field(default=None, compare=False)  # what may go later: a container's mounts
     diff_id: Digest | None = None  # when the layer was hashed on the way
     size: int = 0
     taken: tuple[

@@ -44,7 +44,6 @@ class Child(Newborn):
         self.early: list[Operation] = []
         self.late: list[Operation] = []
         self.ready: list[tuple[Json, Operation]] = []  # mounts made ahead, by their entries
-        self.own_mounts = -1
 
     def be(self, plan: Plan) -> None:
         self.plan, self.init, self.process = plan, plan.init, plan.config.get("process") or {}
@@ -69,8 +68,7 @@ class Child(Newborn):
         self._finish_root()
         self._names()
         self.notes += credentials.set_labels(self.process)
-        kept = [self.own_mounts] if self.own_mounts >= 0 else []
-        wire.send_packet(self.channel, {"event": "ready", "made": self.root.made, "notes": self.notes}, kept)
+        wire.send_packet(self.channel, {"event": "ready", "made": self.root.made, "notes": self.notes})
         released = self.wait_for("release")
         self._network([*self.plan.interfaces, *(released.get("interfaces") or ())])
         self._become()
@@ -82,8 +80,6 @@ class Child(Newborn):
         self._join_namespaces()
         self.doing = "make the host's mounts slaves"
         mount_calls.mount("", "/", "", mount_calls.MS_REC | mount_calls.MS_SLAVE)
-        if self.plan.keep_mounts:
-            self.own_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     def _join_namespaces(self) -> None:
         """Those given by path. A pid namespace cannot be joined by the process itself: the spawner does it before the clone."""

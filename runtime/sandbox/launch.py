@@ -71,7 +71,7 @@ class Launched:
         self.problem: Json | None = None
         self.made: list[str] = []
         self.notes: list[str] = []
-        self.terminal = self.mounts = -1
+        self.terminal = -1
         self.command = ""
 
     @property
@@ -200,8 +200,6 @@ class Launched:
                 self.problem = {"event": "exec", "code": failure.code, "error": failure.message}
             case "ready":
                 self.made, self.notes = message["made"], message["notes"]
-                if fds:
-                    (self.mounts,) = fds
             case "terminal":
                 (self.terminal,) = fds
             case _:
@@ -256,10 +254,7 @@ class Launched:
             code = self.problem["code"]
         oom = bool(code and self.cgroup is not None and self.cgroup.oom_kills())
         error = self.problem["error"] if self.problem is not None else ""
-        mounts = [self.mounts] if self.mounts >= 0 else []
-        wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": oom, "error": error}, mounts)
-        if mounts:
-            os.close(self.mounts)
+        wire.send_packet(self.owner, {"event": "exit", "code": code, "oom": oom, "error": error})
         self.remove_cgroup()
 
     def remove_cgroup(self) -> None:

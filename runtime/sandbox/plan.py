@@ -42,8 +42,6 @@ class Plan:
     `files` are bound after root set-up: {"path": "/etc/hosts", "source": "/abs/file", "readonly": False}.
     `seccomp` is the path of a compiled program (`runtime.sandbox.seccomp`); "" takes config.linux.seccomp, if any.
     `init` puts a small reaper in front of the program as pid 1.
-    `keep_mounts` hands the mount namespace on when all has ended. The kernel takes as long to take a root apart as much was
-    done in it; so the end is known before that, and it happens when the descriptor is closed.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class Plan:
         *,
         seccomp: str = "",
         init: bool = False,
-        keep_mounts: bool = False,
     ) -> None:
         self.config = config
         self.rootfs = rootfs
@@ -63,7 +60,6 @@ class Plan:
         self.files = files or []
         self.seccomp = seccomp
         self.init = init
-        self.keep_mounts = keep_mounts
 
     def to_json(self) -> Json:
         return {
@@ -73,7 +69,6 @@ class Plan:
             "files": self.files,
             "seccomp": self.seccomp,
             "init": self.init,
-            "keep_mounts": self.keep_mounts,
         }
 
     @classmethod
@@ -86,7 +81,6 @@ class Plan:
             record.get("files"),
             seccomp=record.get("seccomp", ""),
             init=bool(record.get("init")),
-            keep_mounts=bool(record.get("keep_mounts")),
         )
 
 

@@ -35,7 +35,6 @@ class Process:
         self._started = False
         self.pid = 0
         self.terminal = -1  # the pty's master, when the plan asks for a terminal; the caller's to close
-        self.mounts = -1  # its mount namespace once it has ended, if the plan keeps it; the caller's to close
         self.made: list[str] = []  # mount points that did not exist in the root and were made, in order
         self.notes: list[str] = []  # what was asked for, does not exist on this host, and changes nothing
 
@@ -114,8 +113,6 @@ class Process:
                     hint=message.get("hint", ""),
                 )
             case "exit":
-                if fds:
-                    (self.mounts,) = fds
                 self._exit = ExitInfo(message["code"], message["oom"], message["error"])
 
 
@@ -193,10 +190,16 @@ class Spawner(Starting):
     def pid(self) -> int:
         return self._pid
 
-    def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
-        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
+    def shim(
+        self, entry: str, argument: Json, fds: list[int] | None = None, *, wait: bool = True
+    ) -> ShimHandle:
+        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`.
+
+        Without `wait` it is not known whether that goes well: its descriptors tell.
+        """
         shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
-        shim.until_started()
+        if wait:
+            shim.until_started()
         return ShimHandle(shim.pid)
 
     def warm(self, module: str) -> None:
