@@ -128,7 +128,7 @@ class LayerWriter:
         mtime, size = mtime_ns // 1_000_000_000, len(data)
         if self._epoch is not None and mtime > self._epoch:
             mtime = self._epoch
-        block = header.header(path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
+        block = header.file_header(path, mode, uid, gid, size, mtime)
         padding = -size % header.BLOCK
         self._pending += (block, data, _ZEROS[:padding])
         self._pending_size += len(block) + size + padding
