@@ -162,6 +162,7 @@ class Executor:
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
+        self._workshop.run_begins()
         if self._hashing is None and not operation.mounts:
             return Sought(exec_shape(operation, setting.surroundings))
         from builder.operations.exec import ExecStep
