@@ -152,8 +152,12 @@ class LayerWriter:
         mtime, size = mtime_ns // 1_000_000_000, len(data)
         if self._epoch is not None and mtime > self._epoch:
             mtime = self._epoch
-        block = header.header(
-            path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
+        block = (
+            header.header(
+                path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
+            )
+            if xattrs
+            else header.file_header(path, mode, uid, gid, size, mtime)
         )
         return block, data, _ZEROS[: -size % header.BLOCK]
 
