@@ -60,10 +60,14 @@ class ContextOpener:
         given = self._given_text()
         if given is not None:
             text, name = given
-            return Context(Tree(directory, ignore=read_ignore(directory, "")), text, name)
+            return Context(Tree(directory, ignore=self._ignoring(directory)), text, name)
         place, name = self._find_dockerfile(directory)
         text = read_limited(place, DOCKERFILE_LIMIT)
         return Context(Tree(directory, ignore=read_ignore(directory, place)), text, name)
+
+    def _ignoring(self, directory: str) -> Ignoring | None:
+        given = self._request.ignore_text
+        return read_ignore(directory, "") if given is None else parse_ignore(given)
 
     def _find_dockerfile(self, directory: str) -> tuple[str, str]:
         wanted = self._request.dockerfile
@@ -205,12 +209,15 @@ def read_ignore(directory: str, dockerfile: str) -> Ignoring | None:
         os.path.join(directory, IGNORE_FILE),
     ):
         if place and os.path.isfile(place):
-            from builder.ignore import Patterns
-
-            text = read_limited(place, IGNORE_LIMIT).decode("utf-8", "surrogateescape")
-            patterns: Ignoring = Patterns.parse(text)
-            return patterns
+            return parse_ignore(read_limited(place, IGNORE_LIMIT))
     return None
+
+
+def parse_ignore(data: bytes) -> Ignoring:
+    from builder.ignore import Patterns
+
+    patterns: Ignoring = Patterns.parse(data.decode("utf-8", "surrogateescape"))
+    return patterns
 
 
 def read_limited(path: str, limit: int) -> bytes:

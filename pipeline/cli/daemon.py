@@ -95,11 +95,22 @@ def open_engine(services: Services) -> Engine:
 def make_api(services: Services, engine: Engine) -> EngineApi:
     """All routes. Those of what lies above `runtime` are added here."""
     from builder.classic.builds import ClassicBuilds
+    from builder.control.builds import Ground
+    from builder.control.routes import BuildKit
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
 
-    builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
-    return engine_api(engine, builder)
+    api = engine_api(engine, ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs))
+    ground = Ground(
+        root=engine.store.root,
+        working=engine.working,
+        networks=Networks,
+        spawner=services.spawner_if_any,
+        jobs=services.jobs,
+        version=engine.facts.version,
+    )
+    api.add(BuildKit(ground).routes())
+    return api
 
 
 def _tls(session: Session, files: dict[str, str | None], verify: bool) -> Tls:

@@ -127,14 +127,20 @@ class Starting(ABC):
     """How containers and further processes are started, whichever way the requests go."""
 
     def create(
-        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
+        self,
+        plan: Plan,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        *,
+        pause: bool = False,
+        more: bool = False,
     ) -> Process:
         """Start a container. Returns once its program runs (or failed to: see `wait`), or, with `pause`, once its
-        namespaces exist. The descriptors stay the caller's; -1 is /dev/null.
+        namespaces exist. The descriptors stay the caller's; -1 is /dev/null. `more`: another like it will be wanted soon.
         """
-        process = self._request(
-            {"op": "create", "plan": plan.to_json(), "pause": pause}, (stdin, stdout, stderr)
-        )
+        message = {"op": "create", "plan": plan.to_json(), "pause": pause, "more": more}
+        process = self._request(message, (stdin, stdout, stderr))
         process.until_created() if pause else process.until_started()
         return process
 
@@ -198,6 +204,10 @@ class Spawner(Starting):
     def get_ready(self) -> None:
         """Have the helper look at this host now, beside what we do until the first container. Nothing is waited for."""
         self._send({"op": "ready"}, [])
+
+    def get_ahead(self, config: Json) -> None:
+        """Have the helper make ready for a container like this (`runtime.sandbox.ahead`). Nothing is waited for."""
+        self._send({"op": "ahead", "config": config}, [])
 
     def follow_mounts(self, namespace: int) -> None:
         """Tell the helper to live in another mount namespace (`isolate.private_mounts`); the first container waits for it."""

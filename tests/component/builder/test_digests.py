@@ -151,7 +151,7 @@ def test_files_that_were_just_written_are_read_again(store: Store, tree: Path, r
 def test_lines_are_told_of_files_that_are_remembered(store: Store, tree: Path) -> None:
     content(store, tree)
     found = content(store, tree, keep_lines=True)
-    lines = [line.split(b"\0") for piece in found.lines for line in piece.split(b"\n")]
+    lines = [line.split(b"\0") for _, piece in found.pieces for line in (piece or b"").split(b"\n")]
     assert [line[-1] for line in lines] == [b"a", b"a/link", b"a/one", b"a/two", b"b", b"b/three", b"top"]
     assert found.digest == content(store, tree).digest
 

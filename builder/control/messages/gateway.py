@@ -1,0 +1,127 @@
+"""moby.buildkit.v1.frontend.LLBBridge: what a client's own build function asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from builder.control.messages.common import CacheEntry, Capability, Definition, Platform, Worker
+from builder.control.messages.files import Stat
+from runtime.grpc.protobuf import RAW, TEXT, Message, integer, many, mapping, raw, sub, text, truth
+from runtime.grpc.status import Status
+
+
+@dataclass(slots=True)
+class Ref(Message):
+    """A result that may be asked about."""
+
+    id: str = text(1)
+    definition: Definition | None = sub(2, lambda: Definition)
+
+
+@dataclass(slots=True)
+class RefMap(Message):
+    refs: dict[str, Ref] = mapping(1, lambda: Ref)
+
+
+@dataclass(slots=True)
+class Result(Message):
+    """One of `ref` and `refs`, or neither: then only `metadata` was asked for."""
+
+    ref: Ref | None = sub(3, lambda: Ref)
+    refs: RefMap | None = sub(4, lambda: RefMap)
+    metadata: dict[str, bytes] = mapping(10, RAW)
+
+
+@dataclass(slots=True)
+class SolveRequest(Message):
+    definition: Definition | None = sub(1, lambda: Definition)
+    frontend: str = text(2)
+    options: dict[str, str] = mapping(3, TEXT)
+    allow_result: bool = truth(5)
+    cache_imports: list[CacheEntry] = many(12, lambda: CacheEntry)
+    inputs: dict[str, Definition] = mapping(13, lambda: Definition)
+    evaluate: bool = truth(14)
+
+
+@dataclass(slots=True)
+class SolveResponse(Message):
+    ref: str = text(1)
+    result: Result | None = sub(3, lambda: Result)
+
+
+@dataclass(slots=True)
+class ReturnRequest(Message):
+    result: Result | None = sub(1, lambda: Result)
+    error: Status | None = sub(2, lambda: Status)
+
+
+@dataclass(slots=True)
+class Pong(Message):
+    frontend: list[Capability] = many(1, lambda: Capability)
+    llb: list[Capability] = many(2, lambda: Capability)
+    workers: list[Worker] = many(3, lambda: Worker)
+
+
+@dataclass(slots=True)
+class FileRange(Message):
+    offset: int = integer(1)
+    length: int = integer(2)
+
+
+@dataclass(slots=True)
+class ReadFileRequest(Message):
+    ref: str = text(1)
+    path: str = text(2)
+    range: FileRange | None = sub(3, lambda: FileRange)
+
+
+@dataclass(slots=True)
+class ReadFileResponse(Message):
+    data: bytes = raw(1)
+
+
+@dataclass(slots=True)
+class ReadDirRequest(Message):
+    ref: str = text(1)
+    path: str = text(2)
+    include: str = text(3)
+
+
+@dataclass(slots=True)
+class ReadDirResponse(Message):
+    entries: list[Stat] = many(1, lambda: Stat)
+
+
+@dataclass(slots=True)
+class StatFileRequest(Message):
+    ref: str = text(1)
+    path: str = text(2)
+
+
+@dataclass(slots=True)
+class StatFileResponse(Message):
+    stat: Stat | None = sub(1, lambda: Stat)
+
+
+@dataclass(slots=True)
+class EvaluateRequest(Message):
+    ref: str = text(1)
+
+
+@dataclass(slots=True)
+class ResolveImageRequest(Message):
+    ref: str = text(1)
+    platform: Platform | None = sub(2, lambda: Platform)
+    mode: str = text(3)
+
+
+@dataclass(slots=True)
+class ResolveImageResponse(Message):
+    digest: str = text(1)
+    config: bytes = raw(2)
+    ref: str = text(3)
+
+
+@dataclass(slots=True)
+class InputsResponse(Message):
+    definitions: dict[str, Definition] = mapping(1, lambda: Definition)
