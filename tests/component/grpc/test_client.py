@@ -28,9 +28,9 @@ def connected(methods: Mapping[str, Method]) -> Iterator[Connection]:
         threading.Thread(target=serve, args=(theirs, methods)),
         threading.Thread(target=connection.run),
     ]
+    connection.start()
     for thread in threads:
         thread.start()
-    connection.start()
     try:
         yield connection
     finally:
