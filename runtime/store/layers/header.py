@@ -56,7 +56,7 @@ _owners: dict[tuple[int, int, int], bytes] = {}  # mode, uid and gid as they are
 def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
     """What `header` gives for a regular file without attributes: most entries of most layers are."""
     owner = _owners.get((mode, uid, gid)) or _owner(mode, uid, gid)
-    if not owner or len(name) > 100 or size > _SIZE_LIMIT or mtime < 0:
+    if not owner or len(name) > 100 or size > _LARGEST or not 0 <= mtime <= _LARGEST:
         return _extended(name, REGULAR, mode, uid, gid, size, mtime, b"", (0, 0), NO_XATTRS)
     numbers = b"%b%011o\0%011o\0" % (owner, size, mtime)
     checksum = (adler32(name + numbers) & 0xFFFF) + _FILE_SUM
