@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder.executor import Executor
 from builder.finishing import Finisher, is_stored
+from builder.graph import Exec
 from builder.solver import Solver, reachable
 from builder.sources import BuildSources
 from builder.state import RootState
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from builder.built import Built
     from builder.cache import Cache
     from builder.context import Context
+    from builder.executor import Missed
     from builder.fetching import Fetching
     from builder.graph import StageGraph, Vertex
     from builder.operations.step import Setting
@@ -52,7 +54,7 @@ class Attempt:
         context: Context,
         bases: Bases,
         emit: Emit,
-        missed: dict[Digest, int],
+        missed: dict[Digest, Missed],
     ) -> None:
         self._store, self._images, self._cache, self._workshop = store, images, cache, workshop
         self._request, self._setting, self._context = request, setting, context
@@ -78,6 +80,8 @@ class Attempt:
                 )
             sources = self._sources(fetching)
             executor, node_of = self._executor(graphs, sources, hashing)
+            order = reachable([graph.root for graph in graphs])
+            self._workshop.expect_runs(sum(isinstance(vertex.operation, Exec) for vertex in order))
             try:
                 # All platforms are one graph: they are built at once, and what they share only once.
                 states = self._solve(graphs, executor, node_of, pool)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -38,6 +38,7 @@ from runtime.store.store import Store
 if TYPE_CHECKING:
     from builder.attest.statement import Attestation
     from builder.dockerfile import Dockerfile
+    from builder.executor import Missed
     from builder.failed import FailedStep
     from builder.ignore import Patterns
     from builder.looked_at import LookedAt
@@ -69,8 +70,9 @@ class Builder:
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
+        self.on_lowered: Callable[[Dockerfile, Sequence[StageGraph]], None] | None = None
         # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
-        self.missed: Mapping[Digest, int] = {}
+        self.missed: Mapping[Digest, Missed] = {}
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -198,6 +200,8 @@ class _Build:
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
         beside = self._looked_at_by_boms(context, setting, bases)
         self._check(pool)
+        if self._owner.on_lowered is not None:
+            self._owner.on_lowered(self._parsed(context), graphs)
         attempt = self._go(context, setting, bases)
         made = attempt.build(graphs, beside, pool, hashing)
         self._gathered = attempt.gathered

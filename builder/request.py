@@ -52,7 +52,9 @@ class BuildRequest:
 
     context: str = "."
     dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
+    archive: str = ""  # with context "-": the file that is read in place of standard input, and removed
     dockerfile_text: bytes | None = None  # the text itself, wherever it came from
+    ignore_text: bytes | None = None  # of the ignore file, likewise: none is looked for beside the Dockerfile
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
     tags: tuple[str, ...] = ()

@@ -17,8 +17,10 @@ from runtime.events import Emit, Event, ignore
 
 if TYPE_CHECKING:
     from builder.build import Builder
+    from registry_client.credentials import Credentials
     from runtime.containers.containers import Containers
     from runtime.images.images import Images
+    from runtime.images.transport import RegistryTransport
     from runtime.networks.networks import Networks
     from runtime.sandbox.spawner import Spawner
     from runtime.store import Store
@@ -58,6 +60,11 @@ class Services:
         assert self._spawner is not None, "this command did not ask for containers"
         return self._spawner
 
+    @property
+    def spawner_if_any(self) -> Spawner | None:
+        """None where nothing can be run: in a process that has threads already."""
+        return self._spawner
+
     @cached_property
     def store(self) -> Store:
         from runtime.store import Store
@@ -69,16 +76,24 @@ class Services:
     @cached_property
     def images(self) -> Images:
         from runtime.images.images import Images
-        from runtime.images.transport import RegistryTransport
 
-        transport = RegistryTransport(
-            docker_config=self.settings.docker_config,
-            ca_bundle=self.settings.ca_bundle or None,
-            insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
-            emit=self.publish,
-        )
+        transport = self.transport()
         self._stack.callback(transport.close)
         return Images(self.store, transport, self.publish)
+
+    def transport(
+        self, credentials: Credentials | None = None, emit: Emit | None = None
+    ) -> RegistryTransport:
+        """A way to registries; with the logins of the settings unless others are given. The caller closes it."""
+        from runtime.images.transport import RegistryTransport
+
+        return RegistryTransport(
+            docker_config=self.settings.docker_config,
+            credentials=credentials,
+            ca_bundle=self.settings.ca_bundle or None,
+            insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
+            emit=emit or self.publish,
+        )
 
     @cached_property
     def networks(self) -> Networks:

@@ -69,6 +69,7 @@ COMMANDS = (
     Entry("Management", "network", _CLI + "networks:network", "Manage networks"),
     Entry("Management", "volume", _CLI + "volumes:volume", "Manage volumes"),
     Entry("Management", "registry", _CLI + "registry:registry", "The embedded registry"),
+    Entry("Management", "daemon", _CLI + "daemon:daemon", "Serve Docker's Engine API"),
     Entry("Management", "cache", _CLI + "cache:cache", "The build cache"),
     Entry("Management", "builds", _CLI + "builds:builds", "The builds there were"),
     Entry("Management", "buildx", _CLI + "builds:buildx", "build, bake and history under docker's names"),
