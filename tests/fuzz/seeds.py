@@ -37,7 +37,11 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (path.read_bytes() for path in (DATA / "dockerfile").glob(pattern) if path.is_file())
         for path in (DATA / "builds").glob("*.case"):
             yield path.read_bytes().partition(b"-- Dockerfile --\n")[2].partition(b"\n-- ")[0]
-    elif target in ("tar", "add"):
+    elif target == "hcl":
+        for path in (DATA / "bake").glob("*.case"):
+            lines = path.read_bytes().splitlines(keepends=True)
+            yield b"".join(line for line in lines if not line.startswith((b"--- ", b"args: ", b"env: ")))
+    elif target in ("tar", "add", "estargz"):
         yield from _archives()
     elif target in ("config", "manifest"):
         yield from _documents()

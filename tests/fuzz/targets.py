@@ -23,6 +23,8 @@ from builder.lower.remotes import remote_source
 from builder.operations.archive import is_archive, unpack
 from builder.operations.roots import Root
 from builder.operations.step import Setting
+from pipeline.bake.evaluated import evaluated
+from pipeline.bake.hcl.parser import parse_hcl
 from pipeline.cli.build_flags import build_request
 from registry_client.errors import RegistryError
 from registry_client.oci.config import dump_config, parse_config
@@ -30,6 +32,7 @@ from registry_client.oci.manifest import Index, parse_manifest
 from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
 from runtime.errors import PipeError
+from runtime.store.layers.estargz import EStargz
 from runtime.store.layers.reader import TarReader
 from tests.support import REPOSITORY
 from tests.support.dockerfile import options_with, resolved
@@ -159,6 +162,23 @@ MANY = (
 ONE = ("network", "memory", "shm_size", "provenance", "sbom", "cgroup_parent", "epoch", "cpuset_cpus")
 
 
+def hcl(data: bytes) -> None:
+    """A bake file, worked out."""
+    try:
+        evaluated([parse_hcl(data.decode(errors="replace"), "fuzz.hcl")], {})
+    except PipeError as error:
+        _speaks(error)
+
+
+def estargz(data: bytes) -> None:
+    """A tar on its way into an eStargz layer."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch, EStargz(io.BytesIO(), scratch) as out:
+            out.write(data)
+    except PipeError as error:
+        _speaks(error)
+
+
 def flags(data: bytes) -> None:
     """The flags of `pipe build`: each line is a number, which flag, and its value."""
     given: dict[str, object] = dict.fromkeys(MANY, ()) | dict.fromkeys(FLAGS)
@@ -177,11 +197,12 @@ def flags(data: bytes) -> None:
 
 FLAGS = (
     *ONE, "file", "target", "no_cache", "pull", "metadata_file", "push", "load", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpuset_mems",
+    "cpuset_mems", "pin_lock", "source_policy_file",
 )  # fmt: skip
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "dockerfile": dockerfile, "words": words, "ignore": ignore, "tar": tar, "add": add, "config": config,
     "manifest": manifest, "reference": reference, "remote": remote, "flags": flags,
+    "hcl": hcl, "estargz": estargz,
 }  # fmt: skip
 
 
