@@ -370,7 +370,10 @@ def relay(
         try:
             if begun and stdin:
                 connection.send_input(begun)
-            return connection.pump(output, line.fileno() if stdin else -1, detach_keys=keys)
+            ended = connection.pump(output, line.fileno() if stdin else -1, detach_keys=keys)
+            if ended is not None and ended.error:
+                output(STDERR, f"{ended.error}\n".encode())  # the program could not be started
+            return ended
         except ShimGone:
             return None
 

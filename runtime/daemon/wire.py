@@ -267,9 +267,8 @@ def container_inspected(container: Container, inspected: Json) -> Json:
 
 
 def waited(ended: ExitStatus | None) -> Json:
-    """ContainerWaitResponse."""
-    record: Json = {"StatusCode": ended.code if ended else 0}
-    return record | ({"Error": {"Message": ended.error}} if ended and ended.error else {})
+    """ContainerWaitResponse. A program that could not be started is an end like any other (126, 127): no `Error`."""
+    return {"StatusCode": ended.code if ended else 0}
 
 
 def status_text(container: Container) -> str:
