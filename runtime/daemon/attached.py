@@ -24,6 +24,7 @@ from runtime.daemon.api import Route
 from runtime.daemon.asked import flag, number, time_of
 from runtime.daemon.container_query import exec_spec
 from runtime.daemon.engine import Engine
+from runtime.daemon.errors import text_of
 from runtime.daemon.streams import stream_bytes
 from runtime.errors import Cancelled, Conflict, InvalidInput, NotFound, PipeError
 from runtime.events import Changed
@@ -285,23 +286,34 @@ class Attached:
 
         made, record = self._exec(request), json_body(request)
         rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
+        size = (int(rows), int(columns))
+        if self._containers.get(made.container.id).state.status != "running":
+            raise Conflict(f"container {made.container.id} is not running")
         with self._lock:
             if made.begun:
                 raise Conflict(f"exec {made.id} has already run")
             made.begun = True
-        connection = self._containers.exec(made.container.id, made.spec, size=(int(rows), int(columns)))
-        made.connection = connection
         if record.get("Detach"):
+            connection = self._begin(made, size)
             threading.Thread(target=self._followed, args=(made, connection), name="exec", daemon=True).start()
             return Response(200)
 
         def take(line: socket.socket, begun: bytes) -> None:
-            with _plain(line) as plain, connection:
+            # Begun only now: some clients lose what comes in one piece with the head.
+            with _plain(line) as plain, self._begin(made, size) as connection:
                 # Without a client the process goes on, as docker has it; its end is still to be known.
                 ended = relay(connection, plain, begun, made.spec.tty, made.spec.stdin, b"")
                 made.ended = ended or self._drained(connection)
 
         return hijacked(request, take, made.spec.tty)
+
+    def _begin(self, made: _Exec, size: tuple[int, int]) -> Connection:
+        try:
+            made.connection = self._containers.exec(made.container.id, made.spec, size=size)
+        except PipeError as error:
+            made.ended = ExitStatus(code=126, error=error.message)
+            raise
+        return made.connection
 
     def _followed(self, made: _Exec, connection: Connection) -> None:
         with connection, self._engine.cancel.on_cancel(connection.interrupt):
@@ -348,11 +360,19 @@ class Attached:
 
 
 def hijacked(request: Request, take: Callable[[socket.socket, bytes], None], tty: bool) -> Response:
-    """Docker's two ways: 101 for who asks for an upgrade, else 200 and no more HTTP."""
+    """Docker's two ways: 101 for who asks for an upgrade, else 200 and no more HTTP. An error is said on the stream."""
+
+    def taken(line: socket.socket, begun: bytes) -> None:
+        try:
+            take(line, begun)
+        except PipeError as error:
+            text = f"{text_of(error)}\n".encode()
+            line.sendall(text if tty else frame(STDERR, text))
+
     headers = {"Content-Type": _RAW if tty else _FRAMED}
     if request.headers.get("upgrade"):
-        return Response(101, {**headers, "Connection": "Upgrade", "Upgrade": "tcp"}, takeover=take)
-    return Response(200, headers, takeover=take)
+        return Response(101, {**headers, "Connection": "Upgrade", "Upgrade": "tcp"}, takeover=taken)
+    return Response(200, headers, takeover=taken)
 
 
 def relay(

@@ -240,13 +240,16 @@ def _networks(record: Json, host: Json) -> tuple[str, tuple[NetworkAttachment, .
         return mode, ()
     first = "bridge" if mode in ("default", "bridge") else mode
     names = [first, *(name for name in given if name not in (first, mode))]
-    found = tuple(_attachment(name, given.get(name) or given.get(mode) or {}, record) for name in names)
+    found = tuple(
+        _attachment(name, given.get(name, given.get(mode) if name == first else None)) for name in names
+    )
     if found == (NetworkAttachment(network="bridge"),):
         return "bridge", ()
     return "", found
 
 
-def _attachment(name: str, record: Json, container: Json) -> NetworkAttachment:
+def _attachment(name: str, record: Json | None) -> NetworkAttachment:
+    record = record or {}
     addresses: Json = record.get("IPAMConfig") or {}
     return NetworkAttachment(
         network=name,
