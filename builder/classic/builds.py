@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from builder.build import Builder
 from builder.classic.transcript import Transcript
 from builder.request import BuildRequest
 from registry_client.credentials import Credentials
+from registry_client.oci.config import ContainerConfig
 from runtime.cancel import Cancel
 from runtime.containers.spec import Limits, Rlimit
-from runtime.daemon.building import BuildAsked, PruneAsked
+from runtime.daemon.build_query import BuildAsked, PruneAsked
 from runtime.daemon.engine import Engine
 from runtime.daemon.streams import Tell
 from runtime.daemon.wire import moment
@@ -89,6 +90,11 @@ class ClassicBuilds:
             Changed(kind="builder", id="", action="prune", attributes={"reclaimed": str(pruned.freed)})
         )
         return [entry.id for entry in pruned.entries], pruned.freed
+
+    def config_of(self, changes: Sequence[str]) -> ContainerConfig:
+        from builder.changes import changed_config
+
+        return changed_config(changes)
 
     def cached(self) -> list[dict[str, Any]]:
         from builder.prune import MOUNT, entries

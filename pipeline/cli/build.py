@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from builder.executor import Missed
     from builder.request import BuildRequest, BuildResult
     from registry_client.oci.digest import Digest
     from runtime.events import Event
@@ -94,7 +95,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     if flags["on_failure"] and progress in (None, "auto", "tty"):
         progress = "plain"  # the shell and a moving display cannot share the terminal
     request = result = None
-    missed: Mapping[Digest, int] = {}
+    missed: Mapping[Digest, Missed] = {}
     if not flags["no_cache"]:
         request = _request(session, context, flags)
         result, missed = _look_up(session, request, progress)
@@ -126,7 +127,7 @@ def _request(session: Session, context: str, flags: dict[str, Any]) -> BuildRequ
 
 def _look_up(
     session: Session, request: BuildRequest, progress: str | None
-) -> tuple[BuildResult | None, Mapping[Digest, int]]:
+) -> tuple[BuildResult | None, Mapping[Digest, Missed]]:
     """The result if every step is cached: then no process, thread or mount namespace has to be made for it.
 
     Else the step that is not, so that its files need not be looked at twice.

@@ -97,13 +97,10 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
     from builder.classic.builds import ClassicBuilds
     from builder.control.builds import Ground
     from builder.control.routes import BuildKit
-    from runtime.daemon.building import Building
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
 
-    api = engine_api(engine)
-    builder = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
-    api.add(Building(engine, builder).routes())
+    api = engine_api(engine, ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs))
     ground = Ground(
         root=engine.store.root,
         working=engine.working,

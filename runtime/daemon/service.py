@@ -11,9 +11,14 @@ from contextlib import contextmanager, suppress
 
 from registry_client.values import frozen
 from runtime.daemon.api import EngineApi
+from runtime.daemon.building import Building, ImageBuilder
+from runtime.daemon.disk import DiskRoutes
 from runtime.daemon.engine import Engine
 from runtime.daemon.errors import error_response
+from runtime.daemon.happenings import EventRoutes
+from runtime.daemon.images import ImageRoutes
 from runtime.daemon.system import System
+from runtime.daemon.transfers import Transfers
 from runtime.errors import Conflict, HostFault, InvalidInput
 from runtime.http.messages import Request, Response
 from runtime.http.router import Handler
@@ -78,8 +83,8 @@ def parse_host(text: str, tls: bool = False) -> Address:
     return Address("tcp", host=host.strip("[]") or "127.0.0.1", port=int(port))
 
 
-def engine_api(engine: Engine) -> EngineApi:
-    """The API with the routes of this package that need nothing but the engine."""
+def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
+    """The API with the routes of this package."""
 
     def within_leases(handler: Handler, request: Request) -> Response:
         # This process lives long: what a request looks at must not be kept from the collector for good.
@@ -90,6 +95,11 @@ def engine_api(engine: Engine) -> EngineApi:
         {"Server": f"pipe/{engine.facts.version} (linux)", "Docker-Experimental": "false"}, within_leases
     )
     api.add(System(engine, api).routes())
+    api.add(Building(engine, builder).routes())
+    api.add(Transfers(engine, builder.config_of).routes())
+    api.add(ImageRoutes(engine).routes())
+    api.add(EventRoutes(engine).routes())
+    api.add(DiskRoutes(engine, builder).routes())
     return api
 
 

@@ -13,16 +13,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from runtime.cancel import Cancel
 from runtime.daemon.errors import text_of
-from runtime.errors import PipeError, StepFailed
-from runtime.http.messages import Request, Response
+from runtime.errors import Cancelled, PipeError, StepFailed
+from runtime.http.messages import Disconnected, Request, Response
 
 log = logging.getLogger("pipe.daemon")
 Tell = Callable[[dict[str, Any]], None]
 Work = Callable[[Tell, Cancel], None]
+_AHEAD = 4 << 20  # bytes of an archive made before they are fetched
 _BACKLOG = (
     16 << 20
 )  # bytes of records nobody fetched yet; then progress, which the next one replaces, is left out
@@ -35,7 +36,7 @@ class Line:
         self._ready = threading.Condition()
         self._parts: deque[bytes] = deque()
         self._size = 0
-        self._ended = False
+        self._ended = self._left = False
         self.told = False
         self.error: BaseException | None = None
 
@@ -52,12 +53,27 @@ class Line:
             self._parts.append(data)
             self._size += len(data)
             self.told = True
-            self._ready.notify()
+            self._ready.notify_all()
+
+    def write_slowly(self, data: bytes) -> int:
+        """Add bytes; waits while much of what was added before has not been fetched."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._size < _AHEAD or self._left)
+            if self._left:
+                raise Cancelled("the client went away")
+        self.write(data)
+        return len(data)
+
+    def leave(self) -> None:
+        """Nobody fetches any more: whoever waits to add something need not."""
+        with self._ready:
+            self._left = True
+            self._ready.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
         with self._ready:
             self.error, self._ended = error, True
-            self._ready.notify()
+            self._ready.notify_all()
 
     def next(self) -> bytes:
         """What there is, at least something; nothing at the end."""
@@ -66,61 +82,110 @@ class Line:
             data = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
+            self._ready.notify_all()
             return data
 
 
 class _Body:
-    """What is left of the work's records. Closing it ends the work and waits for that."""
+    """What is left of the work's output. Closing it ends the work and waits for that."""
 
-    def __init__(self, first: bytes, line: Line, stack: ExitStack) -> None:
-        self._next, self._line, self._stack = first, line, stack
+    def __init__(self, first: bytes, line: Line, stack: ExitStack, *, records: bool) -> None:
+        self._first, self._line, self._stack, self._records = first, line, stack, records
 
     def __iter__(self) -> Iterator[bytes]:
-        while self._next:
-            yield self._next
-            self._next = self._line.next()
+        data = self._first or self._line.next()
+        while data:
+            yield data
+            data = self._line.next()
+        if self._line.error is not None and not self._records:
+            # An archive that is cut short must not look complete.
+            raise Disconnected
 
     def close(self) -> None:
+        self._line.leave()
         self._stack.close()
 
 
-def stream(request: Request, work: Work, outer: Cancel, headers: dict[str, str] | None = None) -> Response:
-    """Answer with what `work` tells; `outer` cancels it as the client's going away does."""
-    line, cancel, stack = Line(), Cancel(), ExitStack()
+def stream(request: Request, work: Work, outer: Cancel, *, at_once: bool = False) -> Response:
+    """Answer with the records that `work` tells; `outer` cancels it as the client's going away does.
 
-    def run() -> None:
+    With `at_once` the answer begins before there is a record: clients wait for its head.
+    """
+    line = Line()
+
+    def run(cancel: Cancel) -> None:
         try:
             work(line.tell, cancel)
+        except BaseException as error:
+            if line.told:
+                line.tell(error_record(error))
+            raise
+
+    return _answer(
+        request, line, run, outer, {"Content-Type": "application/json"}, records=True, at_once=at_once
+    )
+
+
+def stream_bytes(
+    request: Request, work: Callable[[BinaryIO, Cancel], None], outer: Cancel, headers: dict[str, str]
+) -> Response:
+    """Answer with the bytes that `work` writes, as fast as they are fetched."""
+    line = Line()
+    return _answer(
+        request, line, lambda cancel: work(cast(BinaryIO, _Out(line)), cancel), outer, headers, records=False
+    )
+
+
+class _Out:
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def write(self, data: bytes) -> int:
+        return self._line.write_slowly(bytes(data))
+
+    def flush(self) -> None:
+        pass
+
+
+def _answer(
+    request: Request,
+    line: Line,
+    run: Callable[[Cancel], None],
+    outer: Cancel,
+    headers: dict[str, str],
+    *,
+    records: bool,
+    at_once: bool = False,
+) -> Response:
+    cancel, stack = Cancel(), ExitStack()
+
+    def begin() -> None:
+        try:
+            run(cancel)
         except PipeError as error:
-            _fail(line, error)
+            line.end(error)
         except BaseException as error:
             log.exception("%s %s", request.method, request.target)
-            _fail(line, error)
+            line.end(error)
         else:
             line.end()
 
-    thread = threading.Thread(target=run, name="work", daemon=True)
+    thread = threading.Thread(target=begin, name="work", daemon=True)
     stack.callback(thread.join)
     stack.callback(cancel.cancel, "the client went away")
     stack.enter_context(request.when_gone(lambda: cancel.cancel("the client went away")))
     stack.enter_context(outer.on_cancel(lambda: cancel.cancel(outer.reason)))
     thread.start()
-    first = line.next()
+    first = b"" if at_once else line.next()
     if line.error is not None and not line.told:
         stack.close()
         raise line.error
-    body = cast("Iterator[bytes]", _Body(first, line, stack))
-    return Response(200, {"Content-Type": "application/json", **(headers or {})}, body)
-
-
-def _fail(line: Line, error: BaseException) -> None:
-    """The error as the last record, or as the whole answer when there was none."""
-    if line.told:
-        line.tell(error_record(error))
-    line.end(error)
+    body = cast("Iterator[bytes]", _Body(first, line, stack, records=records))
+    return Response(200, headers, body)
 
 
 def error_record(error: BaseException) -> dict[str, Any]:
+    """JSONMessage of an error; `code` is the exit code of a step that failed."""
     text = text_of(error) if isinstance(error, PipeError) else "internal error, see the daemon's log"
     detail: dict[str, Any] = {"message": text}
     if isinstance(error, StepFailed):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from registry_client.oci.platform import Platform
+from registry_client.reference import parse_reference
 from runtime.daemon.host import HostFacts
+from runtime.events import Changed
+from runtime.images.image import Image, Removed, Untagged
+from runtime.images.inspect import Step
+from runtime.images.prune import created_seconds, seconds_of
 
 Json = dict[str, Any]
 PLATFORM = "pipe"
@@ -165,3 +171,89 @@ def _registries(insecure: Iterable[str]) -> Json:
         "IndexConfigs": {**hosts, "docker.io": hub},
         "Mirrors": None,
     }
+
+
+# --- images ---------------------------------------------------------------------------------------------------------
+
+
+def image_summary(image: Image, names: Sequence[str], *, containers: int, shared: int, virtual: bool) -> Json:
+    """ImageSummary. `shared` and `containers` are -1 where nobody counted; `virtual` is for clients before 1.44."""
+    record = {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": [parse_reference(name).familiar for name in names],
+        "RepoDigests": [parse_reference(name).familiar for name in image.repo_digests],
+        "Created": int(created_seconds(image)),
+        "Size": image.size,
+        "SharedSize": shared,
+        "Labels": dict(image.config.config.labels) or None,
+        "Containers": containers,
+    }
+    return record | ({"VirtualSize": image.size} if virtual else {})
+
+
+def image_record(inspected: Json, *, virtual: bool) -> Json:
+    """ImageInspect of what `inspect` tells of an image."""
+    more: Json = {"DockerVersion": "", "GraphDriver": {"Name": "overlay", "Data": None}}
+    if virtual:
+        more |= {"VirtualSize": inspected["Size"], "Container": "", "ContainerConfig": None}
+    return {**inspected, **more}
+
+
+def history_records(image: Image, steps: Sequence[Step]) -> list[Json]:
+    """HistoryResponseItem, last step first. Only the image itself has an id."""
+    names = [parse_reference(tag).familiar for tag in image.tags]
+    return [
+        {
+            "Id": image.id if number == 0 else "<missing>",
+            "Created": int(seconds_of(step.created)),
+            "CreatedBy": step.created_by,
+            "Tags": (names or None) if number == 0 else None,
+            "Size": step.size,
+            "Comment": step.comment,
+        }
+        for number, step in enumerate(steps)
+    ]
+
+
+def removed_record(removed: Removed) -> Json:
+    """ImageDeleteResponseItem."""
+    return {"Untagged": removed.reference} if isinstance(removed, Untagged) else {"Deleted": removed.digest}
+
+
+def distribution_record(media_type: str, digest: str, size: int, platforms: Iterable[Platform]) -> Json:
+    """DistributionInspect."""
+    return {
+        "Descriptor": {"mediaType": media_type, "digest": digest, "size": size},
+        "Platforms": [platform_record(each) for each in platforms],
+    }
+
+
+def platform_record(platform: Platform) -> Json:
+    record = {"architecture": platform.architecture, "os": platform.os}
+    return record | ({"variant": platform.variant} if platform.variant else {})
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def event_record(event: Changed, old: bool) -> Json:
+    """EventMessage; `old` adds what clients before 1.22 read, and docker 28 still sends for containers and images."""
+    record: Json = {
+        "Type": event.kind,
+        "Action": event.action,
+        "Actor": {
+            "ID": event.id,
+            "Attributes": {"name": event.id, **event.attributes}
+            if event.kind == "image"
+            else dict(event.attributes),
+        },
+        "scope": "local",
+        "time": int(event.time),
+        "timeNano": int(event.time * 1e9),
+    }
+    if old and event.kind in ("container", "image"):
+        record = {"status": event.action, "id": event.id, **record}
+        if event.kind == "container" and "image" in event.attributes:
+            record["from"] = event.attributes["image"]
+    return record

@@ -24,7 +24,7 @@ def test_ping_tells_the_version_and_is_not_kept(daemon: Daemon) -> None:
         assert answer.text == ("OK" if method == "GET" else "")
         assert answer.headers["api-version"] == "1.51"
         assert answer.headers["ostype"] == "linux"
-        assert answer.headers["builder-version"] == "1"
+        assert answer.headers["builder-version"] == "2"
         assert answer.headers["docker-experimental"] == "false"
         assert answer.headers["swarm"] == "inactive"
         assert "no-store" in answer.headers["cache-control"]
@@ -110,11 +110,11 @@ def test_routes_can_be_added_and_a_connection_handed_over(tmp_path: Path) -> Non
     path = str(tmp_path / "pipe.sock")
     try:
         api = make_api(services, open_engine(services))
-        added: list[Route] = [("POST", "/grpc", echo)]
+        added: list[Route] = [("POST", "/echo", echo)]
         api.add(added)
         with serving(api, Options(hosts=(f"unix://{path}",))):
             client = Daemon(path, tmp_path, None, None)  # type: ignore[arg-type]
-            head = b"POST /v1.51/grpc HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+            head = b"POST /v1.51/echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
             answer = client.raw(head + b"ab", b"cd")
             assert answer.startswith(b"HTTP/1.1 101 ")
             assert answer.endswith(b"\r\n\r\nABCD")
