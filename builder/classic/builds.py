@@ -16,11 +16,11 @@ from builder.request import BuildRequest
 from registry_client.credentials import Credentials
 from registry_client.oci.config import ContainerConfig
 from runtime.cancel import Cancel
+from runtime.containers.inspect import moment
 from runtime.containers.spec import Limits, Rlimit
 from runtime.daemon.build_query import BuildAsked, PruneAsked
 from runtime.daemon.engine import Engine
 from runtime.daemon.streams import Tell
-from runtime.daemon.wire import moment
 from runtime.errors import InvalidInput
 from runtime.events import Changed, Emit
 

@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 
 from registry_client.values import frozen
 from runtime.daemon.api import EngineApi
+from runtime.daemon.attached import Attached
 from runtime.daemon.building import Building, ImageBuilder
+from runtime.daemon.container_files import ContainerFiles
+from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
 from runtime.daemon.engine import Engine
 from runtime.daemon.errors import error_response
@@ -99,6 +102,10 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(Transfers(engine, builder.config_of).routes())
     api.add(ImageRoutes(engine).routes())
     api.add(EventRoutes(engine).routes())
+    attached = Attached(engine)
+    api.add(attached.routes())
+    api.add(ContainerRoutes(engine, attached).routes())
+    api.add(ContainerFiles(engine).routes())
     api.add(DiskRoutes(engine, builder).routes())
     return api
 
