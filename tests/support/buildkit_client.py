@@ -20,12 +20,14 @@ from builder.control.messages import control, gateway
 from builder.control.messages.common import Bytes, Definition, Empty
 from builder.control.messages.files import DIRECTORY, Packet, PacketType
 from builder.control.messages.session import (
+    AgentRequest,
     CredentialsRequest,
     CredentialsResponse,
     SecretRequest,
     SecretResponse,
 )
 from builder.ignore import Patterns
+from builder.ssh import connect
 from runtime.grpc.client import call, open_stream
 from runtime.grpc.connection import Connection
 from runtime.grpc.server import Method, serve, unary
@@ -43,6 +45,7 @@ class Offered:
     directories: Mapping[str, Path] = field(default_factory=dict)
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     logins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    agents: Mapping[str, str] = field(default_factory=dict)  # sockets by name
     targets: Mapping[int, Path] = field(default_factory=dict)  # outputs that are directories
     sent: list[str] = field(default_factory=list)
     outputs: dict[int, bytes] = field(default_factory=dict)
@@ -52,6 +55,8 @@ class Offered:
             "/moby.filesync.v1.FileSync/DiffCopy": self._send,
             "/moby.filesync.v1.FileSend/DiffCopy": self._take,
             "/moby.filesync.v1.Auth/Credentials": unary(CredentialsRequest, self._login),
+            "/moby.sshforward.v1.SSH/CheckAgent": unary(AgentRequest, self._check_agent),
+            "/moby.sshforward.v1.SSH/ForwardAgent": self._forward,
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": unary(SecretRequest, self._secret),
         }
 
@@ -96,6 +101,27 @@ class Offered:
         if request.id not in self.secrets:
             raise GrpcError(Code.NOT_FOUND, f"secret {request.id} not found")
         return SecretResponse(self.secrets[request.id])
+
+    def _check_agent(self, request: AgentRequest, stream: Stream) -> Empty:
+        if request.id not in self.agents:
+            raise GrpcError(Code.NOT_FOUND, f"unset ssh forward key {request.id}")
+        return Empty()
+
+    def _forward(self, stream: Stream) -> None:
+        with connect(self.agents[stream.header("buildkit.ssh.id")]) as agent:
+
+            def answers() -> None:
+                with suppress(OSError, GrpcError):
+                    while data := agent.recv(32 << 10):
+                        stream.write(Bytes(data))
+
+            back = threading.Thread(target=answers)
+            back.start()
+            with suppress(GrpcError):
+                for piece in stream.messages(Bytes):
+                    agent.sendall(piece.data)
+            agent.shutdown(socket.SHUT_RDWR)
+            back.join(WAIT)
 
 
 def _leads(path: str, wanted: str) -> bool:
