@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,16 @@ def test_a_step_runs_with_what_the_attributes_say(client: BuildClient, tmp_path:
     lines = [line.split() for line in built.output.splitlines()]
     assert lines[:3] == [["X=5"], ["1.2.3.4", "example"], ["77"]]
     assert lines[3][1] == "8192" and lines[4] == ["lo"]
+
+
+def test_what_is_allowed_is_allowed(client: BuildClient, tmp_path: Path) -> None:
+    text = "FROM base:1\nRUN --security=insecure grep CapEff /proc/self/status\n"
+    context = write_files(tmp_path / "c", {"Dockerfile": text})
+    with client.session(Offered({"context": context, "dockerfile": context})) as session:
+        refused = client.build_in(session, {"no-cache": ""}, MOBY)
+        allowed = client.build_in(session, {"no-cache": ""}, MOBY, entitlements=("security.insecure",))
+    assert refused.error is not None and "not allowed" in refused.error.message
+    assert allowed.error is None and "CapEff" in allowed.output
 
 
 def test_a_step_that_fails_says_why_and_where(client: BuildClient, tmp_path: Path) -> None:
@@ -114,7 +125,6 @@ def test_a_build_whose_client_goes_away_leaves_nothing(
 ) -> None:
     context = write_files(tmp_path / "c", {"Dockerfile": "FROM base:1\nRUN echo begun; sleep 3077\n"})
     offered = Offered({"context": context, "dockerfile": context})
-    other = BuildClient(daemon.path)
     built = Built()
     begun = threading.Event()
 
@@ -126,20 +136,16 @@ def test_a_build_whose_client_goes_away_leaves_nothing(
 
     built.status.logs = Watched()
     with client.session(offered) as session:
-        thread = threading.Thread(target=run_until_lost, args=(other, session, built))
-        thread.start()
-        assert begun.wait(60)
-        assert sleeping()
-        other.close()  # its connection is gone, the session still there
+        with build_client(daemon.path) as other:
+            thread = threading.Thread(target=run_until_lost, args=(other, session, built))
+            thread.start()
+            assert begun.wait(60)
+            assert until(sleeping)
+        # Its connection is gone, the session still there.
         thread.join(60)
         assert not thread.is_alive()
-        # A build that goes on tells the next one through the daemon's locks; this one has none left to wait for.
         assert build(client, tmp_path / "d", "FROM base:1\nRUN true\n").error is None
-        for _ in range(200):
-            if not sleeping() and not any((daemon.root / "drafts").iterdir()):
-                break
-            threading.Event().wait(0.05)
-    assert not sleeping() and not any((daemon.root / "drafts").iterdir())
+        assert until(lambda: not sleeping() and not any((daemon.root / "drafts").iterdir()))
 
 
 def run_until_lost(client: BuildClient, session: str, built: Built) -> None:
@@ -154,6 +160,16 @@ def run_until_lost(client: BuildClient, session: str, built: Built) -> None:
     with contextlib.suppress(GrpcError):
         client._follow("lost", built)
     solving.join(60)
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true before long; other processes tell nobody when."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def sleeping() -> bool:

@@ -220,9 +220,12 @@ class BuildClient:
         attrs: Mapping[str, str] = {},
         exporters: tuple[control.Exporter, ...] = (),
         inputs: Mapping[str, Definition] = {},
+        entitlements: tuple[str, ...] = (),
     ) -> Built:
         """Three calls side by side, the build function in the middle."""
-        request = control.SolveRequest(os.urandom(8).hex(), session=session, exporters=list(exporters))
+        request = control.SolveRequest(
+            os.urandom(8).hex(), session=session, exporters=list(exporters), entitlements=list(entitlements)
+        )
         built = Built()
         threads = [
             threading.Thread(target=self._solve, args=(request, built)),
