@@ -99,7 +99,7 @@ class Store:
             # On a full disk, say. Whoever closes has his own error to tell; leases end with the process anyway.
             import logging
 
-            logging.getLogger("pipe.store").warning("leases of %s stay", self.root, exc_info=True)
+            logging.getLogger("pipe.store").info("leases of %s stay", self.root, exc_info=True)
 
     def __enter__(self) -> Store:
         return self

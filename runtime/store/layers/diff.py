@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import BinaryIO
 
 from runtime.errors import HostFault
@@ -20,6 +21,7 @@ from runtime.store.layers.lowers import Lowers
 from runtime.store.layers.writer import DiffInfo, LayerWriter
 
 _CHUNK = 1 << 20
+_LISTED = 20_000  # entries of a directory
 # Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
 _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
@@ -86,18 +88,15 @@ class _Walk:
             self._release()
             self._writer.opaque(path)
         prefix = path + b"/" if path else b""
-        with os.scandir(full) as entries:
-            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
         is_whiteout = self._form.is_whiteout
-        entries_left = []
+        found = _listed(full)
         for name, status in found:
-            if not is_whiteout(status):
-                entries_left.append((name, status))
-            elif not self._form.is_mark(name):
+            if is_whiteout(status) and not self._form.is_mark(name):
                 self._release()
                 self._writer.whiteout(prefix + name)
-        for name, status in entries_left:
-            self._entry(full + b"/" + name, prefix + name, status)
+        for name, status in found:
+            if not is_whiteout(status):
+                self._entry(full + b"/" + name, prefix + name, status)
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
         if status.st_nlink == 1 and 0 < status.st_size <= _CHUNK and stat.S_ISREG(status.st_mode):
@@ -180,6 +179,30 @@ class _Walk:
 
     def _is_opaque(self, full: bytes, names: Sequence[str]) -> bool:
         return self._form.may_be_opaque(names) and self._form.is_opaque(full)
+
+
+def _listed(full: bytes) -> Iterable[tuple[bytes, os.stat_result]]:
+    """What is in a directory, by name; to be gone through several times."""
+    with os.scandir(full) as entries:
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in islice(entries, _LISTED)]
+        more = [entry.name for entry in entries]
+    if more:
+        more += [name for name, _ in found]
+        more.sort()
+        return _Large(full, more)
+    found.sort()
+    return found
+
+
+class _Large:
+    """A directory of very many entries: looked at each time, for what is known of one takes ten times its name's memory."""
+
+    def __init__(self, full: bytes, names: Sequence[bytes]) -> None:
+        self._full, self._names = full, names
+
+    def __iter__(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        for name in self._names:
+            yield name, os.lstat(self._full + b"/" + name)
 
 
 def _copy(descriptor: int, writer: LayerWriter, size: int) -> None:
