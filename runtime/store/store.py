@@ -113,6 +113,9 @@ def _make(root: str) -> None:
     os.makedirs(root, mode=0o700, exist_ok=True)
     for name in _DIRECTORIES:
         os.makedirs(os.path.join(root, name), exist_ok=True)
+    from runtime.store.reserve import keep
+
+    keep(root)
     index = os.path.join(root, "index.json")
     if not os.path.exists(index):
         replace_file(index, _EMPTY_INDEX)

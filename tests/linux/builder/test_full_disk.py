@@ -162,9 +162,14 @@ def test_a_disk_may_get_full_at_any_moment(seed: Path, registry: str, tmp_path: 
     assert not ended[0]
 
 
-def test_a_prune_makes_room_on_a_disk_without_any(place: Place) -> None:
+@pytest.mark.parametrize("command", [("system", "prune", "-af"), ("cache", "prune", "-af")], ids=" ".join)
+def test_a_prune_makes_room_on_a_disk_without_any(place: Place, command: tuple[str, ...]) -> None:
     place.build("FROM base:1\nCOPY big /\n")
+    run_pipe(place.store, "cache", "prune", "-f")  # stores of before had no reserve
     run_pipe(place.store, "rmi", "made:1")
     place.leave(0)
-    run_pipe(place.store, "system", "prune", "-af", code=None)
-    place.build("FROM scratch\nCOPY many /\n")
+    done = place.build("FROM scratch\nCOPY many /\n", code=3)
+    assert b"free some space" in done.stderr
+    run_pipe(place.store, *command)
+    place.build("FROM scratch\nCOPY many/1 /\n")
+    assert (place.store / "reserve").stat().st_size == 1 << 20
