@@ -17,7 +17,7 @@ from registry_client.credentials import Credentials
 from registry_client.oci.config import ContainerConfig
 from runtime.cancel import Cancel
 from runtime.containers.spec import Limits, Rlimit
-from runtime.daemon.building import BuildAsked, PruneAsked
+from runtime.daemon.build_query import BuildAsked, PruneAsked
 from runtime.daemon.engine import Engine
 from runtime.daemon.streams import Tell
 from runtime.daemon.wire import moment

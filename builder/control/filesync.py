@@ -174,7 +174,7 @@ class Receiver:
             self._make(stat, mode)
 
     def _check(self, path: str) -> None:
-        parent, name = os.path.split(path)
+        parent, _, name = path.rpartition("/")
         if not name or name in (".", "..") or "\0" in path or len(path) > _LONGEST or path in self._sent:
             raise InvalidInput(f"the client sent the path {path!r}")
         if parent not in self._directories:

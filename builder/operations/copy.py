@@ -101,14 +101,10 @@ class CopyStep:
     def _read_content(self, source: CopySource, state: State) -> Content:
         with self._taken(source, state) as taken:
             self.seen = None
-            if (
-                isinstance(state, FilesState)
-                and len(self._operation.sources) == 1
-                and _comes_in_order([taken])
-            ):
-                from builder.operations.seen import Seen
+            if len(self._operation.sources) == 1 and isinstance(state, FilesState):
+                from builder.operations.seen import seen_of
 
-                self.seen = Seen(taken.tree)
+                self.seen = seen_of(taken.tree, taken.groups)
             return content_of(
                 taken.groups,
                 self._trees.memory(state),
@@ -145,7 +141,7 @@ class CopyStep:
             earlier = self._earlier(stack)
             if not _comes_in_order(taken):
                 feed.abandon()
-            elif self.seen is not None and len(taken) == 1:
+            elif self.seen is not None:
                 (only,) = taken
                 taken = [replace(only, groups=(self.seen.instead_of(only.groups[0], only.tree),))]
             for each in taken:

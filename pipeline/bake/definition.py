@@ -35,6 +35,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
     "attest": Attribute("list", merged=True),
     "cache-from": Attribute("list", merged=True),
     "cache-to": Attribute("list"),
+    "call": Attribute("text"),
     "context": Attribute("text"),
     "contexts": Attribute("map", merged=True),
     "description": Attribute("text"),

@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput, PipeError, Unsupported
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
+    from pipeline.bake.definition import Target
     from pipeline.bake.targets import Baking
     from pipeline.services import Services
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, help="Override an attribute: TARGET.ATTRIBUTE[.NAME]=VALUE."
 )
 @click.option("--print", "printed", is_flag=True, help="Print what would be built, as JSON.")
+@click.option("--call", help="Say what the Dockerfiles are about instead: check, outline or targets.")
+@click.option("--check", is_flag=True, help="Short for --call=check.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--pull", is_flag=True, help="Ask the registry for the base images, also when they are here.")
 @click.option("--push", is_flag=True, help="Push the images under their tags.")
@@ -48,10 +51,14 @@ def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **
     if progress is not None and progress not in PROGRESS:
         raise InvalidInput(f"--progress {progress!r}", hint=f"one of {', '.join(PROGRESS)}")
     env = environment()
-    baking = resolve_targets(load_definition(files, env), names, flags.pop("settings"), env)
+    settings = flags.pop("settings")
+    asked = "check" if flags.pop("check") else flags.pop("call")
+    baking = resolve_targets(load_definition(files, env), names, (*settings, *_calls(asked)), env)
     if flags.pop("printed"):
         click.echo(json.dumps(_printed(baking), indent=2))
         return 0
+    if calls := {name: text for name in sorted(baking.asked) if (text := _call_of(baking.targets[name]))}:
+        return _called(session, baking, calls, flags)
     for name in baking.targets:
         _request(session, baking, name, flags, {})  # mistakes are told before anything is built
     with session.work(containers=True, private_mounts=True, progress=progress) as services:
@@ -62,6 +69,42 @@ def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **
         record = {name: metadata_of(result) for name, result in results.items()}
         write_file(flags["metadata_file"], json.dumps(record, indent=2) + "\n")
     return 0
+
+
+def _calls(asked: str | None) -> tuple[str, ...]:
+    """The flag, for every target."""
+    return (f"*.call={asked}",) if asked else ()
+
+
+def _call_of(target: Target) -> str:
+    """What is to be said of a target instead of building it; "" when it is to be built."""
+    text = target.get("call", "")
+    return "" if text == "build" else text
+
+
+def _called(session: Session, baking: Baking, calls: Mapping[str, str], flags: Mapping[str, Any]) -> int:
+    """Say it, target by target, as docker does: then nothing is built, also of those that say nothing."""
+    from pipeline.cli.build_calls import parse_call, print_report, report_of
+
+    parsed = {name: parse_call(text) for name, text in calls.items()}
+    as_json = any(json for _, json in parsed.values())
+    shown, worst = _printed(baking)["target"], 0
+    found: dict[str, Any] = {}
+    for number, (name, (kind, _)) in enumerate(parsed.items()):
+        report, code = report_of(session, kind, _request(session, baking, name, flags, {}), as_json)
+        worst = max(worst, code)
+        if as_json:
+            kind = "check" if kind == "lint" else kind
+            found[name] = {
+                "build": {**shown[name], "call": "lint" if kind == "check" else kind},
+                kind: report,
+            }
+            continue
+        click.echo(f"{chr(10) if number else ''}{name}\n")
+        print_report(report)
+    if as_json:
+        print_report({"group": {"default": {"targets": list(found)}}, "target": found})
+    return worst
 
 
 def _printed(baking: Baking) -> dict[str, Any]:

@@ -126,8 +126,8 @@ class Stream:
         self._began = True
 
     def end_sending(self) -> None:
-        """No more messages from this side (of a client)."""
-        if not self._sending_ended:
+        """No more messages from this side. A server says so with `finish`."""
+        if not self._sending_ended and not self._serving:
             self._sending_ended = True
             self._wire.send_data(self.number, b"", end=True)
 

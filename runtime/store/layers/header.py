@@ -22,6 +22,10 @@ _NO_LINK = bytes(100)
 _PADDING = bytes(12)
 _NO_PREFIX = bytes(155 + 12)
 _BLANK_SUM = 8 * 32  # the checksum is taken with blanks in its own place
+# Of a regular file, behind the checksum.
+_FILE_END = b"\0 " + REGULAR + _NO_LINK + _TAIL + _NO_PREFIX
+_FILE_SUM = REGULAR[0] + _TAIL_SUM + _BLANK_SUM - 1  # -1: see `_sum`
+_OWNERS_LIMIT = 256
 
 NO_XATTRS: Mapping[str, bytes] = {}
 _TYPES = {
@@ -44,6 +48,29 @@ def header(
     if small and len(name) <= 100 and len(link) <= 100 and device == (0, 0) and not xattrs:
         return _plain(name, kind, mode, uid, gid, size, mtime, link)
     return _extended(name, kind, mode, uid, gid, size, mtime, link, device, xattrs)
+
+
+_owners: dict[tuple[int, int, int], bytes] = {}  # mode, uid and gid as they are written; there are few
+
+
+def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
+    """What `header` gives for a regular file without attributes: most entries of most layers are."""
+    owner = _owners.get((mode, uid, gid)) or _owner(mode, uid, gid)
+    if not owner or len(name) > 100 or size > _LARGEST or not 0 <= mtime <= _LARGEST:
+        return _extended(name, REGULAR, mode, uid, gid, size, mtime, b"", (0, 0), NO_XATTRS)
+    numbers = b"%b%011o\0%011o\0" % (owner, size, mtime)
+    checksum = (adler32(name + numbers) & 0xFFFF) + _FILE_SUM
+    return b"%b%b%06o%b" % (name.ljust(100, b"\0"), numbers, checksum, _FILE_END)
+
+
+def _owner(mode: int, uid: int, gid: int) -> bytes:
+    """Nothing where it does not fit."""
+    if uid > _ID_LIMIT or gid > _ID_LIMIT:
+        return b""
+    if len(_owners) >= _OWNERS_LIMIT:
+        _owners.clear()
+    found = _owners[mode, uid, gid] = b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+    return found
 
 
 def _plain(
