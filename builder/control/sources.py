@@ -12,6 +12,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from builder.context import check_sent
 from builder.control.attributes import named_contexts
 from builder.control.contexts import kept_directory
 from builder.control.filesync import PATH, Receiver, metadata, receive_files
@@ -49,10 +50,14 @@ class Sent:
 
     def dockerfile(self, attrs: Mapping[str, str]) -> Sources:
         """The Dockerfile and what it ignores; no other file yet."""
+        if zero := [name for name, value in attrs.items() if "\0" in value]:
+            raise InvalidInput(f"a NUL byte in {zero[0]}")
         context = attrs.get("context", "")
         is_remote = bool(context)
         key = attrs.get("dockerfilekey", "" if is_remote else "dockerfile")
         upload = context.removeprefix(_UPLOAD) if context.startswith(_UPLOAD) else ""
+        if context and not upload:
+            check_sent(context)
         if not key:
             return Sources(context="-" if upload else context, dockerfile=None, contexts={}, upload=upload)
         name = attrs.get("filename") or _DOCKERFILE
@@ -134,7 +139,7 @@ class Sent:
             raise Unsupported(
                 f"build context {name}: a layout on the client", hint="push it to a registry, or load it"
             )
-        return value
+        return value if kind == "docker-image" else check_sent(value)
 
     def _directory(self, key: str, ignore: bytes, node: str) -> str:
         """The client's directory of that name, as it is now."""
