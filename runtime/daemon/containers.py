@@ -13,7 +13,7 @@ from runtime.containers.inspect import container_record
 from runtime.containers.signals import parse_signal
 from runtime.containers.spec import ExitStatus
 from runtime.containers.waiting import wait, wait_removed, wait_started
-from runtime.daemon import wire
+from runtime.daemon import wire_containers as wire
 from runtime.daemon.api import Route
 from runtime.daemon.asked import filters_of, flag, number, time_of
 from runtime.daemon.attached import Attached

@@ -18,6 +18,7 @@ from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
 from runtime.daemon.engine import Engine
 from runtime.daemon.errors import error_response
+from runtime.daemon.execs import Execs
 from runtime.daemon.happenings import EventRoutes
 from runtime.daemon.images import ImageRoutes
 from runtime.daemon.networks import NetworkRoutes
@@ -106,6 +107,7 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(EventRoutes(engine).routes())
     attached = Attached(engine)
     api.add(attached.routes())
+    api.add(Execs(engine).routes())
     api.add(ContainerRoutes(engine, attached).routes())
     api.add(ContainerFiles(engine).routes())
     api.add(NetworkRoutes(engine).routes())
