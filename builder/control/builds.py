@@ -100,6 +100,7 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
             secrets=LentSecrets(session),
             ssh=stack.enter_context(LentAgents(session, ground.root)),
             node=NODE,
+            metadata=bool(wanted.exporters),  # of a build, for its history; not of a result on its way
         )
         images = stack.enter_context(ground.working(LentCredentials(session), emit))
         emit = caches.telling(images.emit)  # what changes in the store also goes to others

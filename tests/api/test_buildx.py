@@ -125,7 +125,14 @@ def test_what_is_known_of_a_build_is_written_to_files(daemon: Daemon, tmp_path: 
     assert (
         quiet.strip() == (tmp_path / "iid").read_text() == metadata["containerimage.config.digest"] == image
     )
-    assert metadata["image.name"] == "docker.io/library/m:1" and metadata["buildx.build.ref"]
+    assert metadata["image.name"] == "docker.io/library/m:1"
+    (material,) = metadata["buildx.build.provenance"]["materials"]
+    assert material["uri"].startswith("pkg:docker/base@1")
+    ref = metadata["buildx.build.ref"].rpartition("/")[2]
+    assert ref in buildx(daemon, tmp_path, "history", "ls")
+    assert "pkg:docker/base@1" in buildx(daemon, tmp_path, "history", "inspect", ref)
+    buildx(daemon, tmp_path, "history", "rm", ref)
+    assert ref not in buildx(daemon, tmp_path, "history", "ls")
 
 
 def test_secrets_and_agents_of_the_client(daemon: Daemon, tmp_path: Path) -> None:

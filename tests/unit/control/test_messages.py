@@ -43,6 +43,12 @@ NAMES: Mapping[type[Message], str] = {
     control.CacheOptions: f"{V1}.CacheOptions",
     control.DiskUsageRequest: f"{V1}.DiskUsageRequest",
     control.DiskUsageResponse: f"{V1}.DiskUsageResponse",
+    control.Descriptor: f"{V1}.Descriptor",
+    control.HistoryEvent: f"{V1}.BuildHistoryEvent",
+    control.HistoryRecord: f"{V1}.BuildHistoryRecord",
+    control.HistoryRequest: f"{V1}.BuildHistoryRequest",
+    control.HistoryUpdate: f"{V1}.UpdateBuildHistoryRequest",
+    control.ResultInfo: f"{V1}.BuildResultInfo",
     control.Exporter: f"{V1}.Exporter",
     control.InfoResponse: f"{V1}.InfoResponse",
     control.ListWorkersResponse: f"{V1}.ListWorkersResponse",
@@ -81,7 +87,7 @@ NAMES: Mapping[type[Message], str] = {
 # The same encoding under other names: theirs to ours.
 _SCALARS = {
     "string": TEXT, "bytes": RAW, "bool": BOOL, "int64": INT, "int32": INT, "uint32": INT, "uint64": INT,
-    ".fsutil.types.Packet.PacketType": INT, f".{CONTENT}.WriteAction": INT, f".{FRONTEND}.CacheOptionsEntry": common.CacheEntry,
+    ".fsutil.types.Packet.PacketType": INT, f".{CONTENT}.WriteAction": INT, f".{V1}.BuildHistoryEventType": INT, f".{FRONTEND}.CacheOptionsEntry": common.CacheEntry,
     # What we do not look into: closed bytes, and metadata of which only the keys count.
     f".{V1}.sourcepolicy.Policy": RAW, ".pb.OpMetadata": common.Empty,
 }  # fmt: skip
