@@ -62,6 +62,7 @@ class Workshop:
         self._filters: dict[tuple[str, ...], str] = {}
         self._numbers = 0
         self._told = False
+        self._runs_left = 0
 
     def __enter__(self) -> Workshop:
         return self
@@ -148,11 +149,43 @@ class Workshop:
             return self.pool
 
     def warm_up(self) -> None:
-        """Have a network namespace ready, and what a RUN imports, before the first one needs it."""
+        """Have a first process and a network namespace ready, and what a RUN imports, before the first one needs it."""
         if self._spawner is None or self._networks is None or self.facilities.network != "default":
             return
+        from runtime.containers.config import build_step_config
 
+        config = build_step_config(
+            argv=("true",),
+            env=(),
+            cgroup=self.cgroup,
+            network="of the pool",
+            rlimits=self.facilities.rlimits,
+            limits=self.facilities.limits,
+        )
+        self._spawner.get_ahead(config)
         self.network_pool().prepare()
+
+    # --- the sandbox ----------------------------------------------------------------------------------------------
+
+    @property
+    def cgroup(self) -> str:
+        """Below which the spawner makes the control groups of steps."""
+        return f"{self.facilities.cgroup_parent.strip('/') or 'pipe'}/"
+
+    def expect_runs(self, count: int) -> None:
+        """So many RUN steps are in the graph."""
+        with self._lock:
+            self._runs_left = count
+
+    def run_begins(self) -> None:
+        """One of them is being looked for or carried out."""
+        with self._lock:
+            self._runs_left -= 1
+
+    @property
+    def more_runs(self) -> bool:
+        """Whether some have not begun: the spawner may make ready for the next."""
+        return self._runs_left > 0
 
     @cached_property
     def _resolv_conf_texts(self) -> dict[str, str]:

@@ -186,13 +186,13 @@ class StageLowering:
         state = self.state
         path = self._expand(command.node, command.path)
         directory = clean_path(state.directory, path)
-        # The config has an absolute path as it was written, as BuildKit's has: `/a/` and `/a/../b`.
-        written = path if path.startswith("/") and directory != "/" else directory
+        # The config has an absolute path as it was written, as BuildKit's has: `/a/` and `/a/../b`; nothing is what was there.
+        written = path if path.startswith("/") else directory if path else state.config.working_dir or "/"
         state.change(working_dir=written)
         state.workdir_set = True
         if directory == "/":
             self._step += 1
-            state.record("WORKDIR /")
+            state.record(f"WORKDIR {written}")
             return
         operation = MakeDirectory(path=directory, user=state.config.user)
         state.grow(self._make(command.node, operation, (state.root,)), f"WORKDIR {written}")

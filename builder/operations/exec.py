@@ -291,7 +291,7 @@ class ExecStep:
             env=self._environment(arrangement.env),
             cwd=operation.cwd or "/",
             user=operation.user,
-            cgroup=f"{facilities.cgroup_parent.strip('/') or 'pipe'}/build-{draft.id}",
+            cgroup=self._workshop.cgroup,
             mounts=arrangement.points,
             network=network,
             hostname=self._setting.surroundings.hostname,
@@ -316,7 +316,8 @@ class ExecStep:
         cancel.check()
         with _Pipes() as pipes:
             with translated():
-                process = self._workshop.spawner.create(plan, -1, pipes.write_ends[0], pipes.write_ends[1])
+                more = self._workshop.more_runs
+                process = self._workshop.spawner.create_step(plan, *pipes.write_ends, more=more)
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
                 # The layer is hashed next; what that needs can be loaded while the command runs.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 ENTITLEMENTS = ("network.host", "security.insecure")
-COMPRESSIONS = ("gzip", "zstd", "uncompressed")
+COMPRESSIONS = ("gzip", "zstd", "estargz", "uncompressed")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 

@@ -3,6 +3,8 @@
 Runs in a fresh single-threaded clone of the spawner and ends in exec or `os._exit`; it never returns. Each step is
 named before it is done, so a failure says what was being tried. Its two lines to the spawner are a packet socket:
 up go "terminal", "ready" and failures, down come "cgroup" (its groups exist and it is in them) and "release".
+
+One that was cloned ahead (`ahead.py`) does everything it can before its plan comes down that line, too.
 """
 
 from __future__ import annotations
@@ -36,15 +38,18 @@ class Child(Newborn):
     def __init__(
         self, plan: Plan, host: Host, channel: socket.socket, stdio: tuple[int, int, int], seccomp: bytes
     ) -> None:
-        super().__init__(host, plan.config["process"], channel, stdio, seccomp)
-        self.plan = plan
-        self.init = plan.init
-        self.config: Json = plan.config
-        self.linux: Json = plan.config.get("linux") or {}
-        self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
+        super().__init__(host, {}, channel, stdio, seccomp)
+        self.be(plan)
         self.notes: list[str] = []
         self.early: list[Operation] = []
         self.late: list[Operation] = []
+        self.ready: list[tuple[Json, Operation]] = []  # mounts made ahead, by their entries
+
+    def be(self, plan: Plan) -> None:
+        self.plan, self.init, self.process = plan, plan.init, plan.config.get("process") or {}
+        self.config: Json = plan.config
+        self.linux: Json = plan.config.get("linux") or {}
+        self.spaces = {entry["type"]: entry.get("path") or "" for entry in self.linux.get("namespaces") or ()}
 
     def run(self) -> None:
         self.begin()
@@ -56,6 +61,10 @@ class Child(Newborn):
         self.wait_for("cgroup")
         self._own_cgroup_namespace()
         self._mount(self.late)
+        self.finish()
+
+    def finish(self) -> NoReturn:
+        """From a root with all its mounts to the program."""
         self._finish_root()
         self._names()
         self.notes += credentials.set_labels(self.process)
@@ -86,7 +95,7 @@ class Child(Newborn):
         self.doing = "read the mounts"
         groups = ""
         for entry in self.config.get("mounts") or ():
-            operation = parse_mount(entry, self.host.hierarchies)
+            operation = self._made_ahead(entry) or parse_mount(entry, self.host.hierarchies)
             target = operation.target.rstrip("/")
             is_group = isinstance(operation, CgroupV1) or entry.get("type") in ("cgroup", "cgroup2")
             groups = target if is_group else groups
@@ -98,6 +107,13 @@ class Child(Newborn):
         for operation in (*self.early, *self.late):
             self.doing = operation.describe()
             operation.prepare()
+
+    def _made_ahead(self, entry: Json) -> Operation | None:
+        for index, (made, operation) in enumerate(self.ready):
+            if made == entry:
+                del self.ready[index]
+                return operation
+        return None
 
     def _enter_root(self) -> None:
         self.doing = "mount the root"
@@ -111,18 +127,24 @@ class Child(Newborn):
     def _mount(self, operations: list[Operation]) -> None:
         for operation in operations:
             self.doing = operation.describe()
+            is_dev = isinstance(operation, FileSystem) and operation.target.rstrip("/") == "/dev"
+            made = operation.tree >= 0
             operation.apply(self.root)
-            if isinstance(operation, FileSystem) and operation.target.rstrip("/") == "/dev":
+            if is_dev and not made:
                 self._fill_dev()
 
     def _fill_dev(self) -> None:
-        wanted = [devices.parse_device(entry) for entry in self.linux.get("devices") or ()]
-        given = {node.path for node in wanted}
-        for node in (*(node for node in devices.default_nodes() if node.path not in given), *wanted):
+        for node in self.nodes():
             self.doing = node.describe()
             node.apply(self.root)
         self.doing = "link /dev/fd and the like"
         devices.make_links(self.root)
+
+    def nodes(self) -> list[devices.Node]:
+        """The default devices and the plan's own."""
+        wanted = [devices.parse_device(entry) for entry in self.linux.get("devices") or ()]
+        given = {node.path for node in wanted}
+        return [*(node for node in devices.default_nodes() if node.path not in given), *wanted]
 
     def _own_cgroup_namespace(self) -> None:
         """Made only now, because its root is the group the process is in (cgroup_namespaces(7))."""

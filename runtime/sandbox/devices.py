@@ -23,6 +23,11 @@ class Node:
         self.path, self.kind, self.major, self.minor = path, kind, major, minor
         self.mode, self.uid, self.gid = mode, uid, gid
 
+    def below(self, directory: str) -> Node:
+        """The same one where `directory` is the root."""
+        path = self.path.removeprefix(directory)
+        return Node(path, self.kind, self.major, self.minor, self.mode, self.uid, self.gid)
+
     def describe(self) -> str:
         return f"make device {self.path}"
 
@@ -63,8 +68,8 @@ def default_nodes() -> list[Node]:
     return [Node(f"/dev/{name}", "c", major, minor, 0o666, 0, 0) for name, major, minor in DEFAULT]
 
 
-def make_links(root: Root) -> None:
-    above = root.directory("/dev")
+def make_links(root: Root, directory: str = "/dev") -> None:
+    above = root.directory(directory)
     try:
         for name, target in LINKS:
             try:

@@ -11,22 +11,20 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from runtime.linux import namespaces as spaces
 from runtime.linux.process import close_range
 from runtime.sandbox import helper, wire
+from runtime.sandbox.ahead import Ahead, clone_flags, likeness
 from runtime.sandbox.cgroup import Cgroup, Hierarchies, detect
-from runtime.sandbox.cgroup.sweep import prefix
-from runtime.sandbox.child import FLAGS, Child
+from runtime.sandbox.cgroup.sweep import PARENT, own_name
+from runtime.sandbox.child import Child
 from runtime.sandbox.credentials import own_capabilities
 from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.join import Joiner, cgroup_of
 from runtime.sandbox.plan import Json, Plan, check_plan
 from runtime.sandbox.program import Host, exec_failed
-
-# Made by the child itself: a cgroup namespace once it is in its groups, a time namespace once it has its offsets.
-_LATER = ("cgroup", "time")
 
 
 class Machine:
@@ -36,7 +34,7 @@ class Machine:
         self.hierarchies: Hierarchies = detect()
         capabilities, last = own_capabilities()
         self.host = Host(self.hierarchies.names(), capabilities, last, helper.load())
-        self._prefix = prefix()
+        self._name = own_name()
         self._count = 0
         self._programs: dict[str, bytes] = {}
 
@@ -51,18 +49,21 @@ class Machine:
         return program
 
     def cgroup(self, config: Json) -> Cgroup:
-        """The plan's own path, or one whose name says which spawner to outlive (`cgroup.sweep`)."""
+        """The plan's own path, or one whose name says which spawner to outlive (`cgroup.sweep`); below it, if it ends in "/"."""
         self._count += 1
-        path = (config.get("linux") or {}).get("cgroupsPath") or f"{self._prefix}-{self._count}"
+        path = (config.get("linux") or {}).get("cgroupsPath") or f"{PARENT}/"
+        if path.endswith("/"):
+            path = f"{path}{self._name}-{self._count}"
         return self.hierarchies.cgroup(path)
 
 
 class Launched:
-    """A container, or a process that joined one, from its clone to its end."""
+    """A container, or a process that joined one, from its clone to its end. One made ahead has no owner yet."""
 
-    def __init__(self, owner: socket.socket, cgroup: Cgroup | None) -> None:
-        self.owner = owner
+    def __init__(self, owner: socket.socket | None, cgroup: Cgroup | None) -> None:
+        self._owner = owner
         self.cgroup = cgroup
+        self.like: tuple[Any, ...] | None = None  # of what it was made ahead for
         self.pid = self.pidfd = -1
         self.channel: socket.socket | None = None
         self.own_pid_namespace = False
@@ -73,37 +74,73 @@ class Launched:
         self.terminal = -1
         self.command = ""
 
+    @property
+    def owner(self) -> socket.socket:
+        assert self._owner is not None, "what has no owner yet has nothing to tell"
+        return self._owner
+
     # -- start
 
     def start(self, machine: Machine, plan: Plan, stdio: tuple[int, int, int], pause: bool) -> None:
         """Clone the child and put it into its groups while it is already building its root."""
         check_plan(plan)
-        namespaces = {entry["type"]: entry.get("path") or "" for entry in plan.config["linux"]["namespaces"]}
-        flags = 0
-        for kind, path in namespaces.items():
-            if not path and kind not in _LATER:
-                flags |= FLAGS[kind]
-        self.command = plan.config["process"]["args"][0]
-        self.own_pid_namespace = bool(flags & spaces.CLONE_NEWPID)
-        self.pause = pause
+        linux = plan.config["linux"]
+        pid_namespace = next((each.get("path") for each in linux["namespaces"] if each["type"] == "pid"), "")
         program = machine.program(plan.seccomp)
         ours, theirs = wire.packet_pair()
         child = Child(plan, machine.host, theirs, stdio, program)
         kept = [theirs.fileno(), machine.host.helper, *stdio]
-        self._clone(flags, namespaces.get("pid", ""), child.main, kept)
+        self._clone(clone_flags(linux), pid_namespace or "", child.main, kept)
         theirs.close()
         self.channel = ours
+        if self._enter_groups(linux):
+            self._go_on(plan, pause)
+
+    def start_ahead(self, machine: Machine, config: Json) -> None:
+        """Clone a first process for whatever will be like this."""
+        self.like = likeness(config)
+        linux = config["linux"]
+        ours, theirs = wire.packet_pair()
+        child = Ahead(config, machine.host, theirs, machine.program)
+        kept = [theirs.fileno(), machine.host.helper]
+        self._clone(clone_flags(linux) & ~spaces.CLONE_NEWNS, "", child.main, kept)
+        theirs.close()
+        self.channel = ours
+        self._enter_groups(linux)
+
+    def hand_over(self, owner: socket.socket, plan: Plan, stdio: tuple[int, int, int], pause: bool) -> bool:
+        """Give a plan to a process made ahead, unless it has gone meanwhile or the plan is too long for it."""
+        assert self.channel is not None
+        given, places = wire.numbered(stdio)
         try:
-            assert self.cgroup is not None
-            self.cgroup.create(plan.config["linux"].get("resources") or {})
+            sent = wire.send_packet(self.channel, {"plan": plan.to_json(), "stdio": places}, given)
+        except ValueError:
+            return False
+        if not sent:
+            return False
+        self._owner = owner
+        self._go_on(plan, pause)
+        return True
+
+    def _enter_groups(self, linux: Json) -> bool:
+        """Make its groups and move it there; False when it has already failed, and its own report says why."""
+        assert self.cgroup is not None and self.channel is not None
+        self.own_pid_namespace = bool(clone_flags(linux) & spaces.CLONE_NEWPID)
+        try:
+            self.cgroup.create(linux.get("resources") or {})
             self.cgroup.enter(self.pid)
         except ProcessLookupError:
-            return  # It has already failed; its own report says why.
-        wire.send_packet(ours, {"event": "cgroup"})
+            return False
+        wire.send_packet(self.channel, {"event": "cgroup"})
+        return True
+
+    def _go_on(self, plan: Plan, pause: bool) -> None:
+        assert self.channel is not None
+        self.command, self.pause = plan.config["process"]["args"][0], pause
         if pause:
             wire.send_packet(self.owner, {"event": "created", "pid": self.pid})
         else:
-            wire.send_packet(ours, {"event": "release"})
+            wire.send_packet(self.channel, {"event": "release"})
 
     def join(self, machine: Machine, request: Json, stdio: tuple[int, int, int]) -> None:
         """Clone a process that enters a running container."""
@@ -235,6 +272,15 @@ class Launched:
         self.problem = describe_failure(error)
         wire.send_packet(self.owner, self.problem)
         self.kill(signal.SIGKILL)
+
+    def drop(self) -> None:
+        """End one that was made ahead: nobody has heard of it."""
+        self.kill(signal.SIGKILL)
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        if self.channel is not None:
+            self.channel.close()
+        self.remove_cgroup()
 
     def fail(self, error: Exception) -> None:
         """Starting went wrong on our side: end what there is and tell the owner."""

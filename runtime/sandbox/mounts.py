@@ -47,6 +47,8 @@ _IGNORED = frozenset(
     ("defaults", "async", "loud", "nomand", "nolazytime", "noiversion", "z", "Z", "bind", "rbind")
 )
 _PSEUDO = frozenset(("proc", "sysfs", "mqueue", "cgroup", "cgroup2"))
+# What needs nothing but namespaces that a first process is born with. (sysfs shows a network namespace.)
+_WITHOUT_ROOT = frozenset(("proc", "tmpfs", "devpts", "mqueue"))
 
 
 class Options:
@@ -60,6 +62,7 @@ class Options:
         self.recursive = "rbind" in words
         self.copy_up = "tmpcopyup" in words
         self.idmap = "idmap" in words or "ridmap" in words
+        self.superblock = any(word in _SUPERBLOCK for word in words)
         self.flags = 0
         self.data: list[str] = []
         for word in words:
@@ -104,11 +107,29 @@ def attach(tree: int, root: Root, target: str) -> None:
         os.close(tree)
 
 
+def detached(kind: str, source: str, options: Options, words: list[str]) -> int:
+    """A new instance of a file system that is reachable by its descriptor alone; the caller closes."""
+    context = linux.fsopen(kind)
+    try:
+        linux.fsconfig(context, linux.FSCONFIG_SET_STRING, "source", source)
+        for word in [*words, *(("ro",) if options.flags & linux.MS_RDONLY else ())]:
+            key, equals, value = word.partition("=")
+            if equals:
+                linux.fsconfig(context, linux.FSCONFIG_SET_STRING, key, value)
+            else:
+                linux.fsconfig(context, linux.FSCONFIG_SET_FLAG, key)
+        linux.fsconfig(context, linux.FSCONFIG_CMD_CREATE)
+        return linux.fsmount(context, options.add)
+    finally:
+        os.close(context)
+
+
 class FileSystem:
     """A new instance of proc, sysfs, tmpfs, mqueue, devpts or any other file system the kernel knows."""
 
     def __init__(self, kind: str, source: str, target: str, options: Options) -> None:
         self.kind, self.source, self.target, self.options = kind, source, target, options
+        self.tree = -1  # made ahead
 
     def describe(self) -> str:
         return f"mount {self.kind} on {self.target}"
@@ -116,7 +137,18 @@ class FileSystem:
     def prepare(self) -> None:
         """Nothing of the host is needed."""
 
+    def make_ahead(self) -> bool:
+        """Make it before there is a root, if that can be done."""
+        options = self.options
+        if self.kind in _WITHOUT_ROOT and not (options.copy_up or options.propagation or options.superblock):
+            self.tree = detached(self.kind, self.source or self.kind, options, options.data)
+        return self.tree >= 0
+
     def apply(self, root: Root) -> None:
+        if self.tree >= 0:
+            tree, self.tree = self.tree, -1
+            attach(tree, root, self.target)
+            return
         options = self.options
         place = root.directory(self.target)
         try:
@@ -180,6 +212,8 @@ class CgroupV1:
 
     def __init__(self, target: str, options: Options, hierarchies: list[tuple[str, str]]) -> None:
         self.target, self.options, self.hierarchies = target, options, hierarchies
+        self.tree = -1  # made ahead, as are these, by name
+        self.trees: list[tuple[str, int]] = []
 
     def describe(self) -> str:
         return f"mount cgroup on {self.target}"
@@ -187,25 +221,51 @@ class CgroupV1:
     def prepare(self) -> None:
         """Nothing of the host is needed."""
 
+    def make_ahead(self) -> bool:
+        """Make the mounts before there is a root; in the cgroup namespace whose groups they show."""
+        closed = Options(["nosuid", "nodev", "noexec"], self.target)
+        self.tree = detached("tmpfs", "tmpfs", closed, ["mode=755"])
+        for name, controllers in self.hierarchies:
+            os.mkdir(name, 0o755, dir_fd=self.tree)
+            words = _hierarchy(controllers).split(",")
+            self.trees.append((name, detached("cgroup", "cgroup", self.options, words)))
+        return True
+
     def apply(self, root: Root) -> None:
-        flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
-        place = root.directory(self.target)
-        try:
-            mount_at(place, "tmpfs", "tmpfs", flags, "mode=755")
-        finally:
-            os.close(place)
+        tree, self.tree = self.tree, -1
+        if tree >= 0:
+            attach(tree, root, self.target)
+        else:
+            flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+            place = root.directory(self.target)
+            try:
+                mount_at(place, "tmpfs", "tmpfs", flags, "mode=755")
+            finally:
+                os.close(place)
         place = root.find(self.target)
         try:
             os.fchdir(place)
-            for name, controllers in self.hierarchies:
-                os.mkdir(name, 0o755)
-                data = controllers if not controllers.startswith("name=") else f"none,{controllers}"
-                linux.mount("cgroup", name, "cgroup", self.options.flags, data)
+            self._attach_hierarchies(place) if tree >= 0 else self._mount_hierarchies()
             # The tmpfs itself becomes read-only once its mount points are made, as Docker's is.
             if self.options.flags & linux.MS_RDONLY:
                 linux.mount_setattr(place, "", linux.AT_EMPTY_PATH, add=linux.MOUNT_ATTR_RDONLY)
         finally:
             os.close(place)
+
+    def _mount_hierarchies(self) -> None:
+        for name, controllers in self.hierarchies:
+            os.mkdir(name, 0o755)
+            linux.mount("cgroup", name, "cgroup", self.options.flags, _hierarchy(controllers))
+
+    def _attach_hierarchies(self, place: int) -> None:
+        for name, tree in self.trees:
+            linux.move_mount(tree, place, name)
+            os.close(tree)
+
+
+def _hierarchy(controllers: str) -> str:
+    """The options by which a hierarchy is mounted; one without controllers has a name."""
+    return f"none,{controllers}" if controllers.startswith("name=") else controllers
 
 
 Operation = FileSystem | Bind | CgroupV1

@@ -16,9 +16,10 @@ from typing import Any
 
 from runtime.linux import namespaces as spaces
 from runtime.sandbox import wire
+from runtime.sandbox.ahead import likeness
 from runtime.sandbox.cgroup.sweep import sweep
 from runtime.sandbox.launch import Launched, Machine, describe_failure
-from runtime.sandbox.plan import Json, Plan
+from runtime.sandbox.plan import Json, Plan, check_plan
 from runtime.sandbox.shim import fork_shim
 
 _READ = select.EPOLLIN
@@ -30,6 +31,7 @@ class Server:
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[], Any]] = {}
         self.running: set[Launched] = set()
+        self.ahead: Launched | None = None  # a first process that waits for its plan
         self.shims: dict[int, int] = {}
         self.machine: Machine | None = None
         self.home_mounts = -1
@@ -94,6 +96,9 @@ class Server:
                 case "ready":
                     self._get_ready()
                     owner.close()
+                case "ahead":
+                    self._make_ahead(message["config"])
+                    owner.close()
                 case "mounts":
                     self._follow_mounts(fds[1], owner)
                 case other:
@@ -117,9 +122,21 @@ class Server:
             launched = Launched(owner, None)
             self._try(launched, lambda machine: launched.join(machine, message, stdio))
         else:
-            plan = Plan.from_json(message["plan"])
+            self._create(message, Plan.from_json(message["plan"]), owner, stdio)
+
+    def _create(self, message: Json, plan: Plan, owner: socket.socket, stdio: tuple[int, int, int]) -> None:
+        assert self.machine is not None
+        launched, pause = self._taken_ahead(plan), bool(message["pause"])
+        if launched is not None and not launched.hand_over(owner, plan, stdio, pause):
+            launched.drop()
+            launched = None
+        if launched is not None:
+            self._attend(launched)
+        else:
             launched = Launched(owner, self.machine.cgroup(plan.config))
-            self._try(launched, lambda machine: launched.start(machine, plan, stdio, bool(message["pause"])))
+            self._try(launched, lambda machine: launched.start(machine, plan, stdio, pause))
+        if message.get("more"):
+            self._make_ahead(plan.config)
 
     def _try(self, launched: Launched, start: Callable[[Machine], None]) -> None:
         assert self.machine is not None
@@ -130,6 +147,9 @@ class Server:
         if launched.pidfd < 0:
             launched.owner.close()
             return
+        self._attend(launched)
+
+    def _attend(self, launched: Launched) -> None:
         self.running.add(launched)
         if launched.channel is not None:
             channel = launched.channel.fileno()
@@ -141,6 +161,45 @@ class Server:
         """Which of the passed descriptors is which stream; -1 is /dev/null."""
         first, second, third = (fds[index] if index > 0 else -1 for index in given)
         return first, second, third
+
+    # -- the next container
+
+    def _make_ahead(self, config: Json) -> None:
+        """Clone a first process for a container like this. When that fails, so will the container, and say why."""
+        if self.ahead is not None or likeness(config) is None:
+            return
+        self.machine = self.machine or Machine()
+        launched = Launched(None, self.machine.cgroup(config))
+        try:
+            launched.start_ahead(self.machine, config)
+        except Exception:  # noqa: BLE001  (see above)
+            if launched.pidfd >= 0:
+                launched.drop()
+            return
+        assert launched.channel is not None
+        self.ahead = launched
+        # It has nothing to say before it has its plan, but that it cannot be.
+        self._watch(launched.channel.fileno(), self._drop_ahead)
+        self._watch(launched.pidfd, self._drop_ahead)
+
+    def _taken_ahead(self, plan: Plan) -> Launched | None:
+        """The process that was made ahead, if it will do."""
+        if self.ahead is None:
+            return None
+        check_plan(plan)
+        return self._let_go() if likeness(plan.config) == self.ahead.like else None
+
+    def _let_go(self) -> Launched | None:
+        launched, self.ahead = self.ahead, None
+        if launched is not None:
+            assert launched.channel is not None
+            self._forget(launched.channel.fileno())
+            self._forget(launched.pidfd)
+        return launched
+
+    def _drop_ahead(self) -> None:
+        if (launched := self._let_go()) is not None:
+            launched.drop()
 
     # -- events of a container
 
@@ -193,6 +252,7 @@ class Server:
 
     def _follow_mounts(self, namespace: int, owner: socket.socket) -> None:
         """Live in the owner's mount namespace from now on; shims, which outlive it, go back to the one we came from."""
+        self._drop_ahead()  # it knows only the mounts of where it was born
         if self.home_mounts < 0:
             self.home_mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         spaces.setns(namespace, spaces.CLONE_NEWNS)
@@ -200,6 +260,7 @@ class Server:
         owner.close()
 
     def end(self) -> None:
+        self._drop_ahead()
         for launched in self.running:
             launched.kill(signal.SIGKILL)
         for launched in list(self.running):

@@ -127,14 +127,19 @@ class Starting(ABC):
     """How containers and further processes are started, whichever way the requests go."""
 
     def create(
-        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
+        self,
+        plan: Plan,
+        stdin: int = -1,
+        stdout: int = -1,
+        stderr: int = -1,
+        *,
+        pause: bool = False,
     ) -> Process:
         """Start a container. Returns once its program runs (or failed to: see `wait`), or, with `pause`, once its
         namespaces exist. The descriptors stay the caller's; -1 is /dev/null.
         """
-        process = self._request(
-            {"op": "create", "plan": plan.to_json(), "pause": pause}, (stdin, stdout, stderr)
-        )
+        message = {"op": "create", "plan": plan.to_json(), "pause": pause}
+        process = self._request(message, (stdin, stdout, stderr))
         process.until_created() if pause else process.until_started()
         return process
 
@@ -185,10 +190,16 @@ class Spawner(Starting):
     def pid(self) -> int:
         return self._pid
 
-    def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
-        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
+    def shim(
+        self, entry: str, argument: Json, fds: list[int] | None = None, *, wait: bool = True
+    ) -> ShimHandle:
+        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`.
+
+        Without `wait` it is not known whether that goes well: its descriptors tell.
+        """
         shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
-        shim.until_started()
+        if wait:
+            shim.until_started()
         return ShimHandle(shim.pid)
 
     def warm(self, module: str) -> None:
@@ -198,6 +209,17 @@ class Spawner(Starting):
     def get_ready(self) -> None:
         """Have the helper look at this host now, beside what we do until the first container. Nothing is waited for."""
         self._send({"op": "ready"}, [])
+
+    def create_step(self, plan: Plan, stdout: int, stderr: int, *, more: bool) -> Process:
+        """Like `create`, of one in a row: with `more` another like it will be wanted soon."""
+        message = {"op": "create", "plan": plan.to_json(), "pause": False, "more": more}
+        process = self._request(message, (-1, stdout, stderr))
+        process.until_started()
+        return process
+
+    def get_ahead(self, config: Json) -> None:
+        """Have the helper make ready for a container like this (`runtime.sandbox.ahead`). Nothing is waited for."""
+        self._send({"op": "ahead", "config": config}, [])
 
     def follow_mounts(self, namespace: int) -> None:
         """Tell the helper to live in another mount namespace (`isolate.private_mounts`); the first container waits for it."""

@@ -105,15 +105,16 @@ def _exactly(stream: socket.socket, length: int) -> bytes | None:
     return bytes(parts)
 
 
-def send_packet(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> None:
-    """Send one report. Broken pipe: the other side is gone and nobody wants to know."""
+def send_packet(sock: socket.socket, message: dict[str, Any], fds: list[int] | None = None) -> bool:
+    """Send one report. False, and rarely anybody wants to know: the other side is gone."""
     text = dumps(message).encode()
     if len(text) > _PACKET:
         raise ValueError(f"a report of {len(text)} bytes does not fit into a packet")
     try:
         sock.sendmsg([text], _rights(fds or []), socket.MSG_NOSIGNAL)
     except (BrokenPipeError, ConnectionResetError):
-        pass
+        return False
+    return True
 
 
 def receive_packet(sock: socket.socket, flags: int = 0) -> tuple[dict[str, Any], list[int]] | None:

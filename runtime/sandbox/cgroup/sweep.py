@@ -11,6 +11,7 @@ import re
 
 from runtime.sandbox.cgroup.layout import Hierarchies
 
+PARENT = "pipe"
 _NAME = re.compile(r"(\d+)-(\d+)-(\d+)-\d+")
 
 
@@ -27,9 +28,9 @@ def _pid_namespace() -> str:
     return os.readlink("/proc/self/ns/pid").strip("pid:[]")
 
 
-def prefix() -> str:
-    """What the names of this process's groups begin with."""
-    return f"pipe/{_pid_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
+def own_name() -> str:
+    """What the names of this process's groups begin with, below `PARENT` or wherever a plan wants them."""
+    return f"{_pid_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
 
 
 def abandoned(hierarchies: Hierarchies) -> list[str]:
@@ -38,13 +39,13 @@ def abandoned(hierarchies: Hierarchies) -> list[str]:
     ours = _pid_namespace()
     for mount in hierarchies.mounts:
         try:
-            names = os.listdir(f"{mount}/pipe")
+            names = os.listdir(f"{mount}/{PARENT}")
         except FileNotFoundError:
             continue
         for name in names:
             match = _NAME.fullmatch(name)
             if match and match[1] == ours and start_time(match[2]) != match[3]:
-                found[f"pipe/{name}"] = None
+                found[f"{PARENT}/{name}"] = None
     return list(found)
 
 

@@ -17,12 +17,10 @@ from runtime.store.layers import header, sparse
 from runtime.store.layers.header import BLOCK, XATTR_PREFIX
 
 _CHUNK = 1 << 20
-_EXTENSION_LIMIT = 4 << 20  # of all PAX headers and long names of an entry; xattrs may have 64 KiB each
-_GLOBAL_LIMIT = (
-    64 << 10
-)  # of what PAX headers say of all entries that follow, which each of them has to look at
-_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
-_EXTENSIONS = (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK)
+EXTENSION_LIMIT = 4 << 20  # of all PAX headers and long names of an entry; xattrs may have 64 KiB each
+_GLOBAL_LIMIT = 64 << 10  # of what PAX headers say of all entries that follow: each of them looks at it
+PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK, GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
+_EXTENSIONS = (PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK)
 _REGULARS = (b"0", b"\0", b"7")
 _ZEROS = bytes(BLOCK)
 _LAST_ID = 0xFFFFFFFE  # the one above means "no change" to chown(2)
@@ -70,8 +68,8 @@ class TarReader:
         for_all: dict[bytes, bytes] = {}
         before = 0  # bytes of the extensions in front of an entry
         while (block := self._block()) is not None and block != _ZEROS:
-            member = _parse(block)
-            self._expect(member.size if _has_data(member.kind) else 0)
+            member = parse_header(block)
+            self._expect(member.size if has_data(member.kind) else 0)
             if member.kind in _EXTENSIONS:
                 before += member.size
                 self._extension(member, before, own, for_all)
@@ -85,28 +83,28 @@ class TarReader:
         self, member: Member, before: int, own: dict[bytes, bytes], for_all: dict[bytes, bytes]
     ) -> None:
         """Take in what a header says of the entry that follows it, or of all of them."""
-        if before > _EXTENSION_LIMIT:
+        if before > EXTENSION_LIMIT:
             raise InvalidInput(f"a tar header of {before} bytes is too large")
-        if member.kind == _PAX:
+        if member.kind == PAX:
             own |= self._pax(member)
-        elif member.kind == _PAX_GLOBAL:
+        elif member.kind == PAX_GLOBAL:
             for_all |= self._pax(member)
             if (size := sum(len(key) + len(value) for key, value in for_all.items())) > _GLOBAL_LIMIT:
                 raise InvalidInput(f"global PAX headers of {size} bytes in the tar are too large")
         else:
-            own[b"path" if member.kind == _GNU_NAME else b"linkpath"] = self._long(member)
+            own[b"path" if member.kind == GNU_NAME else b"linkpath"] = self._long(member)
 
     def _complete(self, member: Member, block: bytes, records: dict[bytes, bytes]) -> None:
         """Add what PAX records say, and the map of a sparse file."""
         try:
             if records:
-                _extend(member, records)
+                extend(member, records)
                 self._expect(member.size)
-            if member.kind == _GNU_SPARSE:
+            if member.kind == GNU_SPARSE:
                 self._read_old_map(member, block)
             elif sparse.is_sparse(records):
                 self._read_pax_map(member, records)
-            _check(member)
+            check_member(member)
         except ValueError as error:
             raise InvalidInput(f"invalid header in the tar: {error}") from error
 
@@ -220,12 +218,12 @@ class TarReader:
 
     def _pax(self, member: Member) -> dict[bytes, bytes]:
         try:
-            return sparse.gathered(_records(self._small(member)))
+            return sparse.gathered(pax_records(self._small(member)))
         except ValueError as error:
             raise InvalidInput(f"invalid PAX header in the tar: {error}") from error
 
 
-def _has_data(kind: bytes) -> bool:
+def has_data(kind: bytes) -> bool:
     return kind not in (
         header.HARD_LINK, header.SYMLINK, header.CHARACTER, header.BLOCK_DEVICE, header.DIRECTORY, header.FIFO,
     )  # fmt: skip
@@ -234,12 +232,12 @@ def _has_data(kind: bytes) -> bool:
 def is_header(block: bytes) -> bool:
     """Whether a tar may begin with this block."""
     try:
-        return len(block) == BLOCK and block != _ZEROS and bool(_parse(block))
+        return len(block) == BLOCK and block != _ZEROS and bool(parse_header(block))
     except InvalidInput:
         return False
 
 
-def _parse(block: bytes) -> Member:
+def parse_header(block: bytes) -> Member:
     try:
         checksum = _number(block[148:156])
         if checksum != sum(block[:148]) + sum(block[156:]) + 256:
@@ -274,7 +272,7 @@ def _number(field_bytes: bytes) -> int:
     return int(field_bytes.strip(b" \0") or b"0", 8)
 
 
-def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     while position < len(data):
         blank = data.index(b" ", position, position + 20)
@@ -287,18 +285,18 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-def _extend(member: Member, records: dict[bytes, bytes]) -> None:
+def extend(member: Member, records: dict[bytes, bytes]) -> None:
     """Let the PAX records say what they say better than the header."""
     for key, value in records.items():
         if key.startswith(XATTR_PREFIX):
             member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
         elif value and (setter := _SETTERS.get(key)):
             setter(member, value)
-    if not _has_data(member.kind):
+    if not has_data(member.kind):
         member.size = 0
 
 
-def _check(member: Member) -> None:
+def check_member(member: Member) -> None:
     """Refuse what the kernel has no room for."""
     if not (0 <= member.uid <= _LAST_ID and 0 <= member.gid <= _LAST_ID):
         raise ValueError(f"owner {member.uid}:{member.gid} is out of range")
