@@ -50,7 +50,8 @@ class Style:
     owner: Owner | None = None
     change_mode: ChangeMode | None = None
     newest_ns: int | None = None
-    directory_ns: int = 0  # of directories that are made on the way
+    made_mode: int = 0o755  # of directories that are made on the way, and their time
+    directory_ns: int = 0
 
     def mode(self, mode: int) -> int:
         """The permissions of what has the mode `st_mode`."""

@@ -19,10 +19,9 @@ from runtime.daemon.api import Route
 from runtime.daemon.engine import Engine
 from runtime.daemon.logins import sent_login
 from runtime.daemon.streams import Tell, stream, stream_bytes
+from runtime.daemon.telling import Pulling, Pushing
 from runtime.errors import Denied, InvalidInput, NotFound
-from runtime.events import Event, Finished, Progress
 from runtime.http.messages import HttpError, Request, Response, json_response
-from runtime.images.image import Image
 from runtime.images.transport import connected
 
 _CONFIG_LIMIT = 8 << 20
@@ -63,7 +62,7 @@ class Transfers:
         platform = request.argument("platform") or None
 
         def work(tell: Tell, cancel: Cancel) -> None:
-            telling = _Pulling(tell, reference)
+            telling = Pulling(tell, reference)
             with self._engine.working(credentials, telling.emit) as images:
                 before = images.find(str(reference))
                 image = images.pull(reference, platform, cancel=cancel)
@@ -137,7 +136,7 @@ class Transfers:
 
         def work(tell: Tell, cancel: Cancel) -> None:
             tell({"status": f"The push refers to repository [{wanted.name}]"})
-            telling = _Pushing(tell)
+            telling = Pushing(tell)
             with self._engine.working(credentials, telling.emit) as images:
                 for reference in self._pushed(wanted):
                     pushed = images.push(str(reference), platform=platform, cancel=cancel)
@@ -193,61 +192,6 @@ class Transfers:
         finally:
             transport.close()
         return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
-
-
-class _Pulling:
-    """A pull's events as docker tells of them."""
-
-    def __init__(self, tell: Tell, reference: Reference) -> None:
-        self._tell, self._reference = tell, reference
-        self._begun = False
-        self._items: dict[str, int] = {}
-
-    def emit(self, event: Event) -> None:
-        if not isinstance(event, Progress):
-            return
-        self._begin()
-        if event.item not in self._items:
-            self._tell({"status": "Pulling fs layer", "progressDetail": {}, "id": event.item})
-        self._items[event.item] = event.current
-        self._tell(wire.progress_record("Downloading", event.item, event.current, event.total))
-
-    def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            self._tell({"status": f"Pulling from {self._reference.path}", "id": self._reference.selector})
-
-    def end(self, image: Image, new: bool) -> None:
-        self._begin()
-        for item in self._items:
-            self._tell({"status": "Pull complete", "progressDetail": {}, "id": item})
-        known = [each.partition("@") for each in image.repo_digests]
-        for digest in (digest for name, _, digest in known if name == self._reference.name):
-            self._tell({"status": f"Digest: {digest}"})
-            break
-        what = "Downloaded newer image for" if new else "Image is up to date for"
-        self._tell({"status": f"Status: {what} {self._reference.familiar}"})
-
-
-class _Pushing:
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-        self._items: dict[str, None] = {}
-
-    def emit(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            if event.item not in self._items:
-                self._tell({"status": "Preparing", "progressDetail": {}, "id": event.item})
-            self._items[event.item] = None
-            self._tell(wire.progress_record("Pushing", event.item, event.current, event.total))
-        elif isinstance(event, Finished):
-            for item in self._items:
-                self._tell({"status": "Pushed", "progressDetail": {}, "id": item})
-            self._items.clear()
-
-    def end(self, reference: Reference, digest: str, size: int) -> None:
-        self._tell({"status": f"{reference.tag}: digest: {digest} size: {size}"})
-        self._tell({"progressDetail": {}, "aux": {"Tag": reference.tag, "Digest": digest, "Size": size}})
 
 
 class _BodyFile(io.RawIOBase):

@@ -35,7 +35,7 @@ def _extract(swagger: Any) -> Any:
     answers = {}
     for path, methods in swagger["paths"].items():
         for method, operation in methods.items():
-            for status in ("200", "201"):
+            for status in (200, 201):
                 schema = operation.get("responses", {}).get(status, {}).get("schema")
                 if schema:
                     answers[f"{method.upper()} {path}"] = _plain(schema)

@@ -83,7 +83,7 @@ NAMES = st.lists(
     uid=st.integers(0, 2**32 - 2),
     gid=st.integers(0, 2**32 - 2),
     mode=st.integers(0, 0o7777),
-    mtime=st.integers(-(2**33), 2**33),
+    mtime=st.integers(-(2**38), 2**38),
     data=st.binary(max_size=1500),
 )
 def test_a_file_with_any_name_owner_and_time_is_read_back(
