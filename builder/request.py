@@ -109,12 +109,13 @@ def truth(text: str) -> bool | None:
 
 @frozen
 class OutputMade:
-    """Where an output went, and what it is known by there."""
+    """Where an output went, and what it is known by there. `config` is the digest of the config, "" with several platforms."""
 
     type: str
     dest: str
     digest: str = ""
     descriptor: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    config: str = ""
 
 
 @frozen
@@ -139,4 +140,5 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    ref: str = ""  # by which the build is known afterwards
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

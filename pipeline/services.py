@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
 from runtime.cancel import Cancel
+from runtime.errors import Denied
 from runtime.events import Emit, Event, ignore
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Services:
         self.settings = settings
         self.cancel = cancel or Cancel()
         self.emit = emit
+        self.listeners: list[Emit] = []  # who hears of events beside
         self._stack = ExitStack()
         self._spawner: Spawner | None = None
 
@@ -43,13 +45,21 @@ class Services:
         if private_mounts:
             from runtime.sandbox.isolate import private_mounts as isolate
 
-            isolate(self._spawner)
+            try:
+                isolate(self._spawner)
+            except PermissionError as error:
+                raise Denied(
+                    f"a mount namespace of our own is refused: {error.strerror}",
+                    hint="run as root; inside a container, one that is privileged",
+                ) from error
 
     def close(self) -> None:
         self._stack.close()
 
     def publish(self, event: Event) -> None:
         """Emit through whatever listens now: services are opened before the renderer is."""
+        for listen in tuple(self.listeners):
+            listen(event)
         self.emit(event)
 
     @property

@@ -13,6 +13,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from builder.context import check_sent
 from builder.control.attributes import named_contexts
 from builder.control.contexts import kept_directory
 from builder.control.filesync import PATH, Receiver, metadata, receive_files
@@ -61,10 +62,14 @@ class Sent:
 
     def dockerfile(self, attrs: Mapping[str, str]) -> Sources:
         """The Dockerfile and what it ignores; no other file yet."""
+        if zero := [name for name, value in attrs.items() if "\0" in value]:
+            raise InvalidInput(f"a NUL byte in {zero[0]}")
         context = attrs.get("context", "")
         is_remote = bool(context)
         key = attrs.get("dockerfilekey", "" if is_remote else "dockerfile")
         upload = context.removeprefix(_UPLOAD) if context.startswith(_UPLOAD) else ""
+        if context and not upload:
+            check_sent(context)
         if not key:
             return Sources(context="-" if upload else context, dockerfile=None, contexts={}, upload=upload)
         name = attrs.get("filename") or _DOCKERFILE
@@ -160,7 +165,7 @@ class Sent:
         if kind == "oci-layout":
             with self._told(f"context {name}", f"[context {name}] load layout from client"):
                 return self._layout(name, rest.removeprefix("//"))
-        return value
+        return value if kind == "docker-image" else check_sent(value)
 
     def _layout(self, name: str, text: str) -> str:
         """`STORE:TAG@DIGEST` of the client as a layout of ours."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--progress", help="How work is shown.")
 @click.pass_obj
 def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **flags: Any) -> int:
-    """Build the targets of a bake file (docker-bake.json) or the services of a Compose file."""
+    """Build the targets of a bake file (docker-bake.hcl, docker-bake.json) or the services of a Compose file."""
     from pipeline.bake.files import load_definition
     from pipeline.bake.targets import resolve_targets
     from pipeline.settings import PROGRESS, environment
@@ -55,7 +55,7 @@ def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **
     asked = "check" if flags.pop("check") else flags.pop("call")
     baking = resolve_targets(load_definition(files, env), names, (*settings, *_calls(asked)), env)
     if flags.pop("printed"):
-        click.echo(json.dumps(_printed(baking), indent=2))
+        click.echo(json.dumps(printed(baking), indent=2))
         return 0
     if calls := {name: text for name in sorted(baking.asked) if (text := _call_of(baking.targets[name]))}:
         return _called(session, baking, calls, flags)
@@ -88,7 +88,7 @@ def _called(session: Session, baking: Baking, calls: Mapping[str, str], flags: M
 
     parsed = {name: parse_call(text) for name, text in calls.items()}
     as_json = any(json for _, json in parsed.values())
-    shown, worst = _printed(baking)["target"], 0
+    shown, worst = printed(baking)["target"], 0
     found: dict[str, Any] = {}
     for number, (name, (kind, _)) in enumerate(parsed.items()):
         report, code = report_of(session, kind, _request(session, baking, name, flags, {}), as_json)
@@ -107,26 +107,40 @@ def _called(session: Session, baking: Baking, calls: Mapping[str, str], flags: M
     return worst
 
 
-def _printed(baking: Baking) -> dict[str, Any]:
+def printed(baking: Baking) -> dict[str, Any]:
     """As buildx prints it: what has fields as objects, and what is only needed by others without an output of its own."""
     import csv
 
     from pipeline.bake.definition import FIELDS
 
     def shown(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: escaped(each) for key, each in value.items() if each is not None}
         if name not in FIELDS or name == "ssh":
-            return value
-        return [
-            dict(word.partition("=")[::2] for word in row) if "=" in text else text
-            for text in value
-            for row in [next(csv.reader([text]), [])]
-        ]
+            return [escaped(each) for each in value] if isinstance(value, list) else escaped(value)
+        found: list[Any] = []
+        for text in map(escaped, value):
+            if "=" in text:
+                fields: dict[str, Any] = dict(
+                    word.partition("=")[::2] for word in next(csv.reader([text]), [])
+                )
+                if name == "attest" and "disabled" in fields:
+                    fields["disabled"] = fields["disabled"] == "true"
+                found.append(fields)
+            else:
+                found.append({"type": "registry", "ref": text} if name.startswith("cache-") else text)
+        return found
+
+    def escaped(value: Any) -> Any:
+        """For whoever reads it as a bake file again."""
+        return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value
 
     targets = {}
     for title, target in sorted(baking.targets.items()):
         own = {"output": ["type=cacheonly"]} if title not in baking.asked else {}
         whole = {"context": ".", "dockerfile": "Dockerfile", **own, **target}
-        targets[title] = {name: shown(name, value) for name, value in whole.items()}
+        made = {name: shown(name, value) for name, value in whole.items()}
+        targets[title] = {name: value for name, value in made.items() if value != {}}
     groups = {name: {"targets": list(members)} for name, members in baking.groups.items()}
     return {"group": groups, "target": targets}
 
@@ -204,14 +218,14 @@ class _Bakery:
             raise InvalidInput(
                 f"targets take each other as contexts: {' -> '.join(error.args[1])}"
             ) from error
-        builder = self._services.builder  # opened by one thread
+        _ = self._services.builder  # opened by one thread
         fault: PipeError | None = None
         running: dict[Future[BuildResult], str] = {}
         with ThreadPoolExecutor(self._services.jobs, thread_name_prefix="target") as pool:
             while order.is_active() and (running or fault is None):
                 for name in order.get_ready() if fault is None else ():
                     request = _request(self._session, self._baking, name, self._flags, self._results)
-                    running[pool.submit(self._build, builder, request, name)] = name
+                    running[pool.submit(self._build, request, name)] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for task in done:
                     name = running.pop(task)
@@ -224,7 +238,7 @@ class _Bakery:
             raise fault
         return self._results
 
-    def _build(self, builder: Any, request: BuildRequest, name: str) -> BuildResult:
+    def _build(self, request: BuildRequest, name: str) -> BuildResult:
         from pipeline.cli.build import build_told
 
-        return build_told(builder, self._services.publish, request, f"bake {name}")
+        return build_told(self._services, request, f"bake {name}")

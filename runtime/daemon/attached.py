@@ -1,40 +1,35 @@
-"""Clients that are with a container: attached before it starts or later, its log, further processes in it (E-5, E-18, E-49 to E-52).
+"""Clients that are with a container: attached before it starts or later, and its log (FEATURES E-5, E-18).
 
 Who attaches before the start waits here: `start` hands the connection on that carries the container's streams from the
-first byte. A shim speaks Docker's stream frames, so output is passed on as it comes (FEATURES D-26, E-R7).
+first byte. A shim speaks Docker's stream frames, so output is passed on as it comes.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-import ssl
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from runtime.cancel import Cancel
-from runtime.containers.client import Connection, ShimGone, parse_detach_keys
+from runtime.containers.client import Connection, ShimGone
 from runtime.containers.container import Container
 from runtime.containers.frames import STDERR, STDOUT, frame
-from runtime.containers.spec import ExecSpec, ExitStatus
+from runtime.containers.spec import ExitStatus
 from runtime.containers.waiting import wait
 from runtime.daemon.api import Route
-from runtime.daemon.asked import flag, number, time_of
-from runtime.daemon.container_query import exec_spec
+from runtime.daemon.asked import flag, time_of
 from runtime.daemon.engine import Engine
+from runtime.daemon.hijack import FRAMED, RAW, detach_keys, hijacked, plain, relay
 from runtime.daemon.streams import stream_bytes
-from runtime.errors import Cancelled, Conflict, InvalidInput, NotFound, PipeError
+from runtime.errors import Cancelled, InvalidInput, PipeError
 from runtime.events import Changed
 from runtime.http.gone import when_hung_up
-from runtime.http.messages import Request, Response, json_response
+from runtime.http.messages import Request, Response
 
-_RAW, _FRAMED = "application/vnd.docker.raw-stream", "application/vnd.docker.multiplexed-stream"
 _STREAMS = ("stdin", "stdout", "stderr")
 _KINDS = {"stdout": STDOUT, "stderr": STDERR}
-_DETACH_KEYS = "ctrl-p,ctrl-q"
-_EXECS_KEPT = 1000  # of those that ended; clients ask for the exit code at once
 
 
 class _Waiting:
@@ -75,32 +70,16 @@ class Ending:
         return self._status
 
 
-class _Exec:
-    """A process that was asked for with `/exec`."""
-
-    def __init__(self, container: Container, spec: ExecSpec) -> None:
-        self.id = os.urandom(32).hex()
-        self.container, self.spec = container, spec
-        self.connection: Connection | None = None
-        self.begun = False
-        self.ended: ExitStatus | None = None
-
-
 class Attached:
     def __init__(self, engine: Engine) -> None:
         self._engine, self._containers = engine, engine.containers
         self._lock = threading.Lock()
         self._waiting: dict[str, list[_Waiting]] = {}  # by container
         self._endings: dict[str, list[Ending]] = {}  # by container
-        self._execs: dict[str, _Exec] = {}
 
     def routes(self) -> Iterable[Route]:
         yield "POST", "/containers/{id}/attach", self.attach
         yield "GET", "/containers/{id}/logs", self.logs
-        yield "POST", "/containers/{id}/exec", self.exec_create
-        yield "POST", "/exec/{id}/start", self.exec_start
-        yield "POST", "/exec/{id}/resize", self.exec_resize
-        yield "GET", "/exec/{id}/json", self.exec_inspect
 
     def _get(self, request: Request) -> Container:
         from runtime.daemon.containers import found
@@ -185,7 +164,7 @@ class Attached:
     def attach(self, request: Request) -> Response:
         container = self._get(request)
         wanted = tuple(name for name in _STREAMS if flag(request, name))
-        keys = _keys(request) if container.spec.tty else b""
+        keys = detach_keys(request) if container.spec.tty else b""
         streams = wanted if container.spec.stdin else tuple(name for name in wanted if name != "stdin")
         follow = flag(request, "stream", default="stream" in request.query)
         waiting = None
@@ -195,17 +174,17 @@ class Attached:
                 self._waiting.setdefault(container.id, []).append(waiting)
 
         def take(line: socket.socket, begun: bytes) -> None:
-            with _plain(line) as plain:
+            with plain(line) as clear:
                 if flag(request, "logs"):
-                    self._send_log(plain, container, wanted)
+                    self._send_log(clear, container, wanted)
                 if not follow:
                     return
-                connection = self._awaited(plain, container, waiting) if waiting else None
+                connection = self._awaited(clear, container, waiting) if waiting else None
                 if waiting is None:
                     connection = self._containers.attach(container.id, streams)
                 if connection is not None:
                     with connection, self._engine.cancel.on_cancel(connection.interrupt):
-                        status = relay(connection, plain, begun, container.spec.tty, "stdin" in streams, keys)
+                        status = relay(connection, clear, begun, container.spec.tty, "stdin" in streams, keys)
                     if waiting is not None:
                         self._tell_later(container, status, waiting.endings)
 
@@ -254,155 +233,5 @@ class Attached:
                 data = f"{each.time} ".encode() + each.data if stamped else each.data
                 out.write(data if tty else frame(_KINDS[each.stream], data))
 
-        kind = _RAW if tty else _FRAMED
+        kind = RAW if tty else FRAMED
         return stream_bytes(request, work, self._engine.cancel, {"Content-Type": kind}, at_once=True)
-
-    # --- exec -----------------------------------------------------------------------------------------------------
-
-    def exec_create(self, request: Request) -> Response:
-        from runtime.daemon.containers import json_body
-
-        container, spec = self._get(request), exec_spec(json_body(request))
-        if container.state.status != "running":
-            raise Conflict(f"container {container.id} is not running")
-        made = _Exec(container, spec)
-        with self._lock:
-            ended = [each.id for each in self._execs.values() if each.ended is not None]
-            for old in ended[: max(0, len(ended) - _EXECS_KEPT)]:
-                del self._execs[old]
-            self._execs[made.id] = made
-        return json_response({"Id": made.id}, 201)
-
-    def _exec(self, request: Request) -> _Exec:
-        with self._lock:
-            known = self._execs.get(request.params["id"])
-        if known is None:
-            raise NotFound(f"No such exec instance: {request.params['id']}")
-        return known
-
-    def exec_start(self, request: Request) -> Response:
-        from runtime.daemon.containers import json_body
-
-        made, record = self._exec(request), json_body(request)
-        rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
-        with self._lock:
-            if made.begun:
-                raise Conflict(f"exec {made.id} has already run")
-            made.begun = True
-        connection = self._containers.exec(made.container.id, made.spec, size=(int(rows), int(columns)))
-        made.connection = connection
-        if record.get("Detach"):
-            threading.Thread(target=self._followed, args=(made, connection), name="exec", daemon=True).start()
-            return Response(200)
-
-        def take(line: socket.socket, begun: bytes) -> None:
-            with _plain(line) as plain, connection:
-                # Without a client the process goes on, as docker has it; its end is still to be known.
-                ended = relay(connection, plain, begun, made.spec.tty, made.spec.stdin, b"")
-                made.ended = ended or self._drained(connection)
-
-        return hijacked(request, take, made.spec.tty)
-
-    def _followed(self, made: _Exec, connection: Connection) -> None:
-        with connection, self._engine.cancel.on_cancel(connection.interrupt):
-            made.ended = self._drained(connection)
-
-    @staticmethod
-    def _drained(connection: Connection) -> ExitStatus:
-        return connection.pump(lambda kind, data: None) or ExitStatus(code=137)
-
-    def exec_resize(self, request: Request) -> Response:
-        made = self._exec(request)
-        if made.connection is None or made.ended is not None:
-            raise Conflict(f"exec {made.id} is not running")
-        made.connection.send(op="resize", rows=number(request, "h"), columns=number(request, "w"))
-        return Response(200)
-
-    def exec_inspect(self, request: Request) -> Response:
-        made = self._exec(request)
-        spec = made.spec
-        return json_response(
-            {
-                "ID": made.id,
-                "Running": made.begun and made.ended is None,
-                "ExitCode": made.ended.code if made.ended else None,
-                "ProcessConfig": {
-                    "tty": spec.tty,
-                    "entrypoint": spec.argv[0],
-                    "arguments": list(spec.argv[1:]),
-                    "privileged": spec.privileged,
-                    "user": spec.user or "",
-                },
-                "OpenStdin": spec.stdin,
-                "OpenStderr": True,
-                "OpenStdout": True,
-                "CanRemove": False,
-                "ContainerID": made.container.id,
-                "DetachKeys": "",
-                "Pid": 0,
-            }
-        )
-
-
-# --- a connection that is handed over -------------------------------------------------------------------------------
-
-
-def hijacked(request: Request, take: Callable[[socket.socket, bytes], None], tty: bool) -> Response:
-    """Docker's two ways: 101 for who asks for an upgrade, else 200 and no more HTTP."""
-    headers = {"Content-Type": _RAW if tty else _FRAMED}
-    if request.headers.get("upgrade"):
-        return Response(101, {**headers, "Connection": "Upgrade", "Upgrade": "tcp"}, takeover=take)
-    return Response(200, headers, takeover=take)
-
-
-def relay(
-    connection: Connection, line: socket.socket, begun: bytes, tty: bool, stdin: bool, keys: bytes
-) -> ExitStatus | None:
-    """Pass both ways until it ends; None when the client went or detached."""
-
-    def output(kind: int, data: bytes) -> None:
-        try:
-            line.sendall(data if tty else frame(kind, data))
-        except OSError as error:
-            raise ShimGone from error  # the other end: there is nobody to pass on to
-
-    with when_hung_up(line, connection.interrupt):
-        try:
-            if begun and stdin:
-                connection.send_input(begun)
-            return connection.pump(output, line.fileno() if stdin else -1, detach_keys=keys)
-        except ShimGone:
-            return None
-
-
-@contextmanager
-def _plain(line: socket.socket) -> Iterator[socket.socket]:
-    """A socket whose descriptor gives plain bytes: TLS is passed on through a pair."""
-    if not isinstance(line, ssl.SSLSocket):
-        yield line
-        return
-    inner, outer = socket.socketpair()
-    threads = [
-        threading.Thread(target=_pass_on, args=pair, name="attach-tls", daemon=True)
-        for pair in ((line, outer), (outer, line))
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield inner
-    finally:
-        inner.close()
-        threads[1].join()
-
-
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # one of them has gone, and the other will
-
-
-def _keys(request: Request) -> bytes:
-    return parse_detach_keys(request.argument("detachKeys") or _DETACH_KEYS)

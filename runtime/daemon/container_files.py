@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from runtime.cancel import Cancel
 from runtime.containers.container import Container
-from runtime.containers.copying import stat_path
+from runtime.containers.copying import export, stat_path
 from runtime.containers.inspect import moment
 from runtime.daemon.api import Route
 from runtime.daemon.engine import Engine
@@ -68,7 +68,7 @@ class ContainerFiles:
         container = self._get(request)
 
         def work(out: BinaryIO, cancel: Cancel) -> None:
-            self._containers.copy_out(container.id, "/.", out)
+            export(self._containers, container, out)
 
         return stream_bytes(request, work, self._engine.cancel, {"Content-Type": "application/octet-stream"})
 

@@ -14,17 +14,14 @@ from runtime.containers.spec import (
     ContainerSpec,
     ExecSpec,
     Limits,
-    Mount,
-    NetworkAttachment,
-    PortBinding,
     RestartPolicy,
     Rlimit,
     Throttle,
 )
+from runtime.daemon.place_query import mounts, networks, ports, string_map, texts
 from runtime.errors import InvalidInput, Unsupported
 
 Json = Mapping[str, Any]
-_SPECIAL = ("none", "host")
 _LOG_DRIVERS = ("json-file", "local", "none")
 
 
@@ -35,7 +32,7 @@ def container_spec(record: Json, name: str, platform: str) -> ContainerSpec:
     image = str(record.get("Image") or "")
     if not image:
         raise InvalidInput("no image was given")
-    mode, networks = _networks(record, host)
+    mode, attachments = networks(record, host)
     health = _healthcheck(record.get("Healthcheck"))
     return ContainerSpec(
         image=image,
@@ -44,36 +41,36 @@ def container_spec(record: Json, name: str, platform: str) -> ContainerSpec:
         entrypoint=_entrypoint(record.get("Entrypoint")),
         env=_environment(record.get("Env")),
         user=record.get("User") or None,
-        groups=_texts(host.get("GroupAdd")),
+        groups=texts(host.get("GroupAdd")),
         working_dir=record.get("WorkingDir") or None,
         hostname=str(record.get("Hostname") or ""),
         domainname=str(record.get("Domainname") or ""),
         tty=bool(record.get("Tty")),
         stdin=bool(record.get("OpenStdin")),
         init=bool(host.get("Init")),
-        mounts=_mounts(record, host),
-        volumes_from=_texts(host.get("VolumesFrom")),
+        mounts=mounts(record, host),
+        volumes_from=texts(host.get("VolumesFrom")),
         read_only=bool(host.get("ReadonlyRootfs")),
         network_mode=mode,
-        networks=networks,
-        ports=tuple(_ports(host.get("PortBindings") or {})),
+        networks=attachments,
+        ports=tuple(ports(host.get("PortBindings") or {})),
         publish_all=bool(host.get("PublishAllPorts")),
         expose=tuple(record.get("ExposedPorts") or ()),
-        links=tuple(_link(text) for text in _texts(host.get("Links"))),
-        dns=_texts(host.get("Dns")),
-        dns_search=_texts(host.get("DnsSearch")),
-        dns_options=_texts(host.get("DnsOptions")),
-        extra_hosts=tuple(_host(text) for text in _texts(host.get("ExtraHosts"))),
+        links=tuple(_link(text) for text in texts(host.get("Links"))),
+        dns=texts(host.get("Dns")),
+        dns_search=texts(host.get("DnsSearch")),
+        dns_options=texts(host.get("DnsOptions")),
+        extra_hosts=tuple(_host(text) for text in texts(host.get("ExtraHosts"))),
         limits=_limits(host),
         rlimits=tuple(
             Rlimit(name=str(each["Name"]), soft=int(each["Soft"]), hard=int(each["Hard"]))
             for each in host.get("Ulimits") or ()
         ),
-        sysctls=_map(host.get("Sysctls")),
-        cap_add=_texts(host.get("CapAdd")),
-        cap_drop=_texts(host.get("CapDrop")),
+        sysctls=string_map(host.get("Sysctls")),
+        cap_add=texts(host.get("CapAdd")),
+        cap_drop=texts(host.get("CapDrop")),
         privileged=bool(host.get("Privileged")),
-        **_security(_texts(host.get("SecurityOpt")), host),
+        **_security(texts(host.get("SecurityOpt")), host),
         devices=tuple(
             (
                 str(each["PathOnHost"]),
@@ -82,7 +79,7 @@ def container_spec(record: Json, name: str, platform: str) -> ContainerSpec:
             )
             for each in host.get("Devices") or ()
         ),
-        device_rules=_texts(host.get("DeviceCgroupRules")),
+        device_rules=texts(host.get("DeviceCgroupRules")),
         pid_mode=str(host.get("PidMode") or ""),
         ipc_mode=str(host.get("IpcMode") or ""),
         uts_mode=str(host.get("UTSMode") or ""),
@@ -95,8 +92,8 @@ def container_spec(record: Json, name: str, platform: str) -> ContainerSpec:
         stop_timeout=float(10 if record.get("StopTimeout") is None else record["StopTimeout"]),
         restart=_restart(host.get("RestartPolicy") or {}),
         auto_remove=bool(host.get("AutoRemove")),
-        labels=_map(record.get("Labels")),
-        annotations=_map(host.get("Annotations")),
+        labels=string_map(record.get("Labels")),
+        annotations=string_map(host.get("Annotations")),
         platform=platform,
         **_log(host.get("LogConfig") or {}),
         runtime="" if host.get("Runtime") in (None, "", "pipe") else str(host["Runtime"]),
@@ -135,15 +132,11 @@ def _refuse(host: Json) -> None:
 # --- words ----------------------------------------------------------------------------------------------------------
 
 
-def _texts(record: Any) -> tuple[str, ...]:
-    return tuple(str(each) for each in record or ())
-
-
 def _words(record: Any) -> tuple[str, ...] | None:
     """A list, or one word; null and nothing is the image's own."""
     if isinstance(record, str):
         return (record,)
-    return _texts(record) or None
+    return texts(record) or None
 
 
 def _entrypoint(record: Any) -> tuple[str, ...] | None:
@@ -154,18 +147,14 @@ def _entrypoint(record: Any) -> tuple[str, ...] | None:
 
 def _environment(record: Any) -> tuple[str, ...]:
     """A name alone takes the variable out of the image's; we only add."""
-    return tuple(each for each in _texts(record) if "=" in each)
-
-
-def _map(record: Any) -> dict[str, str]:
-    return {str(name): str(value) for name, value in (record or {}).items()}
+    return tuple(each for each in texts(record) if "=" in each)
 
 
 def _healthcheck(record: Any) -> Healthcheck | None:
     if not record:
         return None
     return Healthcheck(
-        test=_texts(record.get("Test")),
+        test=texts(record.get("Test")),
         interval=int(record.get("Interval") or 0),
         timeout=int(record.get("Timeout") or 0),
         start_period=int(record.get("StartPeriod") or 0),
@@ -187,7 +176,7 @@ def _log(record: Json) -> dict[str, Any]:
     driver = str(record.get("Type") or "json-file")
     if driver not in _LOG_DRIVERS:
         raise InvalidInput(f"log driver {driver!r} is not supported", hint=", ".join(_LOG_DRIVERS))
-    return {"log_driver": driver, "log_options": _map(record.get("Config"))}
+    return {"log_driver": driver, "log_options": string_map(record.get("Config"))}
 
 
 def _security(options: Iterable[str], host: Json) -> dict[str, Any]:
@@ -225,127 +214,6 @@ def _host(text: str) -> tuple[str, str]:
     if not name or not colon or not address:
         raise InvalidInput(f'bad format for add-host: "{text}"')
     return name, address.strip("[]")
-
-
-# --- networks and ports ---------------------------------------------------------------------------------------------
-
-
-def _networks(record: Json, host: Json) -> tuple[str, tuple[NetworkAttachment, ...]]:
-    """(mode, attachments). The mode names the first network; `EndpointsConfig` has its details and the others."""
-    mode = str(host.get("NetworkMode") or "default")
-    given: Json = (record.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
-    if bool(record.get("NetworkDisabled")):
-        return "none", ()
-    if mode in _SPECIAL or mode.startswith("container:"):
-        return mode, ()
-    first = "bridge" if mode in ("default", "bridge") else mode
-    names = [first, *(name for name in given if name not in (first, mode))]
-    found = tuple(_attachment(name, given.get(name) or given.get(mode) or {}, record) for name in names)
-    if found == (NetworkAttachment(network="bridge"),):
-        return "bridge", ()
-    return "", found
-
-
-def _attachment(name: str, record: Json, container: Json) -> NetworkAttachment:
-    addresses: Json = record.get("IPAMConfig") or {}
-    return NetworkAttachment(
-        network=name,
-        aliases=_texts(record.get("Aliases")),
-        ipv4=str(addresses.get("IPv4Address") or ""),
-        ipv6=str(addresses.get("IPv6Address") or ""),
-        mac=str(record.get("MacAddress") or ""),
-        options=_map(record.get("DriverOpts")),
-        priority=int(record.get("GwPriority") or 0),
-    )
-
-
-def _ports(record: Json) -> Iterable[PortBinding]:
-    for text, bindings in record.items():
-        number, _, protocol = text.partition("/")
-        if not number.isdigit():
-            raise InvalidInput(f"invalid port {text!r}")
-        for binding in bindings or [{}]:
-            host_port = str(binding.get("HostPort") or "0")
-            if not host_port.isdigit():
-                raise Unsupported(f"host port {host_port!r}", hint="one port, or none for any free one")
-            yield PortBinding(
-                container_port=int(number),
-                protocol=protocol or "tcp",
-                host_port=int(host_port),
-                host_ip=str(binding.get("HostIp") or "0.0.0.0"),
-            )
-
-
-# --- mounts ---------------------------------------------------------------------------------------------------------
-
-
-def _mounts(record: Json, host: Json) -> tuple[Mount, ...]:
-    found = [_bind(text) for text in _texts(host.get("Binds"))]
-    found += [_mount(each) for each in host.get("Mounts") or ()]
-    found += [_tmpfs(target, options) for target, options in (host.get("Tmpfs") or {}).items()]
-    taken = {mount.target for mount in found}
-    anonymous = [str(target) for target in record.get("Volumes") or () if target not in taken]
-    found += [Mount(type="volume", target=target) for target in anonymous]
-    targets = [mount.target for mount in found]
-    for target in targets:
-        if targets.count(target) > 1:
-            raise InvalidInput(f"Duplicate mount point: {target}")
-    return tuple(found)
-
-
-def _bind(text: str) -> Mount:
-    """`SOURCE:TARGET[:OPTIONS]`."""
-    source, _, rest = text.partition(":")
-    target, _, options = rest.partition(":")
-    if not target.startswith("/"):
-        raise InvalidInput(f"invalid volume specification: '{text}'")
-    words = [word for word in options.split(",") if word]
-    return Mount(
-        type="bind" if source.startswith("/") else "volume",
-        source=source,
-        target=target,
-        readonly="ro" in words,
-        copy_up="nocopy" not in words,
-        propagation=next(
-            (word for word in words if word.lstrip("r") in ("private", "shared", "slave")), "rprivate"
-        ),
-        create_source=True,
-    )
-
-
-def _mount(record: Json) -> Mount:
-    kind, target = str(record.get("Type") or "volume"), str(record.get("Target") or "")
-    if kind not in ("bind", "volume", "tmpfs", "image"):
-        raise InvalidInput(f"invalid mount config: mount type {kind!r} is unknown")
-    if not target.startswith("/"):
-        raise InvalidInput(
-            f"invalid mount config for type {kind!r}: invalid mount path: {target!r} mount path must be absolute"
-        )
-    bind: Json = record.get("BindOptions") or {}
-    volume: Json = record.get("VolumeOptions") or {}
-    tmpfs: Json = record.get("TmpfsOptions") or {}
-    return Mount(
-        type=kind,
-        target=target,
-        source=str(record.get("Source") or ""),
-        readonly=bool(record.get("ReadOnly")),
-        propagation=str(bind.get("Propagation") or "rprivate"),
-        create_source=bool(bind.get("CreateMountpoint")),
-        copy_up=not volume.get("NoCopy"),
-        subpath=str(volume.get("Subpath") or (record.get("ImageOptions") or {}).get("Subpath") or ""),
-        size=int(tmpfs.get("SizeBytes") or 0),
-        mode=int(tmpfs.get("Mode") or 0o1777),
-    )
-
-
-def _tmpfs(target: str, options: str) -> Mount:
-    words = tuple(word for word in str(options or "").split(",") if word)
-    return Mount(
-        type="tmpfs",
-        target=target,
-        readonly="ro" in words,
-        options=tuple(w for w in words if w not in ("ro", "rw")),
-    )
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------

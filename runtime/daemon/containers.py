@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from runtime.containers.inspect import container_record
 from runtime.containers.signals import parse_signal
 from runtime.containers.spec import ExitStatus
 from runtime.containers.waiting import wait, wait_removed, wait_started
-from runtime.daemon import wire
+from runtime.daemon import wire_containers as wire
 from runtime.daemon.api import Route
 from runtime.daemon.asked import filters_of, flag, number, time_of
 from runtime.daemon.attached import Attached
@@ -24,6 +25,7 @@ from runtime.errors import InvalidInput, NotFound
 from runtime.http.messages import Request, Response, json_response
 
 _BODY = 4 << 20
+_KILLED_WITHIN = 10.0
 # What `ps --filter` knows (runtime.containers.listing), in the API's spelling.
 _FILTERS = (
     "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish", "since", "status",
@@ -134,7 +136,11 @@ class ContainerRoutes:
         return Response(204)
 
     def kill(self, request: Request) -> Response:
-        self._containers.kill(self._get(request).id, parse_signal(request.argument("signal") or "KILL"))
+        container, number = self._get(request), parse_signal(request.argument("signal") or "KILL")
+        self._containers.kill(container.id, number)
+        if number == signal.SIGKILL:
+            # As docker has it: after this signal clients go on as if it had ended.
+            wait(container, _KILLED_WITHIN)
         return Response(204)
 
     def pause(self, request: Request) -> Response:

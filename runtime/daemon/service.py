@@ -18,10 +18,13 @@ from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
 from runtime.daemon.engine import Engine
 from runtime.daemon.errors import error_response
+from runtime.daemon.execs import Execs
 from runtime.daemon.happenings import EventRoutes
 from runtime.daemon.images import ImageRoutes
+from runtime.daemon.networks import NetworkRoutes
 from runtime.daemon.system import System
 from runtime.daemon.transfers import Transfers
+from runtime.daemon.volumes import VolumeRoutes
 from runtime.errors import Conflict, HostFault, InvalidInput
 from runtime.http.messages import Request, Response
 from runtime.http.router import Handler
@@ -104,8 +107,11 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(EventRoutes(engine).routes())
     attached = Attached(engine)
     api.add(attached.routes())
+    api.add(Execs(engine).routes())
     api.add(ContainerRoutes(engine, attached).routes())
     api.add(ContainerFiles(engine).routes())
+    api.add(NetworkRoutes(engine).routes())
+    api.add(VolumeRoutes(engine).routes())
     api.add(DiskRoutes(engine, builder).routes())
     return api
 
