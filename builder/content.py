@@ -210,4 +210,6 @@ def content_of(
             digest = writer.files(stretch, digests)
             if known is None:
                 memory.learn_stretch(fingerprint, stretch.statuses, digest)
+    if seen is not None:
+        seen.end()
     return writer.finish()

@@ -410,11 +410,13 @@ class _Run:
             elif outcome.diff_id is not None:
                 diff_id, size = outcome.diff_id, outcome.size
             else:
+                from builder.operations.reading import SecondReader
                 from runtime.store.layers import hash_layer
 
                 # The layer of a COPY --link is the same on any root.
                 below = () if self._step.independent else lowers
-                info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below)
+                with SecondReader(self._owner._workshop.helper) as beside:
+                    info = hash_layer(self._store.snapshots.path(snapshot.id), lowers=below, beside=beside)
                 diff_id, size = info.diff_id, info.size
             chain = self._parent.chain()
             chain_id = chain_ids((Digest(chain), diff_id))[-1] if chain else diff_id

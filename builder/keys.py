@@ -119,6 +119,7 @@ def copy_shape(operation: Copy, surroundings: Surroundings) -> Shape:
             "link": operation.link,
             "parents": operation.parents,
             "unpack": [source.unpack for source in operation.sources],
+            **({"made": "umask"} if operation.mode else {}),  # directories once had the mode itself
             **surroundings.epoch_fields(),
         },
     )

@@ -139,4 +139,5 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    ref: str = ""  # by which the build is known afterwards
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

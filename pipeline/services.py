@@ -32,6 +32,7 @@ class Services:
         self.settings = settings
         self.cancel = cancel or Cancel()
         self.emit = emit
+        self.listeners: list[Emit] = []  # who hears of events beside
         self._stack = ExitStack()
         self._spawner: Spawner | None = None
 
@@ -50,6 +51,8 @@ class Services:
 
     def publish(self, event: Event) -> None:
         """Emit through whatever listens now: services are opened before the renderer is."""
+        for listen in tuple(self.listeners):
+            listen(event)
         self.emit(event)
 
     @property

@@ -88,7 +88,13 @@ class Services:
             pending = self._returned(job)
             if pending is None:
                 return None
-            wanted = replace(pending.wanted, exporters=asked.exporters, cache_to=asked.cache_to)
+            wanted = replace(
+                pending.wanted,
+                exporters=asked.exporters,
+                cache_from=(*pending.wanted.cache_from, *asked.cache_from),
+                cache_to=asked.cache_to,
+                entitlements=asked.entitlements,
+            )
         return self._run(wanted, job.told.emit, job.cancel)
 
     def _returned(self, job: Job) -> Pending | None:

@@ -18,7 +18,7 @@ from builder.graph import Copy, CopySource
 from builder.keys import Shape, copy_shape
 from builder.operations.copying import Copier, Style
 from builder.operations.feed import LayerFeed
-from builder.operations.modes import parse_mode
+from builder.operations.modes import mode_of_made, parse_mode
 from builder.operations.owners import ROOT, Owner, resolve_owner
 from builder.operations.regular import read_digest
 from builder.operations.roots import Root
@@ -101,14 +101,10 @@ class CopyStep:
     def _read_content(self, source: CopySource, state: State) -> Content:
         with self._taken(source, state) as taken:
             self.seen = None
-            if (
-                isinstance(state, FilesState)
-                and len(self._operation.sources) == 1
-                and _comes_in_order([taken])
-            ):
-                from builder.operations.seen import Seen
+            if len(self._operation.sources) == 1 and isinstance(state, FilesState):
+                from builder.operations.seen import seen_of
 
-                self.seen = Seen(taken.tree)
+                self.seen = seen_of(taken.tree, taken.groups)
             return content_of(
                 taken.groups,
                 self._trees.memory(state),
@@ -145,13 +141,14 @@ class CopyStep:
             earlier = self._earlier(stack)
             if not _comes_in_order(taken):
                 feed.abandon()
-            elif self.seen is not None and len(taken) == 1:
+            elif self.seen is not None:
                 (only,) = taken
                 taken = [replace(only, groups=(self.seen.instead_of(only.groups[0], only.tree),))]
             for each in taken:
                 style = Style(
                     owner=owner or (None if each.tree.keep_owner else ROOT),
                     change_mode=self._change_mode,
+                    made_mode=mode_of_made(operation.mode),
                     newest_ns=self._setting.newest_ns,
                     directory_ns=self._setting.directory_ns(),
                 )
@@ -277,8 +274,8 @@ def _comes_in_order(taken: Sequence[_Taken]) -> bool:
 class _Filling:
     """Puts the groups of one source in their places, and makes the directories for them.
 
-    What is made belongs to the owner and has the mode that were asked for, the missing parents too. The target of a
-    directory takes that one's time, unless more comes into it afterwards. (All as BuildKit does.)
+    What is made belongs to the owner that was asked for, the missing parents too. The target of directories takes the
+    time of the last, unless a file comes into it afterwards. (All as BuildKit does.)
     """
 
     def __init__(
@@ -297,7 +294,7 @@ class _Filling:
     def make(self, path: str, *, changed: bool = True) -> None:
         """`changed`: --chmod counts for it. What comes out of an archive has the archive's modes, and so has its place."""
         style, owner = self._style, self._style.owner or ROOT
-        mode = style.change_mode(0o755, True) if style.change_mode and changed else 0o755
+        mode = style.made_mode if changed else 0o755
         self._root.ensure(path, mode=mode, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
         if path in self._timed:
             self._root.set_times(path, style.directory_ns)
@@ -306,7 +303,7 @@ class _Filling:
         target = self.placing.target(group)
         self.make(target)
         # The top of a context has no time that would mean anything.
-        if group.status is not None and group.source and target and target not in self._timed:
+        if group.status is not None and group.source and target:
             self._root.set_times(target, self._style.mtime_ns(group.status.st_mtime_ns))
             self._timed.add(target)
         self._root.describe(target, self._feed)

@@ -21,6 +21,7 @@ from builder.operations.regular import (
     CHUNK,
     copy_visible_xattrs,
     digest_of_data,
+    read_digest,
     stream,
     visible,
     with_xattrs,
@@ -49,7 +50,8 @@ class Style:
     owner: Owner | None = None
     change_mode: ChangeMode | None = None
     newest_ns: int | None = None
-    directory_ns: int = 0  # of directories that are made on the way
+    made_mode: int = 0o755  # of directories that are made on the way, and their time
+    directory_ns: int = 0
 
     def mode(self, mode: int) -> int:
         """The permissions of what has the mode `st_mode`."""
@@ -110,6 +112,8 @@ class Copier:
         if target is None and self._is_linked(stretch, prefix, content):
             return
         stretch, memory = stretch.anew(), self._memory
+        if not stretch.is_filled:
+            return
         files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
         copied, known = self._style.as_copied(fingerprint), memory.know_stretch(fingerprint)
         self._plain = True
@@ -224,7 +228,7 @@ class Copier:
                 raise InvalidInput(f"cannot copy a directory onto /{target}, which is none")
             mode, mtime_ns = style.mode(status.st_mode), style.mtime_ns(status.st_mtime_ns)
             place = self._root.make_directory(target, mode, uid, gid, mtime_ns)
-            copy_visible_xattrs(item.path, place)
+            _copy_attributes(item.path, place)
             if self._feed is not None:
                 self._feed.directory(target, mode, uid, gid, mtime_ns, place)
         else:
@@ -234,7 +238,7 @@ class Copier:
             os.chown(place, uid, gid)
             os.chmod(place, style.mode(status.st_mode))
             self._root.set_times(target, style.mtime_ns(status.st_mtime_ns))
-            copy_visible_xattrs(item.path, place)
+            _copy_attributes(item.path, place)
 
     def _check_no_directory(self, target: str) -> None:
         if self._root.directories(target):
@@ -364,14 +368,23 @@ class Copier:
             return False
         fingerprint = memory.fingerprint(stretch, content.flavour)
         copied, known = self._style.as_copied(fingerprint), memory.know_stretch(fingerprint)
-        if copied not in earlier.stretches or known is None or not content.takes_known(known):
+        if copied not in earlier.stretches or known is None:
             return False
+        is_taken = content.takes_known(known)
+        if not is_taken and not stretch.names:
+            return False  # its lines are wanted, and all that is at hand is what it hashes to
         self._enter((prefix + stretch.prefix).rstrip("/"))
         if not self._fresh:
             return False
         self._plain = self._untouched = True
         self._link_all(stretch, prefix + stretch.prefix, owner, earlier, feed)
-        content.known(known)
+        if is_taken:
+            content.known(known)
+        else:
+            files = memory.directory(stretch.inode)
+            digests = [read_digest(item, files, self._cancel) for item in stretch.files()]
+            if content.files(stretch, digests) != known:
+                raise changed_while_read(stretch.path)
         content.copied.append(copied)
         return True
 
@@ -390,7 +403,7 @@ class Copier:
         if linked:
             worker = self._helping()
             link = link_all if worker is None else worker.link_all
-            link(earlier.place, f"{self._upper}{prefix}", linked)
+            link(earlier.place, f"{self._upper}{self._parent}", linked)
         self._cancel.check()
 
     def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
@@ -413,6 +426,13 @@ class Copier:
         if self._feed is not None:
             self._feed.abandon()
         return False
+
+
+def _copy_attributes(source: str, place: str) -> None:
+    try:
+        copy_visible_xattrs(source, place)
+    except FileNotFoundError as error:
+        raise changed_while_read(source) from error
 
 
 def _current_umask() -> int:

@@ -315,9 +315,8 @@ class ExecStep:
         cancel.check()
         with _Pipes() as pipes:
             with translated():
-                out, errors = pipes.write_ends
                 more = self._workshop.more_runs
-                process = self._workshop.spawner.create(plan, -1, out, errors, more=more)
+                process = self._workshop.spawner.create_step(plan, *pipes.write_ends, more=more)
             pipes.close_write_ends()
             with cancel.on_cancel(lambda: process.kill(9)):
                 # The layer is hashed next; what that needs can be loaded while the command runs.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder.content import NOTHING_STORED
@@ -94,18 +93,18 @@ class Earlier:
         `limit` bytes, cannot be had, or is not as long as it should be.
         """
         for name, mode, size, mtime_ns in stretch.entries():
-            data = None
-            if size < limit and stat.S_ISREG(mode):
-                with suppress(OSError):
-                    data = self._read(name, size)
+            data = self._read(name, size) if size < limit and stat.S_ISREG(mode) else None
             yield name, mode, mtime_ns, data
 
     def _read(self, name: str, size: int) -> bytes | None:
-        handle = os.open(name, _FILE, dir_fd=self._handle)
         try:
-            data = os.read(handle, size + 1)
-        finally:
-            os.close(handle)
+            handle = os.open(name, _FILE, dir_fd=self._handle)
+            try:
+                data = os.read(handle, size + 1)
+            finally:
+                os.close(handle)
+        except OSError:
+            return None
         return data if len(data) == size else None
 
     def take(self, name: str) -> str:

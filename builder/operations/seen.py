@@ -6,9 +6,9 @@ Of a stretch of files the names and the statuses are kept as they are hashed, 50
 from __future__ import annotations
 
 import os
+import stat
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from builder.operations.selection import Group
@@ -63,37 +63,62 @@ class SeenStretch(Stretch):
         return Item(self.prefix + name, path, status)
 
     def anew(self) -> Stretch:
+        """What is gone since is as if it had not been there."""
         found = Stretch(self.path, self.inode, self.prefix, self.directory)
         for name in self._text.split("\0"):
-            with suppress(FileNotFoundError):  # gone since: as if it had not been there
-                found.statuses.append(os.lstat(f"{self.path}/{name}"))
-                found.names.append(name)
+            try:
+                status = os.lstat(f"{self.path}/{name}")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise unreadable(self.path, error) from error
+            if stat.S_ISDIR(status.st_mode):
+                raise changed_while_read(f"{self.path}/{name}")
+            found.statuses.append(status)
+            found.names.append(name)
         return found
 
 
 class Seen:
-    """All stretches of one directory's contents, in order."""
+    """All stretches of a group that is a directory's contents, in order."""
 
-    def __init__(self, tree: Tree) -> None:
-        self._tree, self._began = tree, time.monotonic()
+    def __init__(self, tree: Tree, group: Group) -> None:
+        self._of, self._began = _place(tree, group), time.monotonic()
         self._stretches: list[SeenStretch] = []
-        self._size, self._is_whole = 0, True
+        self._size, self._is_whole, self._is_small = 0, False, True
 
     def add(self, stretch: Stretch) -> Stretch:
         """Keep what a stretch hashes to, which is given back."""
-        if not self._is_whole:
+        if not self._is_small:
             return stretch
         kept = SeenStretch(stretch)
         self._stretches.append(kept)
         self._size += kept.size
         if self._size > _MOST:
-            self._is_whole = False
+            self._is_small = False
             self._stretches.clear()
         return kept
 
+    def end(self) -> None:
+        """That was all."""
+        self._is_whole = self._is_small
+
     def instead_of(self, group: Group, tree: Tree) -> Group:
         """The group with what was seen for its contents; the group itself where that is too old or not all."""
-        age = time.monotonic() - self._began
-        if not self._is_whole or age > _FRESH or tree != self._tree:
+        is_fresh = time.monotonic() - self._began <= _FRESH
+        if not self._is_whole or not is_fresh or _place(tree, group) != self._of:
             return group
         return Group(group.source, True, status=group.status, below=lambda: iter(self._stretches))
+
+
+def seen_of(tree: Tree, groups: Sequence[Group]) -> Seen | None:
+    """What to note a look at a selection in, where that is the contents of one directory."""
+    if len(groups) != 1 or groups[0].status is None:
+        return None
+    return Seen(tree, groups[0])
+
+
+def _place(tree: Tree, group: Group) -> tuple[Tree, str, int, int]:
+    """What the contents depend on. The source may be a link that leads elsewhere by now."""
+    assert group.status is not None, "a directory was looked at"
+    return tree, group.source, group.status.st_dev, group.status.st_ino

@@ -71,6 +71,8 @@ COMMANDS = (
     Entry("Management", "registry", _CLI + "registry:registry", "The embedded registry"),
     Entry("Management", "daemon", _CLI + "daemon:daemon", "Serve Docker's Engine API"),
     Entry("Management", "cache", _CLI + "cache:cache", "The build cache"),
+    Entry("Management", "builds", _CLI + "builds:builds", "The builds there were"),
+    Entry("Management", "buildx", _CLI + "builds:buildx", "build, bake and history under docker's names"),
     Entry("Management", "system", _CLI + "system:system", "Disk usage and clean-up"),
     Entry("Management", "config", _CLI + "config:config", "Show the settings in force"),
     Entry("Management", "doctor", _CLI + "doctor:doctor", "Say what this host offers and lacks"),

@@ -64,7 +64,7 @@ class Connection:
         self._flush()
 
     def run(self) -> None:
-        """Take in what comes until the connection ends, either way."""
+        """Take in what comes until the connection ends, either way; `start` comes before it."""
         reason = "the other side closed the connection"
         try:
             data = self._first or self._socket.recv(_RECEIVE)
@@ -79,6 +79,7 @@ class Connection:
             reason = f"the connection broke: {error.strerror or error}"
         finally:
             self._end(reason)
+            self._shut()
 
     def close(self) -> None:
         """End the connection; `run` returns."""
@@ -89,6 +90,9 @@ class Connection:
                 except h2.exceptions.ProtocolError:
                     pass
         self._flush_last()
+        self._shut()
+
+    def _shut(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -128,14 +128,7 @@ class EmbeddedRuntime(Embedded):
         self._runtime = OciRuntime(self, command, state)
 
     def create(
-        self,
-        plan: Plan,
-        stdin: int = -1,
-        stdout: int = -1,
-        stderr: int = -1,
-        *,
-        pause: bool = False,
-        more: bool = False,
+        self, plan: Plan, stdin: int = -1, stdout: int = -1, stderr: int = -1, *, pause: bool = False
     ) -> Process:
         return self._runtime.create(plan, stdin, stdout, stderr, pause=pause)
 

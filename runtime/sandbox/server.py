@@ -122,13 +122,21 @@ class Server:
             launched = Launched(owner, None)
             self._try(launched, lambda machine: launched.join(machine, message, stdio))
         else:
-            plan = Plan.from_json(message["plan"])
-            pause = bool(message["pause"])
-            if not self._start_ahead(plan, owner, stdio, pause):
-                launched = Launched(owner, self.machine.cgroup(plan.config))
-                self._try(launched, lambda machine: launched.start(machine, plan, stdio, pause))
-            if message.get("more"):
-                self._make_ahead(plan.config)
+            self._create(message, Plan.from_json(message["plan"]), owner, stdio)
+
+    def _create(self, message: Json, plan: Plan, owner: socket.socket, stdio: tuple[int, int, int]) -> None:
+        assert self.machine is not None
+        launched, pause = self._taken_ahead(plan), bool(message["pause"])
+        if launched is not None and not launched.hand_over(owner, plan, stdio, pause):
+            launched.drop()
+            launched = None
+        if launched is not None:
+            self._attend(launched)
+        else:
+            launched = Launched(owner, self.machine.cgroup(plan.config))
+            self._try(launched, lambda machine: launched.start(machine, plan, stdio, pause))
+        if message.get("more"):
+            self._make_ahead(plan.config)
 
     def _try(self, launched: Launched, start: Callable[[Machine], None]) -> None:
         assert self.machine is not None
@@ -174,22 +182,12 @@ class Server:
         self._watch(launched.channel.fileno(), self._drop_ahead)
         self._watch(launched.pidfd, self._drop_ahead)
 
-    def _start_ahead(
-        self, plan: Plan, owner: socket.socket, stdio: tuple[int, int, int], pause: bool
-    ) -> bool:
-        """Start with the process that was made ahead, if it will do."""
-        launched = self.ahead
-        if launched is None:
-            return False
+    def _taken_ahead(self, plan: Plan) -> Launched | None:
+        """The process that was made ahead, if it will do."""
+        if self.ahead is None:
+            return None
         check_plan(plan)
-        if likeness(plan.config) != launched.like:
-            return False
-        self._let_go()
-        if not launched.hand_over(owner, plan, stdio, pause):
-            launched.drop()
-            return False
-        self._attend(launched)
-        return True
+        return self._let_go() if likeness(plan.config) == self.ahead.like else None
 
     def _let_go(self) -> Launched | None:
         launched, self.ahead = self.ahead, None

@@ -134,12 +134,11 @@ class Starting(ABC):
         stderr: int = -1,
         *,
         pause: bool = False,
-        more: bool = False,
     ) -> Process:
         """Start a container. Returns once its program runs (or failed to: see `wait`), or, with `pause`, once its
-        namespaces exist. The descriptors stay the caller's; -1 is /dev/null. `more`: another like it will be wanted soon.
+        namespaces exist. The descriptors stay the caller's; -1 is /dev/null.
         """
-        message = {"op": "create", "plan": plan.to_json(), "pause": pause, "more": more}
+        message = {"op": "create", "plan": plan.to_json(), "pause": pause}
         process = self._request(message, (stdin, stdout, stderr))
         process.until_created() if pause else process.until_started()
         return process
@@ -191,10 +190,16 @@ class Spawner(Starting):
     def pid(self) -> int:
         return self._pid
 
-    def shim(self, entry: str, argument: Json, fds: list[int] | None = None) -> ShimHandle:
-        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`."""
+    def shim(
+        self, entry: str, argument: Json, fds: list[int] | None = None, *, wait: bool = True
+    ) -> ShimHandle:
+        """Fork a process that outlives us; it calls `module:function` with `argument` and its copies of `fds`.
+
+        Without `wait` it is not known whether that goes well: its descriptors tell.
+        """
         shim = self._send({"op": "shim", "entry": entry, "argument": argument}, list(fds or ()))
-        shim.until_started()
+        if wait:
+            shim.until_started()
         return ShimHandle(shim.pid)
 
     def warm(self, module: str) -> None:
@@ -204,6 +209,13 @@ class Spawner(Starting):
     def get_ready(self) -> None:
         """Have the helper look at this host now, beside what we do until the first container. Nothing is waited for."""
         self._send({"op": "ready"}, [])
+
+    def create_step(self, plan: Plan, stdout: int, stderr: int, *, more: bool) -> Process:
+        """Like `create`, of one in a row: with `more` another like it will be wanted soon."""
+        message = {"op": "create", "plan": plan.to_json(), "pause": False, "more": more}
+        process = self._request(message, (-1, stdout, stderr))
+        process.until_started()
+        return process
 
     def get_ahead(self, config: Json) -> None:
         """Have the helper make ready for a container like this (`runtime.sandbox.ahead`). Nothing is waited for."""

@@ -157,13 +157,6 @@ class PruneRequest(Message):
 
 
 @dataclass(slots=True)
-class HistoryRequest(Message):
-    active_only: bool = truth(1)
-    ref: str = text(2)
-    early_exit: bool = truth(3)
-
-
-@dataclass(slots=True)
 class HealthResponse(Message):
     """grpc.health.v1; 1 is serving."""
 

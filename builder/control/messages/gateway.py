@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from builder.control.messages.common import CacheEntry, Capability, Definition, Platform, Worker
-from builder.control.messages.files import Stat
-from runtime.grpc.protobuf import RAW, TEXT, Message, integer, many, mapping, raw, sub, text, truth
+from builder.control.messages.common import CacheEntry, Capability, Definition, Worker
+from runtime.grpc.protobuf import RAW, TEXT, Message, many, mapping, sub, text, truth
 from runtime.grpc.status import Status
 
 
@@ -63,63 +62,8 @@ class Pong(Message):
 
 
 @dataclass(slots=True)
-class FileRange(Message):
-    offset: int = integer(1)
-    length: int = integer(2)
-
-
-@dataclass(slots=True)
-class ReadFileRequest(Message):
-    ref: str = text(1)
-    path: str = text(2)
-    range: FileRange | None = sub(3, lambda: FileRange)
-
-
-@dataclass(slots=True)
-class ReadFileResponse(Message):
-    data: bytes = raw(1)
-
-
-@dataclass(slots=True)
-class ReadDirRequest(Message):
-    ref: str = text(1)
-    path: str = text(2)
-    include: str = text(3)
-
-
-@dataclass(slots=True)
-class ReadDirResponse(Message):
-    entries: list[Stat] = many(1, lambda: Stat)
-
-
-@dataclass(slots=True)
-class StatFileRequest(Message):
-    ref: str = text(1)
-    path: str = text(2)
-
-
-@dataclass(slots=True)
-class StatFileResponse(Message):
-    stat: Stat | None = sub(1, lambda: Stat)
-
-
-@dataclass(slots=True)
 class EvaluateRequest(Message):
     ref: str = text(1)
-
-
-@dataclass(slots=True)
-class ResolveImageRequest(Message):
-    ref: str = text(1)
-    platform: Platform | None = sub(2, lambda: Platform)
-    mode: str = text(3)
-
-
-@dataclass(slots=True)
-class ResolveImageResponse(Message):
-    digest: str = text(1)
-    config: bytes = raw(2)
-    ref: str = text(3)
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.grpc.protobuf import TEXT, Message, integer, many, raw, text
+from runtime.grpc.protobuf import Message, raw, text
 
 
 @dataclass(slots=True)
@@ -16,23 +16,6 @@ class CredentialsRequest(Message):
 class CredentialsResponse(Message):
     username: str = text(1)
     secret: str = text(2)
-
-
-@dataclass(slots=True)
-class FetchTokenRequest(Message):
-    client_id: str = text(1)
-    host: str = text(2)
-    realm: str = text(3)
-    service: str = text(4)
-    scopes: list[str] = many(5, TEXT)
-
-
-@dataclass(slots=True)
-class FetchTokenResponse(Message):
-    """`expires_in` is seconds."""
-
-    token: str = text(1)
-    expires_in: int = integer(2)
 
 
 @dataclass(slots=True)

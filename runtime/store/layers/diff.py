@@ -11,15 +11,17 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from runtime.errors import HostFault
 from runtime.store.hiding import form_of
-from runtime.store.layers.header import NO_XATTRS
+from runtime.store.layers.header import BLOCK, NO_XATTRS
 from runtime.store.layers.lowers import Lowers
 from runtime.store.layers.writer import DiffInfo, LayerWriter
 
 _CHUNK = 1 << 20
+_SMALL = 16 << 10  # what is read beside us: above that, reading is not what takes the time
+_WORTH_ASKING, _OWN_SHARE, _AT_ONCE = 8, 8, 256
 # Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
 _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
@@ -32,10 +34,12 @@ def write_layer(
         return _walk(directory, writer, lowers)
 
 
-def hash_layer(directory: str, *, epoch: int | None = None, lowers: Sequence[str] = ()) -> DiffInfo:
-    """What `write_layer` would write, only hashed."""
+def hash_layer(
+    directory: str, *, epoch: int | None = None, lowers: Sequence[str] = (), beside: Beside | None = None
+) -> DiffInfo:
+    """What `write_layer` would write, only hashed. `beside` reads small files at the same time."""
     with LayerWriter(None, epoch=epoch) as writer:
-        return _walk(directory, writer, lowers)
+        return _walk(directory, writer, lowers, beside)
 
 
 def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
@@ -50,9 +54,12 @@ def add_tree(writer: LayerWriter, directory: str, prefix: bytes = b"") -> None:
         raise HostFault(f"cannot read the tree {directory}: {error}") from error
 
 
-def _walk(directory: str, writer: LayerWriter, lowers: Sequence[str]) -> DiffInfo:
+def _walk(
+    directory: str, writer: LayerWriter, lowers: Sequence[str], beside: Beside | None = None
+) -> DiffInfo:
     try:
-        _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None).run()
+        _Walk(os.fsencode(directory), writer, Lowers(lowers) if lowers else None, beside).run()
+        writer.flush()
     except OSError as error:
         if error is writer.fault:
             raise
@@ -71,9 +78,34 @@ def layer_xattrs(path: bytes, names: Sequence[str] | None = None) -> Mapping[str
     return found or NO_XATTRS
 
 
+class Beside(Protocol):
+    """Somebody who reads small files while we do something else. Answers come in the order of the questions."""
+
+    def ask(self, directory: bytes, files: Sequence[tuple[bytes, int]]) -> bool: ...
+    def answer(self) -> Sequence[bytes | None]: ...
+
+
+class _Asked:
+    """Files of one directory that somebody else reads."""
+
+    def __init__(
+        self, walk: _Walk, full: bytes, prefix: bytes, files: list[tuple[bytes, os.stat_result]]
+    ) -> None:
+        self._walk, self._full, self._prefix, self._files = walk, full, prefix, files
+
+    def parts(self) -> list[bytes]:
+        found = self._walk.answer() or [None] * len(self._files)
+        parts: list[bytes] = []
+        for (name, status), data in zip(self._files, found, strict=True):
+            parts += self._walk.parts(self._full + b"/" + name, self._prefix + name, status, data)
+        return parts
+
+
 class _Walk:
-    def __init__(self, root: bytes, writer: LayerWriter, lowers: Lowers | None) -> None:
-        self._root, self._writer, self._lowers = root, writer, lowers
+    def __init__(
+        self, root: bytes, writer: LayerWriter, lowers: Lowers | None, beside: Beside | None = None
+    ) -> None:
+        self._root, self._writer, self._lowers, self._beside = root, writer, lowers, beside
         self._form = form_of(root)
         # Directories that may turn out to be unchanged: written as soon as something in them is.
         self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
@@ -86,8 +118,7 @@ class _Walk:
             self._release()
             self._writer.opaque(path)
         prefix = path + b"/" if path else b""
-        with os.scandir(full) as entries:
-            found = sorted((entry.name, entry.stat(follow_symlinks=False)) for entry in entries)
+        found = _listed(full)
         is_whiteout = self._form.is_whiteout
         entries_left = []
         for name, status in found:
@@ -96,19 +127,59 @@ class _Walk:
             elif not self._form.is_mark(name):
                 self._release()
                 self._writer.whiteout(prefix + name)
+        small: list[tuple[bytes, os.stat_result]] = []  # one after the other
         for name, status in entries_left:
+            if self._beside is not None and _is_small(status) and status.st_size <= _SMALL:
+                small.append((name, status))
+                continue
+            if small:
+                self._small_ones(full, prefix, small)
+                small = []
             self._entry(full + b"/" + name, prefix + name, status)
+        self._small_ones(full, prefix, small)
+
+    def _small_ones(self, full: bytes, prefix: bytes, files: list[tuple[bytes, os.stat_result]]) -> None:
+        """Leave most of them to the one beside us, who has less to do for each."""
+        for start in range(0, len(files), _AT_ONCE):
+            some = files[start : start + _AT_ONCE]
+            own = len(some) // _OWN_SHARE if len(some) >= _WORTH_ASKING else len(some)
+            asked = some[own:]
+            if asked and not self._ask(full, asked):
+                own, asked = len(some), []
+            for name, status in some[:own]:
+                self._entry(full + b"/" + name, prefix + name, status)
+            if asked:
+                if self._held:
+                    self._release()
+                size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
+                self._writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
+
+    def _ask(self, full: bytes, files: list[tuple[bytes, os.stat_result]]) -> bool:
+        names = [(name, status.st_size) for name, status in files]
+        return self._beside is not None and self._beside.ask(full, names)
+
+    def answer(self) -> Sequence[bytes | None]:
+        assert self._beside is not None
+        return self._beside.answer()
+
+    def parts(self, full: bytes, path: bytes, status: os.stat_result, data: bytes | None) -> Sequence[bytes]:
+        """Of a small file; who was asked for it may not have it, as when it has attributes."""
+        xattrs = NO_XATTRS
+        if data is None:
+            xattrs, data = _attributes_of(full), _read_whole(full, status.st_size)
+        mode = stat.S_IMODE(status.st_mode)
+        return self._writer.file_parts(
+            path, mode, status.st_uid, status.st_gid, status.st_mtime_ns, data, xattrs
+        )
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
-        if status.st_nlink == 1 and 0 < status.st_size <= _CHUNK and stat.S_ISREG(status.st_mode):
+        if _is_small(status):
             if self._held:
                 self._release()
             if self._small(full, path, status):
                 return
         names = os.listxattr(full, follow_symlinks=False)
-        xattrs = layer_xattrs(full, names) if names else NO_XATTRS
-        if any(name in _ELSEWHERE for name in names):
-            raise HostFault(f"{os.fsdecode(full)} is only a redirect of overlayfs")
+        xattrs = _attributes_of(full, names)
         mode = status.st_mode
         if stat.S_ISDIR(mode):
             self._subdirectory(full, path, status, xattrs, self._is_opaque(full, names))
@@ -180,6 +251,40 @@ class _Walk:
 
     def _is_opaque(self, full: bytes, names: Sequence[str]) -> bool:
         return self._form.may_be_opaque(names) and self._form.is_opaque(full)
+
+
+def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
+    """Names and statuses, sorted. From its descriptor: the way there need not be gone again for each."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with os.scandir(handle) as entries:
+            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+    finally:
+        os.close(handle)
+    return sorted(found)
+
+
+def _is_small(status: os.stat_result) -> bool:
+    """A regular file with one name that is read at once."""
+    return status.st_nlink == 1 and 0 < status.st_size <= _CHUNK and stat.S_ISREG(status.st_mode)
+
+
+def _attributes_of(full: bytes, names: Sequence[str] | None = None) -> Mapping[str, bytes]:
+    names = os.listxattr(full, follow_symlinks=False) if names is None else names
+    if any(name in _ELSEWHERE for name in names):
+        raise HostFault(f"{os.fsdecode(full)} is only a redirect of overlayfs")
+    return layer_xattrs(full, names) if names else NO_XATTRS
+
+
+def _read_whole(full: bytes, size: int) -> bytes:
+    descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+    if len(data) < size:
+        raise OSError(errno.EIO, "a file became shorter while it was read")
+    return data
 
 
 def _copy(descriptor: int, writer: LayerWriter, size: int) -> None:

@@ -52,6 +52,12 @@ class Status(Protocol):
     def st_rdev(self) -> int: ...
 
 
+class Later(Protocol):
+    """Files whose bytes are on their way: their headers, contents and paddings, in order."""
+
+    def parts(self) -> list[bytes]: ...
+
+
 @frozen
 class DiffInfo:
     """A layer's tar: digest and size of its bytes, and how many entries it has."""
@@ -75,7 +81,8 @@ class LayerWriter:
         )
         self._hash: Hasher = hashlib.sha256()
         self._threaded: Hashing | None = None
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | Later] = []
+        self._awaited = False  # some of it is not there yet
         self._pending_size = 0
         self._size = self.entries = 0
         self._first_names: dict[tuple[int, int], bytes] = {}
@@ -125,15 +132,49 @@ class LayerWriter:
         if self._remaining:
             raise ValueError(f"{self._remaining} bytes of the entry before are missing")
         self.entries += 1
+        parts = self.file_parts(path, mode, uid, gid, mtime_ns, data)
+        self._pending += parts
+        self._pending_size += sum(map(len, parts))
+        if self._pending_size >= _BUFFER:
+            self._flush()
+
+    def file_parts(
+        self,
+        path: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        mtime_ns: int,
+        data: bytes,
+        xattrs: Mapping[str, bytes] = NO_XATTRS,
+    ) -> tuple[bytes, bytes, bytes]:
+        """The header, content and padding of a regular file with one name."""
         mtime, size = mtime_ns // 1_000_000_000, len(data)
         if self._epoch is not None and mtime > self._epoch:
             mtime = self._epoch
-        block = header.header(path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
-        padding = -size % header.BLOCK
-        self._pending += (block, data, _ZEROS[:padding])
-        self._pending_size += len(block) + size + padding
+        block = (
+            header.header(
+                path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
+            )
+            if xattrs
+            else header.file_header(path, mode, uid, gid, size, mtime)
+        )
+        return block, data, _ZEROS[: -size % header.BLOCK]
+
+    def add_later(self, later: Later, entries: int, size: int) -> None:
+        """Add `entries` regular files, of about `size` bytes with their headers, whose parts are asked for when they are needed."""
+        if self._remaining:
+            raise ValueError(f"{self._remaining} bytes of the entry before are missing")
+        self.entries += entries
+        self._pending.append(later)
+        self._awaited = True
+        self._pending_size += size
         if self._pending_size >= _BUFFER:
             self._flush()
+
+    def flush(self) -> None:
+        """Ask for all parts that are promised."""
+        self._flush()
 
     def known_link(self, status: Status) -> bool:
         """Whether `add` would write this file as a hard link, without data."""
@@ -189,10 +230,20 @@ class LayerWriter:
 
     def _flush(self) -> None:
         if self._pending:
-            data = b"".join(self._pending)
+            data = b"".join(self._parts() if self._awaited else self._pending)  # type: ignore[arg-type]
             self._pending.clear()
+            self._awaited = False
             self._pending_size = 0
             self._pass_on(data)
+
+    def _parts(self) -> list[bytes]:
+        parts: list[bytes] = []
+        for each in self._pending:
+            if isinstance(each, bytes):
+                parts.append(each)
+            else:
+                parts += each.parts()
+        return parts
 
     def _pass_on(self, data: bytes) -> None:
         self._size += len(data)
