@@ -109,12 +109,13 @@ def truth(text: str) -> bool | None:
 
 @frozen
 class OutputMade:
-    """Where an output went, and what it is known by there."""
+    """Where an output went, and what it is known by there. `config` is the digest of the config, "" with several platforms."""
 
     type: str
     dest: str
     digest: str = ""
     descriptor: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    config: str = ""
 
 
 @frozen

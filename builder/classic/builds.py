@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build import Builder
 from builder.classic.transcript import Transcript
+from builder.context import check_sent
 from builder.request import BuildRequest
 from registry_client.credentials import Credentials
 from registry_client.oci.config import ContainerConfig
@@ -118,7 +119,7 @@ class ClassicBuilds:
 def request_of(asked: BuildAsked, node: str) -> BuildRequest:
     """What the parameters mean to our builder. The classic builder attests nothing and exports into the store."""
     return BuildRequest(
-        context=asked.remote or "-",
+        context=check_sent(asked.remote) if asked.remote else "-",
         archive=asked.archive,
         dockerfile=asked.dockerfile or None,
         target=asked.target,

@@ -11,9 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.build import Builder
-from builder.control.attributes import FILES, Output, outputs_of, request_of
+from builder.control.attributes import FILES, Output, cache_imports, outputs_of, request_of
+from builder.control.caches import ClientCaches
 from builder.control.contexts import collect_contexts
 from builder.control.filesend import send_output
+from builder.control.layouts import ClientLayout
 from builder.control.lent import LentAgents, LentCredentials, LentSecrets
 from builder.control.messages.common import Bytes, CacheEntry
 from builder.control.messages.control import Exporter
@@ -84,27 +86,29 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
         sent = Sent(session, ground.root, NODE, emit, cancel, stack)
         sources = sent.all(wanted.attrs, wanted.inputs)
         tags, outputs = outputs_of(wanted.exporters, scratch)
+        caches = ClientCaches(session, scratch, cancel)
         request = replace(
             request_of(
                 wanted.attrs,
                 sources=sources,
                 tags=tags,
                 outputs=[output.wanted for output in outputs],
-                cache_from=wanted.cache_from,
-                cache_to=wanted.cache_to,
+                cache_from=caches.fetched(cache_imports(wanted.attrs, wanted.cache_from)),
+                cache_to=caches.placed(wanted.cache_to),
                 entitlements=wanted.entitlements,
             ),
             secrets=LentSecrets(session),
             ssh=stack.enter_context(LentAgents(session, ground.root)),
             node=NODE,
+            metadata=bool(wanted.exporters),  # of a build, for its history; not of a result on its way
         )
         images = stack.enter_context(ground.working(LentCredentials(session), emit))
-        emit = images.emit  # what changes in the store also goes to others
+        emit = caches.telling(images.emit)  # what changes in the store also goes to others
         stdin = stack.enter_context(_upload(session, sources, scratch, cancel))
         result = _build(ground, images, request, emit, cancel, stdin)
         if wanted.exporters:
             _deliver(session, result, tags, outputs, emit, cancel)
-        return Done(result, _response(result))
+        return Done(result, {**_response(result), **caches.sent()})
 
 
 def _build(
@@ -195,7 +199,10 @@ def _deliver(
             )
             with _told(emit, f"output-{output.number}", name):
                 _note(emit, f"output-{output.number}", f"sending {what}")
-                send_output(session, output.number, output.path, cancel)
+                if output.as_layout:
+                    ClientLayout(session, "export", cancel).send(output.path)
+                else:
+                    send_output(session, output.number, output.path, cancel)
             remove_tree(output.path)
 
 

@@ -12,9 +12,11 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from builder.context import check_sent
 from builder.control.attributes import named_contexts
 from builder.control.contexts import kept_directory
 from builder.control.filesync import PATH, Receiver, metadata, receive_files
+from builder.control.layouts import ClientLayout
 from builder.control.sessions import Session
 from registry_client.values import frozen
 from runtime.cancel import Cancel
@@ -49,10 +51,14 @@ class Sent:
 
     def dockerfile(self, attrs: Mapping[str, str]) -> Sources:
         """The Dockerfile and what it ignores; no other file yet."""
+        if zero := [name for name, value in attrs.items() if "\0" in value]:
+            raise InvalidInput(f"a NUL byte in {zero[0]}")
         context = attrs.get("context", "")
         is_remote = bool(context)
         key = attrs.get("dockerfilekey", "" if is_remote else "dockerfile")
         upload = context.removeprefix(_UPLOAD) if context.startswith(_UPLOAD) else ""
+        if context and not upload:
+            check_sent(context)
         if not key:
             return Sources(context="-" if upload else context, dockerfile=None, contexts={}, upload=upload)
         name = attrs.get("filename") or _DOCKERFILE
@@ -131,10 +137,18 @@ class Sent:
                 raise Unsupported(f"build context {name}: {value} is no result of a build here")
             return inputs[rest]
         if kind == "oci-layout":
-            raise Unsupported(
-                f"build context {name}: a layout on the client", hint="push it to a registry, or load it"
-            )
-        return value
+            with self._told(f"context {name}", f"[context {name}] load layout from client"):
+                return self._layout(name, rest.removeprefix("//"))
+        return value if kind == "docker-image" else check_sent(value)
+
+    def _layout(self, name: str, text: str) -> str:
+        """`STORE:TAG@DIGEST` of the client as a layout of ours."""
+        place, _, digest = text.partition("@")
+        if not digest:
+            raise InvalidInput(f"build context {name}: oci-layout://{text} has no digest")
+        root = self._stack.enter_context(kept_directory(self._root, "", lasting=False))
+        ClientLayout(self._session, f"oci:{place.partition(':')[0]}", self._cancel).fetch(digest, root)
+        return f"oci-layout://{root}@{digest}"
 
     def _directory(self, key: str, ignore: bytes, node: str) -> str:
         """The client's directory of that name, as it is now."""

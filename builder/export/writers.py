@@ -156,7 +156,9 @@ class Writer:
             sending.finish(parcel, _named(first, by_digest))
         for each in others:
             self._images.push_parcel(parcel, _named(each, by_digest), cancel=cancel)
-        return OutputMade("registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe())
+        return OutputMade(
+            "registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe(), bundle.config
+        )
 
     # --- archives -------------------------------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class Writer:
         bundle = self._bundle(wanted, names)
         files = layout_files(tuple(named_entries(bundle.entry, names)))
         self._write_layout(wanted, bundle.blobs, files)
-        return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe())
+        return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe(), bundle.config)
 
     def _write_docker(self, wanted: OutputWanted) -> OutputMade:
         """docker save's form. It knows no index, so every platform is an image by itself and nothing is attested."""

@@ -35,6 +35,7 @@ from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.events import Output
 from runtime.sandbox_errors import translated
 from runtime.spans import Span
+from runtime.store.durable import full_hint
 from runtime.store.snapshots import Draft
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class ExecStep:
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
         if exit_info.code != 0:
-            raise self._failure(exit_info, tail)
+            raise self._failure(exit_info, tail, draft.upper)
         if not os.listdir(draft.upper):
             return Outcome(content, empty=True)
         clean_stubs(draft.upper, draft.lowers, arrangement.targets)
@@ -340,7 +341,7 @@ class ExecStep:
                 tail = (tail + masked)[-_TAIL:]
         return tail
 
-    def _failure(self, exit_info: ExitInfo, tail: bytes) -> StepFailed:
+    def _failure(self, exit_info: ExitInfo, tail: bytes, upper: str) -> StepFailed:
         words = self._operation.argv
         shown = words[-1] if len(words) == 3 and words[1] == "-c" else " ".join(words)
         masker = Masker(self._workshop.secret_values())
@@ -354,7 +355,7 @@ class ExecStep:
             self._span,
             exit_code=exit_info.code,
             output=tail.decode("utf-8", "replace"),
-            hint=self._foreign_hint() if exit_info.code == _NOT_EXECUTABLE else "",
+            hint=self._foreign_hint() if exit_info.code == _NOT_EXECUTABLE else full_hint(upper),
         )
 
     def _foreign_hint(self) -> str:

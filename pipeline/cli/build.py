@@ -236,7 +236,10 @@ def metadata_of(result: BuildResult) -> dict[str, Any]:
         from builder.checks.report import warning_record
 
         record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
-    record["containerimage.config.digest"] = result.image_id
+    # With eStargz layers the image that went out has a config of its own.
+    record["containerimage.config.digest"] = next(
+        (each.config for each in result.outputs if each.config), result.image_id
+    )
     if len(result.images) > 1:
         record["pipe.images"] = list(result.images)  # of each platform
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from builder.control.messages import control, gateway
-from builder.control.messages.common import Empty
+from builder.control.messages.common import CacheEntry, Empty
 from builder.control.messages.control import Exporter
-from runtime.grpc.client import call
+from runtime.grpc.client import call, open_stream
 from runtime.grpc.status import Code, GrpcError
 from tests.support.builder import write_files
 from tests.support.buildkit_client import BuildClient, Built, Offered, build_client
@@ -128,6 +129,56 @@ def test_a_directory_beside_the_context_by_its_name(
     assert tar_of(client, files, {"context:more": "local:more"}) == {"more", "more/x", "more/.dockerignore"}
 
 
+def test_a_directory_of_the_client_is_an_output_and_a_context(
+    daemon: Daemon, client: BuildClient, context: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    files = offered(context, layouts={"export": layout, "oci:mine": layout})
+    built = client.build(files, exporters=(Exporter("oci", {"tar": "false", "name": "made:1"}),))
+    assert built.error is None, built.error
+    record = json.loads(base64.b64decode(built.response["containerimage.descriptor"]))
+    digest = record["digest"]
+    assert (layout / "blobs" / digest.replace(":", "/")).stat().st_size == record["size"]
+    (context / "Dockerfile").write_text("FROM lay\nCOPY Dockerfile /more\n")
+    names = tar_of(client, files, {"context:lay": f"oci-layout://mine:latest@{digest}"})
+    assert {"more", "files/a.txt"} <= names
+
+
+def test_a_blob_that_is_not_what_it_should_be_is_refused(
+    client: BuildClient, context: Path, tmp_path: Path
+) -> None:
+    layout = tmp_path / "layout"
+    files = offered(context, layouts={"export": layout, "oci:mine": layout})
+    built = client.build(files, exporters=(Exporter("oci", {"tar": "false"}),))
+    digest = json.loads(base64.b64decode(built.response["containerimage.descriptor"]))["digest"]
+    for place in (layout / "blobs" / "sha256").iterdir():
+        data = place.read_bytes()
+        place.write_bytes(data[:-1] + bytes((data[-1] ^ 1,)))
+    (context / "Dockerfile").write_text("FROM lay\n")
+    error = client.build(files, {"context:lay": f"oci-layout://mine:latest@{digest}"}, MOBY).error
+    assert error is not None and "something else" in error.message
+
+
+def test_a_cache_lies_in_a_directory_of_the_client(
+    daemon: Daemon, client: BuildClient, context: Path, tmp_path: Path
+) -> None:
+    files = offered(context, layouts={"local:cache": tmp_path / "cache"})
+    to = (CacheEntry("local", {"dest": "cache", "mode": "max"}),)
+    first = client.build(files, exporters=MOBY, cache_to=to)
+    assert first.error is None, first.error
+    assert "export cache to local cache" in [each.name for each in first.status.vertexes]
+    digest = json.loads(first.response["cache.manifest"])["digest"]
+    daemon.docker.images.remove("made:1")
+    gone = open_stream(client.grpc, f"{CONTROL}Prune")
+    gone.write(control.PruneRequest(all=True))
+    gone.end_sending()
+    assert list(gone.messages(control.UsageRecord))
+    imports = [{"Type": "local", "Attrs": {"src": "cache", "digest": digest}}]
+    again = client.build(files, {"cache-imports": json.dumps(imports)}, MOBY)
+    assert again.error is None and again.ended("COPY").cached
+    assert again.response["containerimage.digest"] == first.response["containerimage.digest"]
+
+
 def test_a_result_is_the_input_of_another_build(client: BuildClient, context: Path, tmp_path: Path) -> None:
     second = write_files(tmp_path / "second", {"Dockerfile": "FROM first\nCOPY Dockerfile /second\n"})
     files = offered(second)
@@ -197,7 +248,9 @@ def test_a_mistake_has_its_place_in_the_dockerfile(client: BuildClient, context:
     [
         ({"filename": "None"}, MOBY, "open None: no such file"),
         ({"target": "x"}, MOBY, "x"),
-        ({"context:a": "oci-layout://a@sha256:1"}, MOBY, "layout on the client"),
+        ({"context:a": "oci-layout://a"}, MOBY, "has no digest"),
+        ({"context:a": "oci-layout://a@sha256:1"}, MOBY, "is no digest"),
+        ({"cache-imports": '[{"Type":"local","Attrs":{"src":"/x"}}]'}, MOBY, "which cache of /x"),
         ({}, (Exporter("elsewhere"),), "elsewhere"),
         ({"dockerfilekey": "other"}, MOBY, "no access allowed"),
     ],
@@ -285,8 +338,6 @@ def test_the_cache_is_told_of_and_pruned(daemon: Daemon, client: BuildClient, co
     usage = call(client.grpc, f"{CONTROL}DiskUsage", control.DiskUsageRequest(), control.DiskUsageResponse)
     assert [(each.type, each.shared) for each in usage.records] == [("regular", True)]
     assert any((daemon.root / "daemon" / "contexts").iterdir())
-    from runtime.grpc.client import open_stream
-
     stream = open_stream(client.grpc, f"{CONTROL}Prune")
     stream.write(control.PruneRequest(all=True))
     stream.end_sending()

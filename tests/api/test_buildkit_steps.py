@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from builder.control.messages.control import Exporter
 from tests.support.builder import make_base, write_files
-from tests.support.buildkit_client import BuildClient, Built, Offered, build_client
+from tests.support.buildkit_client import BuildClient, Built, Offered, build_client, until
 from tests.support.daemon import Daemon, daemon_process
 from tests.support.networks import own_host
 from tests.support.openssh import agent_with, copy_programs, fingerprint, make_key
@@ -160,16 +159,6 @@ def run_until_lost(client: BuildClient, session: str, built: Built) -> None:
     with contextlib.suppress(GrpcError):
         client._follow("lost", built)
     solving.join(60)
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Whether it comes true before long; other processes tell nobody when."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def sleeping() -> bool:

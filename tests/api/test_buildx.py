@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.builder import make_base, write_files
+from tests.support.buildkit_client import until
 from tests.support.daemon import Daemon, daemon_process
 from tests.support.networks import own_host
 from tests.support.openssh import agent_with, copy_programs, fingerprint, make_key
@@ -124,7 +125,14 @@ def test_what_is_known_of_a_build_is_written_to_files(daemon: Daemon, tmp_path: 
     assert (
         quiet.strip() == (tmp_path / "iid").read_text() == metadata["containerimage.config.digest"] == image
     )
-    assert metadata["image.name"] == "docker.io/library/m:1" and metadata["buildx.build.ref"]
+    assert metadata["image.name"] == "docker.io/library/m:1"
+    (material,) = metadata["buildx.build.provenance"]["materials"]
+    assert material["uri"].startswith("pkg:docker/base@1")
+    ref = metadata["buildx.build.ref"].rpartition("/")[2]
+    assert ref in buildx(daemon, tmp_path, "history", "ls")
+    assert "pkg:docker/base@1" in buildx(daemon, tmp_path, "history", "inspect", ref)
+    buildx(daemon, tmp_path, "history", "rm", ref)
+    assert ref not in buildx(daemon, tmp_path, "history", "ls")
 
 
 def test_secrets_and_agents_of_the_client(daemon: Daemon, tmp_path: Path) -> None:
@@ -160,6 +168,22 @@ def test_contexts_from_elsewhere(daemon: Daemon, tmp_path: Path) -> None:
     )
 
 
+def test_directories_of_the_client_hold_caches_and_layouts(daemon: Daemon, tmp_path: Path) -> None:
+    write_files(tmp_path / "c", {"Dockerfile": "FROM base:1\nRUN head -c 9 /dev/urandom > /random\n"})
+    plain = ("build", "--progress", "plain")
+    told = buildx(daemon, tmp_path, *plain, "--cache-to", "type=local,dest=cache,mode=max", "-t", "dirs", "c")
+    assert "export cache to local cache" in told
+    first = daemon.docker.images.get("dirs").id
+    buildx(daemon, tmp_path, "prune", "--force", "--all")
+    again = buildx(daemon, tmp_path, *plain, "--cache-from", "type=local,src=cache", "-t", "dirs", "c")
+    assert "CACHED" in again and daemon.docker.images.get("dirs").id == first
+    buildx(daemon, tmp_path, "build", "-o", "type=oci,tar=false,dest=layout", "c")
+    write_files(
+        tmp_path / "d", {"Dockerfile": "FROM base:1\nRUN --mount=from=lay,target=/l wc -c < /l/random\n"}
+    )
+    assert " 9\n" in buildx(daemon, tmp_path, *plain, "--build-context", "lay=oci-layout://layout", "d")
+
+
 def test_bake_builds_targets_that_stand_on_each_other(daemon: Daemon, tmp_path: Path) -> None:
     write_files(tmp_path, {"c/Dockerfile": "FROM base:1\nRUN echo one > /one\n"})
     record = {
@@ -192,8 +216,7 @@ def test_an_interrupted_build_is_over_here_too(daemon: Daemon, tmp_path: Path) -
         process.send_signal(signal.SIGINT)
         assert b"context canceled" in process.stderr.read()
     assert process.returncode
-    running = subprocess.run(["pgrep", "-fx", "sleep 3079"], capture_output=True).stdout
-    assert running == b""
+    assert until(lambda: not subprocess.run(["pgrep", "-fx", "sleep 3079"], capture_output=True).stdout)
 
 
 def test_the_builder_says_what_it_is_and_holds(daemon: Daemon, tmp_path: Path) -> None:

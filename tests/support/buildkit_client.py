@@ -5,19 +5,21 @@ What it sends is what was seen of buildx 0.29.1; that the messages are BuildKit'
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.control.filesend import _entries
 from builder.control.filesync import Receiver
-from builder.control.messages import control, gateway
-from builder.control.messages.common import Bytes, Definition, Empty
+from builder.control.messages import content, control, gateway
+from builder.control.messages.common import Bytes, CacheEntry, Definition, Empty
 from builder.control.messages.files import DIRECTORY, Packet, PacketType
 from builder.control.messages.session import (
     AgentRequest,
@@ -30,7 +32,7 @@ from builder.ignore import Patterns
 from builder.ssh import connect
 from runtime.grpc.client import call, open_stream
 from runtime.grpc.connection import Connection
-from runtime.grpc.server import Method, serve, unary
+from runtime.grpc.server import Method, serve, streaming, unary
 from runtime.grpc.status import Code, GrpcError
 from runtime.grpc.stream import Stream
 
@@ -46,6 +48,7 @@ class Offered:
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     logins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)  # sockets by name
+    layouts: Mapping[str, Path] = field(default_factory=dict)  # by the name of the store
     targets: Mapping[int, Path] = field(default_factory=dict)  # outputs that are directories
     sent: list[str] = field(default_factory=list)
     outputs: dict[int, bytes] = field(default_factory=dict)
@@ -55,6 +58,9 @@ class Offered:
             "/moby.filesync.v1.FileSync/DiffCopy": self._send,
             "/moby.filesync.v1.FileSend/DiffCopy": self._take,
             "/moby.filesync.v1.Auth/Credentials": unary(CredentialsRequest, self._login),
+            "/containerd.services.content.v1.Content/Info": unary(content.InfoRequest, self._blob),
+            "/containerd.services.content.v1.Content/Read": streaming(content.ReadRequest, self._read_blob),
+            "/containerd.services.content.v1.Content/Write": self._write_blob,
             "/moby.sshforward.v1.SSH/CheckAgent": unary(AgentRequest, self._check_agent),
             "/moby.sshforward.v1.SSH/ForwardAgent": self._forward,
             "/moby.buildkit.secrets.v1.Secrets/GetSecret": unary(SecretRequest, self._secret),
@@ -101,6 +107,36 @@ class Offered:
         if request.id not in self.secrets:
             raise GrpcError(Code.NOT_FOUND, f"secret {request.id} not found")
         return SecretResponse(self.secrets[request.id])
+
+    def _blob_place(self, digest: str, stream: Stream) -> Path:
+        return (
+            self.layouts[stream.header("buildkit-attachable-store-id")] / "blobs" / digest.replace(":", "/")
+        )
+
+    def _blob(self, request: content.InfoRequest, stream: Stream) -> content.InfoResponse:
+        place = self._blob_place(request.digest, stream)
+        if not place.exists():
+            raise GrpcError(Code.NOT_FOUND, f"content {request.digest}: not found")
+        return content.InfoResponse(content.Info(request.digest, place.stat().st_size))
+
+    def _read_blob(self, request: content.ReadRequest, stream: Stream) -> Iterator[content.ReadResponse]:
+        data = self._blob_place(request.digest, stream).read_bytes()
+        for at in range(0, len(data), 1 << 20):
+            yield content.ReadResponse(at, data[at : at + (1 << 20)])
+
+    def _write_blob(self, stream: Stream) -> None:
+        """As containerd's: pieces in order, and the digest has to be what was said."""
+        data = b""
+        for request in stream.messages(content.WriteRequest):
+            if request.action == content.WRITE:
+                assert request.offset == len(data)
+                data += request.data
+            elif request.action == content.COMMIT:
+                assert f"sha256:{hashlib.sha256(data).hexdigest()}" == request.expected
+                place = self._blob_place(request.expected, stream)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(data)
+            stream.write(content.WriteResponse(request.action, len(data), digest=request.expected))
 
     def _check_agent(self, request: AgentRequest, stream: Stream) -> Empty:
         if request.id not in self.agents:
@@ -209,10 +245,11 @@ class BuildClient:
         *,
         shared_key: str = "",
         inputs: Mapping[str, Definition] = {},
+        cache_to: tuple[CacheEntry, ...] = (),
     ) -> Built:
         """As `buildx build` does, with a session of its own."""
         with self.session(offered, shared_key) as session:
-            return self.build_in(session, attrs, exporters, inputs)
+            return self.build_in(session, attrs, exporters, inputs, cache_to=cache_to)
 
     def build_in(
         self,
@@ -221,10 +258,15 @@ class BuildClient:
         exporters: tuple[control.Exporter, ...] = (),
         inputs: Mapping[str, Definition] = {},
         entitlements: tuple[str, ...] = (),
+        cache_to: tuple[CacheEntry, ...] = (),
     ) -> Built:
         """Three calls side by side, the build function in the middle."""
         request = control.SolveRequest(
-            os.urandom(8).hex(), session=session, exporters=list(exporters), entitlements=list(entitlements)
+            os.urandom(8).hex(),
+            session=session,
+            exporters=list(exporters),
+            entitlements=list(entitlements),
+            cache=control.CacheOptions(list(cache_to)),
         )
         built = Built()
         threads = [
@@ -281,3 +323,13 @@ def build_client(path: str) -> Iterator[BuildClient]:
         yield client
     finally:
         client.close()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true before long; other processes tell nobody when."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -109,13 +109,24 @@ def test_a_pushed_one_is_pulled_by_skopeo_and_built_upon_here(
     root, context = made
     with docker_registry(tmp_path) as registry:
         name = f"{registry.host}/lazy:1"
-        build(root, context, "-o", f"type=registry,name={name},compression=estargz")
+        build(
+            root,
+            context,
+            "-o",
+            f"type=registry,name={name},compression=estargz",
+            "--metadata-file",
+            str(tmp_path / "meta.json"),
+        )
         copy = ["skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", f"oci:{tmp_path / 'copy'}:1"]
         policy = tmp_path / "policy.json"
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         copy[1:1] = ["--policy", str(policy)]
         subprocess.run(copy, check=True, capture_output=True, timeout=120)
         manifest, _, _ = parts_of(tmp_path / "copy")
+        assert (
+            json.loads((tmp_path / "meta.json").read_text())["containerimage.config.digest"]
+            == manifest["config"]["digest"]
+        )
         run_pipe(tmp_path / "other", "pull", name)
         upon = write_files(tmp_path / "upon", {"Dockerfile": f"FROM {name}\nCOPY more /more\n", "more": "3"})
         again, _, _ = parts_of(layout_of(tmp_path / "other", upon, tmp_path / "out", ",compression=estargz"))
