@@ -178,6 +178,18 @@ def is_remote(text: str) -> bool:
         raise InvalidInput(f"build context {text}: {error}") from error
 
 
+def check_sent(text: str) -> str:
+    """A context that somebody else's client names: a URL or a git address, never a path of this host."""
+    from builder.lower.remotes import remote_source
+
+    try:
+        if remote_source(text) is not None:
+            return text
+    except ValueError as error:
+        raise InvalidInput(f"build context {text}: {error}") from error
+    raise InvalidInput(f"build context {text!r} is no URL", hint="send files as an archive, or with buildx")
+
+
 def check_directory(path: str) -> None:
     if os.path.isdir(path):
         return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
 from runtime.cancel import Cancel
+from runtime.errors import Denied
 from runtime.events import Emit, Event, ignore
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ class Services:
         if private_mounts:
             from runtime.sandbox.isolate import private_mounts as isolate
 
-            isolate(self._spawner)
+            try:
+                isolate(self._spawner)
+            except PermissionError as error:
+                raise Denied(
+                    f"a mount namespace of our own is refused: {error.strerror}",
+                    hint="run as root; inside a container, one that is privileged",
+                ) from error
 
     def close(self) -> None:
         self._stack.close()

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build import Builder
 from builder.classic.transcript import Transcript
+from builder.context import check_sent
 from builder.request import BuildRequest
 from registry_client.credentials import Credentials
 from registry_client.oci.config import ContainerConfig
 from runtime.cancel import Cancel
+from runtime.containers.inspect import moment
 from runtime.containers.spec import Limits, Rlimit
 from runtime.daemon.build_query import BuildAsked, PruneAsked
 from runtime.daemon.engine import Engine
 from runtime.daemon.streams import Tell
-from runtime.daemon.wire import moment
 from runtime.errors import InvalidInput
 from runtime.events import Changed, Emit
 
@@ -118,7 +119,7 @@ class ClassicBuilds:
 def request_of(asked: BuildAsked, node: str) -> BuildRequest:
     """What the parameters mean to our builder. The classic builder attests nothing and exports into the store."""
     return BuildRequest(
-        context=asked.remote or "-",
+        context=check_sent(asked.remote) if asked.remote else "-",
         archive=asked.archive,
         dockerfile=asked.dockerfile or None,
         target=asked.target,

@@ -32,11 +32,15 @@ _INLINE = ("registry", "oci")  # outputs that carry attestations within
 
 @frozen(kw_only=True)
 class Output:
-    """One exporter. `path` is where it is made before it is sent to the client, "" for what stays here."""
+    """One exporter. `path` is where it is made before it is sent to the client, "" for what stays here.
+
+    `as_layout`: the client takes the blobs of the OCI layout that lies there.
+    """
 
     number: int
     wanted: OutputWanted
     path: str = ""
+    as_layout: bool = False
 
 
 def outputs_of(exporters: Sequence[Exporter], scratch: str) -> tuple[tuple[str, ...], tuple[Output, ...]]:
@@ -52,13 +56,10 @@ def outputs_of(exporters: Sequence[Exporter], scratch: str) -> tuple[tuple[str, 
             wanted = _wanted("registry" if pushed else "image", attrs, name if pushed else "")
             found.append(Output(number=number, wanted=wanted))
         elif exporter.type in FILES:
-            if attrs.get("tar", "true").lower() not in _TRUE:
-                raise Unsupported(
-                    f"output {exporter.type} with tar=false", hint="write the archive, and unpack it"
-                )
+            as_layout = attrs.get("tar", "true").lower() not in _TRUE
             path = f"{scratch}/output-{number}"
             wanted = _wanted(exporter.type, attrs, name, path)
-            found.append(Output(number=number, wanted=wanted, path=path))
+            found.append(Output(number=number, wanted=wanted, path=path, as_layout=as_layout))
         elif exporter.type not in ("", "cacheonly"):
             raise Unsupported(
                 f"output type {exporter.type!r} is not known", hint=f"one of {', '.join((*IMAGES, *FILES))}"
@@ -91,7 +92,7 @@ def request_of(
     cache_to: Iterable[CacheEntry],
     entitlements: Iterable[str],
 ) -> BuildRequest:
-    """The build of what was sent."""
+    """The build of what was sent. Caches of `type=local` name directories here."""
     outputs, dockerfile = tuple(outputs), sources.dockerfile
     return BuildRequest(
         context=sources.context,
@@ -114,7 +115,7 @@ def request_of(
         cgroup_parent=attrs.get("cgroup-parent", ""),
         attest=_attest(attrs, outputs),
         allow=frozenset(entitlements) & frozenset(ENTITLEMENTS),
-        cache_from=_cache_from(attrs, cache_from),
+        cache_from=_cache_from(cache_from),
         cache_to=_cache_to(cache_to),
         outputs=outputs,
         rewrite_timestamp=any(output.rewrite_timestamp for output in outputs),
@@ -204,14 +205,19 @@ def _fields(text: str) -> dict[str, str]:
     return {name: value for name, _, value in (word.partition("=") for word in _words(text))}
 
 
-def _cache_from(attrs: Mapping[str, str], entries: Iterable[CacheEntry]) -> tuple[CacheFrom, ...]:
+def cache_imports(attrs: Mapping[str, str], entries: Iterable[CacheEntry]) -> list[CacheEntry]:
     """A client repeats among the attributes what it says in the request; older ones say it only there."""
-    texts = [_spelled(entry.type, entry.attrs) for entry in entries]
+    found = list(entries)
     try:
         for record in json.loads(attrs.get("cache-imports") or "[]"):
-            texts.append(_spelled(record["Type"], record.get("Attrs") or {}))
+            found.append(CacheEntry(record["Type"], dict(record.get("Attrs") or {})))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"cache-imports: {attrs['cache-imports']!r} cannot be read") from error
+    return [entry for number, entry in enumerate(found) if entry not in found[:number]]
+
+
+def _cache_from(entries: Iterable[CacheEntry]) -> tuple[CacheFrom, ...]:
+    texts = [_spelled(entry) for entry in entries]
     if not texts:
         return ()
     from builder.sharing.wanted import parse_cache_from
@@ -220,7 +226,7 @@ def _cache_from(attrs: Mapping[str, str], entries: Iterable[CacheEntry]) -> tupl
 
 
 def _cache_to(entries: Iterable[CacheEntry]) -> tuple[CacheTo, ...]:
-    texts = [_spelled(entry.type, entry.attrs) for entry in entries]
+    texts = [_spelled(entry) for entry in entries]
     if not texts:
         return ()
     from builder.sharing.wanted import parse_cache_to
@@ -228,11 +234,10 @@ def _cache_to(entries: Iterable[CacheEntry]) -> tuple[CacheTo, ...]:
     return tuple(dict.fromkeys(parse_cache_to(text) for text in texts))
 
 
-def _spelled(kind: str, attrs: Mapping[str, str]) -> str:
-    """As the flag has it. A directory would be the client's, which is not here."""
-    if kind == "local":
-        raise Unsupported(
-            "a build cache in a directory of the client", hint="use type=registry or type=inline"
-        )
-    words = [f"type={kind}", *(f"{name}={value}" for name, value in sorted(attrs.items()) if name != "type")]
+def _spelled(entry: CacheEntry) -> str:
+    """As the flag has it."""
+    words = [
+        f"type={entry.type}",
+        *(f"{name}={value}" for name, value in sorted(entry.attrs.items()) if name != "type"),
+    ]
     return ",".join(f'"{word}"' if "," in word else word for word in words)

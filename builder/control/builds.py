@@ -11,12 +11,15 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from builder.build import Builder
-from builder.control.attributes import FILES, Output, outputs_of, request_of
+from builder.control.attributes import FILES, Output, cache_imports, outputs_of, request_of
+from builder.control.caches import ClientCaches
 from builder.control.contexts import collect_contexts
 from builder.control.filesend import send_output
+from builder.control.layouts import ClientLayout
 from builder.control.lent import LentAgents, LentCredentials, LentSecrets
 from builder.control.messages.common import Bytes, CacheEntry
 from builder.control.messages.control import Exporter
+from builder.control.needs import context_paths
 from builder.control.sessions import Session, Sessions
 from builder.control.sources import Sent, Sources
 from builder.request import BuildRequest, BuildResult
@@ -28,8 +31,10 @@ from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from builder.dockerfile import Dockerfile
+    from builder.graph import StageGraph
     from registry_client.credentials import Credentials
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -82,37 +87,51 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
         session = sessions.get(wanted.session, cancel)
         scratch = stack.enter_context(_scratch(ground.root))
         sent = Sent(session, ground.root, NODE, emit, cancel, stack)
-        sources = sent.all(wanted.attrs, wanted.inputs)
+        sources = sent.all_but_context(wanted.attrs, wanted.inputs)
         tags, outputs = outputs_of(wanted.exporters, scratch)
+        caches = ClientCaches(session, scratch, cancel)
         request = replace(
             request_of(
                 wanted.attrs,
                 sources=sources,
                 tags=tags,
                 outputs=[output.wanted for output in outputs],
-                cache_from=wanted.cache_from,
-                cache_to=wanted.cache_to,
+                cache_from=caches.fetched(cache_imports(wanted.attrs, wanted.cache_from)),
+                cache_to=caches.placed(wanted.cache_to),
                 entitlements=wanted.entitlements,
             ),
             secrets=LentSecrets(session),
             ssh=stack.enter_context(LentAgents(session, ground.root)),
             node=NODE,
+            metadata=bool(wanted.exporters),  # of a build, for its history; not of a result on its way
         )
         images = stack.enter_context(ground.working(LentCredentials(session), emit))
-        emit = images.emit  # what changes in the store also goes to others
+        emit = caches.telling(images.emit)  # what changes in the store also goes to others
         stdin = stack.enter_context(_upload(session, sources, scratch, cancel))
-        result = _build(ground, images, request, emit, cancel, stdin)
+
+        def lowered(dockerfile: Dockerfile, graphs: Sequence[StageGraph]) -> None:
+            # A scanner of software may look at all of it.
+            sent.fetch_context(None if request.attest.sbom else context_paths(graphs))
+
+        result = _build(ground, images, request, emit, cancel, stdin, lowered)
         if wanted.exporters:
             _deliver(session, result, tags, outputs, emit, cancel)
-        return Done(result, _response(result))
+        return Done(result, {**_response(result), **caches.sent()})
 
 
 def _build(
-    ground: Ground, images: Images, request: BuildRequest, emit: Emit, cancel: Cancel, stdin: BinaryIO | None
+    ground: Ground,
+    images: Images,
+    request: BuildRequest,
+    emit: Emit,
+    cancel: Cancel,
+    stdin: BinaryIO | None,
+    lowered: Callable[[Dockerfile, Sequence[StageGraph]], None],
 ) -> BuildResult:
     """As `pipe build` does: a look first, which needs neither threads nor mounts."""
     told: list[Event] = []
     looking = Builder(images.store, images, None, None, told.append, cancel)
+    looking.on_lowered = lowered
     result = looking.look_up(request)
     if result is not None:
         for event in told:
@@ -129,6 +148,7 @@ def _build(
         stdin=stdin,
     )
     builder.missed = looking.missed
+    builder.on_lowered = lowered
     try:
         return builder.build(request)
     finally:
@@ -195,7 +215,10 @@ def _deliver(
             )
             with _told(emit, f"output-{output.number}", name):
                 _note(emit, f"output-{output.number}", f"sending {what}")
-                send_output(session, output.number, output.path, cancel)
+                if output.as_layout:
+                    ClientLayout(session, "export", cancel).send(output.path)
+                else:
+                    send_output(session, output.number, output.path, cancel)
             remove_tree(output.path)
 
 

@@ -7,27 +7,33 @@ client wants an output of them, or another build stands on them. The two calls k
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 
 from builder.control import calls, worker
 from builder.control.attributes import request_of
 from builder.control.builds import NODE, Done, Ground, Wanted, run_build
+from builder.control.errors import in_grpc
+from builder.control.history import History
 from builder.control.inputs import definition_of, result_in
 from builder.control.jobs import Job, Jobs, Pending
 from builder.control.messages import control, gateway
-from builder.control.messages.common import Definition, Empty, capabilities
+from builder.control.messages.common import Definition, Empty, Timestamp, capabilities
+from builder.control.messages.content import InfoRequest, ReadRequest
 from builder.control.sessions import Sessions
 from builder.control.sources import Sent
 from builder.control.usage import pruned, usage
 from registry_client.values import replace
 from runtime.cancel import Cancel
+from runtime.errors import PipeError
 from runtime.events import Emit, ignore
 from runtime.grpc.server import Method, streaming, unary
-from runtime.grpc.status import Code, GrpcError
+from runtime.grpc.status import Code, GrpcError, Status
 from runtime.grpc.stream import Stream
 
 _BUILD = "buildkit-controlapi-buildid"
 _SESSION = "x-docker-expose-session-"
+_CONTENT = "/containerd.services.content.v1.Content/"
 _FRONTENDS = ("dockerfile.v0",)
 _NO_LLB = "graphs of LLB are not built here, only Dockerfiles (the front end dockerfile.v0)"
 
@@ -36,7 +42,8 @@ class Services:
     """Both services over one set of jobs and sessions."""
 
     def __init__(self, ground: Ground, sessions: Sessions) -> None:
-        self._ground, self._sessions, self._jobs = ground, sessions, Jobs()
+        self._ground, self._sessions = ground, sessions
+        self._jobs, self._history = Jobs(), History()
 
     def methods(self) -> dict[str, Method]:
         own, bridge = "/moby.buildkit.v1.Control/", "/moby.buildkit.v1.frontend.LLBBridge/"
@@ -46,6 +53,10 @@ class Services:
             f"{own}ListWorkers": unary(Empty, self._workers),
             f"{own}Info": unary(Empty, self._info),
             f"{own}Session": self._session,
+            f"{own}ListenBuildHistory": streaming(control.HistoryRequest, self._listen),
+            f"{own}UpdateBuildHistory": unary(control.HistoryUpdate, self._update),
+            f"{_CONTENT}Info": unary(InfoRequest, lambda request, stream: self._history.info(request)),
+            f"{_CONTENT}Read": streaming(ReadRequest, lambda request, stream: self._history.read(request)),
             f"{own}DiskUsage": unary(control.DiskUsageRequest, self._disk_usage),
             f"{own}Prune": streaming(control.PruneRequest, self._prune),
             f"{bridge}Ping": unary(Empty, self._ping),
@@ -65,10 +76,37 @@ class Services:
         job = self._jobs.begin(request.ref, request.session)
         try:
             with stream.cancel.on_cancel(lambda: job.cancel.cancel("the client went away")):
-                done = self._solved(job, request)
+                done = self._recorded(job, request)
         finally:
             self._jobs.end(job)
         return control.SolveResponse(dict(done.response) if done else {})
+
+    def _recorded(self, job: Job, request: control.SolveRequest) -> Done | None:
+        """The build, and what is kept of it. Questions are none; a build that found no result has nothing to keep."""
+        started, error, done = time.time(), None, None
+        try:
+            done = self._solved(job, request)
+            return done
+        except (GrpcError, PipeError) as mistake:
+            error = mistake if isinstance(mistake, GrpcError) else in_grpc(mistake)
+            raise
+        finally:
+            if (done is not None or (error is not None and job.wanted is not None)) and not request.internal:
+                record = control.HistoryRecord(
+                    request.ref,
+                    _FRONTENDS[0],
+                    dict(job.wanted.attrs) if job.wanted else {},
+                    request.exporters,
+                    Status(int(error.code), error.message, list(error.details)) if error else None,
+                    Timestamp.of(started),
+                    Timestamp.of(time.time()),
+                    dict(done.response) if done else {},
+                    cached_steps=job.told.count(cached=True),
+                    total_steps=job.told.count(),
+                    completed_steps=job.told.count(completed=True),
+                    warnings=job.told.warnings,
+                )
+                self._history.add(record, done.result.provenance if done else {})
 
     def _solved(self, job: Job, request: control.SolveRequest) -> Done | None:
         cache = request.cache or control.CacheOptions()
@@ -88,7 +126,14 @@ class Services:
             pending = self._returned(job)
             if pending is None:
                 return None
-            wanted = replace(pending.wanted, exporters=asked.exporters, cache_to=asked.cache_to)
+            wanted = replace(
+                pending.wanted,
+                exporters=asked.exporters,
+                cache_from=(*pending.wanted.cache_from, *asked.cache_from),
+                cache_to=asked.cache_to,
+                entitlements=asked.entitlements,
+            )
+        job.wanted = wanted
         return self._run(wanted, job.told.emit, job.cancel)
 
     def _returned(self, job: Job) -> Pending | None:
@@ -130,6 +175,13 @@ class Services:
                 next(iter(head.get("sharedkey", ())), ""),
                 head.get("grpc-method", ()),
             )
+
+    def _listen(self, request: control.HistoryRequest, stream: Stream) -> Iterator[control.HistoryEvent]:
+        return self._history.listen(request, stream.cancel)
+
+    def _update(self, request: control.HistoryUpdate, stream: Stream) -> Empty:
+        self._history.update(request)
+        return Empty()
 
     def _disk_usage(self, request: control.DiskUsageRequest, stream: Stream) -> control.DiskUsageResponse:
         with self._ground.working(None, ignore) as images:

@@ -175,7 +175,14 @@ class Receiver:
 
     def _check(self, path: str) -> None:
         parent, _, name = path.rpartition("/")
-        if not name or name in (".", "..") or "\0" in path or len(path) > _LONGEST or path in self._sent:
+        if (
+            path.startswith("/")
+            or not name
+            or name in (".", "..")
+            or "\0" in path
+            or len(path) > _LONGEST
+            or path in self._sent
+        ):
             raise InvalidInput(f"the client sent the path {path!r}")
         if parent not in self._directories:
             raise InvalidInput(f"the client sent {path!r}, whose parent is no directory")

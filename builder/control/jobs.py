@@ -33,6 +33,7 @@ class Job:
         self.session = ""
         self.begun = self.over = False
         self.returned: ReturnRequest | None = None
+        self.wanted: Wanted | None = None
 
 
 @frozen(kw_only=True)

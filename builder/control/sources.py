@@ -2,19 +2,22 @@
 
 Directories are the client's own, called by a name; remote ones are fetched by the builder as for anybody else. The ignore
 patterns are the Dockerfile's own, else the context's (FEATURES A-84), and go along with the question for the files, so
-what is ignored is not even sent.
+what is ignored is not even sent. Of the context only what steps use is asked for, which is known once the Dockerfile is
+lowered (A-94).
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from builder.context import check_sent
 from builder.control.attributes import named_contexts
 from builder.control.contexts import kept_directory
 from builder.control.filesync import PATH, Receiver, metadata, receive_files
+from builder.control.layouts import ClientLayout
 from builder.control.sessions import Session
 from registry_client.values import frozen
 from runtime.cancel import Cancel
@@ -38,6 +41,15 @@ class Sources:
     upload: str = ""  # which of the client's uploads is the context
 
 
+@frozen
+class _Wanted:
+    """A context that is not here yet: the client's name, its place here, what it ignores."""
+
+    key: str
+    root: str
+    ignore: bytes
+
+
 class Sent:
     """Brings what a client has here. Directories stay ours until `stack` is closed."""
 
@@ -46,13 +58,18 @@ class Sent:
     ) -> None:
         self._session, self._root, self._node = session, root, node
         self._emit, self._cancel, self._stack = emit, cancel, stack
+        self._wanted: _Wanted | None = None
 
     def dockerfile(self, attrs: Mapping[str, str]) -> Sources:
         """The Dockerfile and what it ignores; no other file yet."""
+        if zero := [name for name, value in attrs.items() if "\0" in value]:
+            raise InvalidInput(f"a NUL byte in {zero[0]}")
         context = attrs.get("context", "")
         is_remote = bool(context)
         key = attrs.get("dockerfilekey", "" if is_remote else "dockerfile")
         upload = context.removeprefix(_UPLOAD) if context.startswith(_UPLOAD) else ""
+        if context and not upload:
+            check_sent(context)
         if not key:
             return Sources(context="-" if upload else context, dockerfile=None, contexts={}, upload=upload)
         name = attrs.get("filename") or _DOCKERFILE
@@ -69,19 +86,19 @@ class Sent:
             upload=upload,
         )
 
-    def all(self, attrs: Mapping[str, str], inputs: Mapping[str, str]) -> Sources:
-        """Everything. `inputs` says what `input:NAME` stands for."""
+    def all_but_context(self, attrs: Mapping[str, str], inputs: Mapping[str, str]) -> Sources:
+        """Everything that is known to be wanted. `inputs` says what `input:NAME` stands for."""
         found = self.dockerfile(attrs)
         contexts = {}
         for name, value in named_contexts(attrs).items():
             contexts[name] = self._named(name, value, inputs)
         context = found.context
         if not context:
-            key = attrs.get("contextkey", "context")
-            with self._told("context", "[internal] load build context") as node:
-                context = self._directory(key, found.ignore or b"", node)
+            context = self._kept(key := attrs.get("contextkey", "context"))
+            self._wanted = _Wanted(key, context, found.ignore or b"")
         subdirectory = attrs.get("contextsubdir", "").strip("/")
         if subdirectory:
+            self.fetch_context(None)
             context = self._below(context, subdirectory)
         return Sources(
             context=context,
@@ -119,6 +136,21 @@ class Sent:
         with self._asking(key), self._session.stream(PATH, given, self._cancel) as stream:
             return receive_files(stream)
 
+    def fetch_context(self, paths: Iterable[str] | None) -> None:
+        """Bring what is wanted of the context here, once it is known; None is all of it."""
+        wanted, self._wanted = self._wanted, None
+        paths = None if paths is None else sorted(set(paths))
+        if wanted is None or paths == []:
+            return
+        with self._told("context", "[internal] load build context") as node:
+            try:
+                self._receive(
+                    wanted.key, wanted.root, wanted.ignore, node, None if paths and "" in paths else paths
+                )
+            except BaseException:
+                self._wanted = wanted  # it is not here
+                raise
+
     # --- directories --------------------------------------------------------------------------------------------------
 
     def _named(self, name: str, value: str, inputs: Mapping[str, str]) -> str:
@@ -131,25 +163,38 @@ class Sent:
                 raise Unsupported(f"build context {name}: {value} is no result of a build here")
             return inputs[rest]
         if kind == "oci-layout":
-            raise Unsupported(
-                f"build context {name}: a layout on the client", hint="push it to a registry, or load it"
-            )
-        return value
+            with self._told(f"context {name}", f"[context {name}] load layout from client"):
+                return self._layout(name, rest.removeprefix("//"))
+        return value if kind == "docker-image" else check_sent(value)
+
+    def _layout(self, name: str, text: str) -> str:
+        """`STORE:TAG@DIGEST` of the client as a layout of ours."""
+        place, _, digest = text.partition("@")
+        if not digest:
+            raise InvalidInput(f"build context {name}: oci-layout://{text} has no digest")
+        root = self._stack.enter_context(kept_directory(self._root, "", lasting=False))
+        ClientLayout(self._session, f"oci:{place.partition(':')[0]}", self._cancel).fetch(digest, root)
+        return f"oci-layout://{root}@{digest}"
 
     def _directory(self, key: str, ignore: bytes, node: str) -> str:
         """The client's directory of that name, as it is now."""
-        shared = self._session.shared_key
-        name = f"{shared}:{key}" if shared else os.urandom(16).hex()
-        root = self._stack.enter_context(kept_directory(self._root, name, lasting=bool(shared)))
+        root = self._kept(key)
+        self._receive(key, root, ignore, node, None)
+        return root
 
+    def _kept(self, key: str) -> str:
+        """Where the client's directory of that name lies here, as it was sent last."""
+        shared = self._session.shared_key
+        name = f"{shared}:{key}" if shared else ""
+        return self._stack.enter_context(kept_directory(self._root, name, lasting=bool(shared)))
+
+    def _receive(self, key: str, root: str, ignore: bytes, node: str, paths: list[str] | None) -> None:
         def told(size: int) -> None:
             self._emit(Progress(node=node, item="transferring context:", current=size))
 
-        excluded = _patterns(ignore)
-        given = metadata(key, exclude=excluded)
+        given = metadata(key, exclude=_patterns(ignore), follow=paths or ())
         with self._asking(key), self._session.stream(PATH, given, self._cancel) as stream:
             Receiver(stream, root, told).run()
-        return root
 
     @contextmanager
     def _asking(self, key: str) -> Iterator[None]:

@@ -61,7 +61,7 @@ def pruned(store: Store, request: PruneRequest) -> Iterator[UsageRecord]:
     """Remove what is asked for; a record for everything that is gone."""
     ids: list[str] = []
     kinds: list[str] = []
-    for text in request.filters:
+    for text in filter(None, request.filters):
         name, _, value = text.partition("==")
         if name == "id":
             ids.append(value)

@@ -35,6 +35,7 @@ class Told:
         self._over = False
         self._vertexes: dict[str, Vertex] = {}
         self._statuses: dict[tuple[str, str], VertexStatus] = {}
+        self.warnings = 0
         self._told_at: dict[tuple[str, str], float] = {}
 
     def emit(self, event: Event) -> None:
@@ -94,6 +95,14 @@ class Told:
         with self._changed:
             self._changed.notify_all()
 
+    def count(self, *, cached: bool = False, completed: bool = False) -> int:
+        """How many vertices there are, or of these those that are so."""
+        with self._changed:
+            return sum(
+                (each.cached or not cached) and (each.completed is not None or not completed)
+                for each in self._vertexes.values()
+            )
+
     def _digest(self, node: str) -> str:
         name = f"{self._ref}/{node}".encode("utf-8", "surrogateescape")
         return "sha256:" + hashlib.sha256(name).hexdigest()
@@ -152,6 +161,7 @@ class Told:
         return status
 
     def _warning(self, event: Warned) -> VertexWarning:
+        self.warnings += 1
         node = event.node if event.node in self._vertexes else self.dockerfile
         line = f" (line {event.span.line})" if event.rule and event.span else ""
         name = f"{event.rule}: " if event.rule else ""

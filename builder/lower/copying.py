@@ -49,7 +49,7 @@ def lower_copy(
     """Append the vertex of a COPY or ADD to `state`; `source` is where its paths lie."""
     node = command.node
     dest = destination(state.directory, words.dest)
-    _check(node, words, dest)
+    _check(node, words)
     sources = _Sources(state.root)
     for path in words.sources:
         remote = _remote(command, path, words.checksum)
@@ -161,14 +161,7 @@ def _remote(command: Add | Copy, path: str, checksum: str) -> GitSource | HttpSo
     return replace(remote, checksum=checksum) if checksum else remote
 
 
-def _check(node: Node, words: Words, dest: str) -> None:
-    count = len(words.sources) + len(words.files)
-    if count > 1 and not dest.endswith("/"):
-        raise node.error(
-            f"when using {node.name} with more than one source file, the destination must be a directory and end with a /",
-            words.dest,
-            hint=f"write {words.dest}/",
-        )
+def _check(node: Node, words: Words) -> None:
     if words.mode and not is_mode(words.mode):
         raise node.error(
             f"invalid chmod parameter: {words.mode!r}",

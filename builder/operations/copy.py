@@ -321,20 +321,16 @@ class _Placing:
     """Which name in the root a group gets."""
 
     def __init__(self, operation: Copy, root: Root, taken: Sequence[_Taken]) -> None:
-        self.directory = root.resolve(operation.dest)
+        self._root, self.directory = root, root.resolve(operation.dest)
         groups = [group for each in taken for group in each.groups]
-        # Several matches of one pattern without a slash at the end overwrite each other, as in BuildKit.
-        self._into = (
-            operation.dest.endswith(("/", "/."))
-            or operation.parents
-            or bool(root.directories(self.directory))
-        )
+        self._named_directory = operation.dest.endswith(("/", "/.")) or operation.parents
         occupied = root.locate(self.directory) is not None and not root.directories(self.directory)
-        if occupied and (self._into or any(group.is_directory for group in groups)):
+        if occupied and (self._named_directory or any(group.is_directory for group in groups)):
             raise InvalidInput(f"cannot copy into {operation.dest}: it is not a directory")
 
     def target(self, group: Group) -> str:
-        if group.is_directory or not self._into:
+        # What is there counts when its turn comes: of several files without a slash at the end the last stays, as in BuildKit.
+        if group.is_directory or not (self._named_directory or self._root.directories(self.directory)):
             return self.directory
         name = group.items[0].name if group.items else ""
         return f"{self.directory}/{name}" if self.directory else name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from builder.operations.feed import LayerFeed
 
 LINK_LIMIT = 255
-REMEMBERED = 1000  # directories
+REMEMBERED = 256  # directories
 _NOWHERE: tuple[str, ...] = ()
 
 

@@ -84,6 +84,7 @@ def open_engine(services: Services) -> Engine:
         snapshots=services.settings.snapshots,
         images=services.images,
         containers=services.containers,
+        networks=services.networks,
         volumes=services.volumes,
         happened=happened,
         transport=services.transport,

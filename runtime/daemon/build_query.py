@@ -65,6 +65,9 @@ class PruneAsked:
 
 def parse_build(request: Request) -> BuildAsked:
     """The query of `POST /build`."""
+    for name, values in request.query.items():
+        if any("\0" in value or "\\u0000" in value for value in values):
+            raise InvalidInput(f"a NUL byte in {name}")
     _refuse(request)
     remote = request.argument("remote")
     return BuildAsked(

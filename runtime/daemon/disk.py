@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from runtime.containers.inspect import moment
 from runtime.daemon import wire
 from runtime.daemon.api import Route
 from runtime.daemon.building import ImageBuilder
@@ -88,7 +89,7 @@ class DiskRoutes:
                 "Name": each.name,
                 "Driver": "local",
                 "Mountpoint": each.path,
-                "CreatedAt": wire.moment(each.created),
+                "CreatedAt": moment(each.created),
                 "Labels": dict(each.labels),
                 "Options": dict(each.options),
                 "Scope": "local",

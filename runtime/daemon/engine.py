@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.containers.containers import Containers
     from runtime.daemon.happened import Happened
     from runtime.images.transport import RegistryTransport
+    from runtime.networks.networks import Networks
     from runtime.volumes import Volumes
 
 
@@ -36,6 +37,7 @@ class Engine:
     snapshots: str
     images: Images
     containers: Containers
+    networks: Networks
     volumes: Volumes
     happened: Happened
     transport: Callable[[Credentials | None, Emit], RegistryTransport]

@@ -11,14 +11,20 @@ from contextlib import contextmanager, suppress
 
 from registry_client.values import frozen
 from runtime.daemon.api import EngineApi
+from runtime.daemon.attached import Attached
 from runtime.daemon.building import Building, ImageBuilder
+from runtime.daemon.container_files import ContainerFiles
+from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
 from runtime.daemon.engine import Engine
 from runtime.daemon.errors import error_response
+from runtime.daemon.execs import Execs
 from runtime.daemon.happenings import EventRoutes
 from runtime.daemon.images import ImageRoutes
+from runtime.daemon.networks import NetworkRoutes
 from runtime.daemon.system import System
 from runtime.daemon.transfers import Transfers
+from runtime.daemon.volumes import VolumeRoutes
 from runtime.errors import Conflict, HostFault, InvalidInput
 from runtime.http.messages import Request, Response
 from runtime.http.router import Handler
@@ -99,6 +105,13 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(Transfers(engine, builder.config_of).routes())
     api.add(ImageRoutes(engine).routes())
     api.add(EventRoutes(engine).routes())
+    attached = Attached(engine)
+    api.add(attached.routes())
+    api.add(Execs(engine).routes())
+    api.add(ContainerRoutes(engine, attached).routes())
+    api.add(ContainerFiles(engine).routes())
+    api.add(NetworkRoutes(engine).routes())
+    api.add(VolumeRoutes(engine).routes())
     api.add(DiskRoutes(engine, builder).routes())
     return api
 

@@ -127,12 +127,23 @@ def stream(request: Request, work: Work, outer: Cancel, *, at_once: bool = False
 
 
 def stream_bytes(
-    request: Request, work: Callable[[BinaryIO, Cancel], None], outer: Cancel, headers: dict[str, str]
+    request: Request,
+    work: Callable[[BinaryIO, Cancel], None],
+    outer: Cancel,
+    headers: dict[str, str],
+    *,
+    at_once: bool = False,
 ) -> Response:
     """Answer with the bytes that `work` writes, as fast as they are fetched."""
     line = Line()
     return _answer(
-        request, line, lambda cancel: work(cast(BinaryIO, _Out(line)), cancel), outer, headers, records=False
+        request,
+        line,
+        lambda cancel: work(cast(BinaryIO, _Out(line)), cancel),
+        outer,
+        headers,
+        records=False,
+        at_once=at_once,
     )
 
 

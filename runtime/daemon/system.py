@@ -11,8 +11,9 @@ from runtime.daemon import wire
 from runtime.daemon.api import NEWEST, OLDEST, EngineApi, Route, spelled
 from runtime.daemon.engine import Engine
 from runtime.daemon.host import forwards, open_files
-from runtime.http.messages import Request, Response, json_response
+from runtime.http.messages import HttpError, Request, Response, json_response
 
+_OF_SWARMS = ("/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs")
 _NOT_KEPT = {"Cache-Control": "no-cache, no-store, must-revalidate", "Pragma": "no-cache"}
 
 
@@ -25,6 +26,10 @@ class System:
         yield "HEAD", "/_ping", self.ping
         yield "GET", "/version", self.version
         yield "GET", "/info", self.info
+        yield "GET", "/plugins", lambda request: json_response([])
+        for path in _OF_SWARMS:
+            yield "GET", path, self.no_swarm
+        yield "POST", "/swarm/leave", self.no_swarm
 
     def ping(self, request: Request) -> Response:
         """Clients choose their builder by what is said here: 2 is BuildKit."""
@@ -35,6 +40,9 @@ class System:
             "Content-Type": "text/plain; charset=utf-8",
         }
         return Response(200, headers, b"OK" if request.method == "GET" else b"")
+
+    def no_swarm(self, request: Request) -> Response:
+        raise HttpError(503, "This node is not a swarm manager.")
 
     def version(self, request: Request) -> Response:
         return json_response(wire.version_record(self._engine.facts, spelled(NEWEST), spelled(OLDEST)))

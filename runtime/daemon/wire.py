@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +15,6 @@ from runtime.images.prune import created_seconds, seconds_of
 
 Json = dict[str, Any]
 PLATFORM = "pipe"
-
-
-def moment(seconds: float) -> str:
-    """RFC 3339; the year 1 for "never", as Docker says it."""
-    if not seconds:
-        return "0001-01-01T00:00:00Z"
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e9):09}Z"
 
 
 def progress_record(status: str, item: str, current: int, total: int) -> Json:

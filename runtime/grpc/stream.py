@@ -6,9 +6,10 @@ The connection's reader fills it; whoever serves or makes the call reads from it
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from runtime.cancel import Cancel
 from runtime.grpc.framing import Unframer, framed
@@ -45,6 +46,7 @@ class Stream:
         self._unframer = Unframer()
         self._ahead = 0  # bytes of a message not complete yet that the sender already has room back for
         self._owed = 0  # bytes that were read, and that the sender has no room back for yet
+        self._over, self._outcome = threading.Event(), cast("GrpcError | None", None)
         self._trailers: dict[str, str] = {}
         self._began = self._sending_ended = self._receiving_ended = False
         self._deadline = _deadline(self.header("grpc-timeout")) if serving else None
@@ -109,15 +111,22 @@ class Stream:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def send(self, message: bytes) -> None:
-        """Send one; waits while the other side has no room."""
-        self._begin()
-        self._wire.send_data(self.number, framed(message))
-
     def write(self, *messages: Message) -> None:
-        """Send them, at once if there is room."""
+        """Send them, at once if there is room; else this waits. If the call ended meanwhile, that is what is raised."""
         self._begin()
-        self._wire.send_data(self.number, b"".join(framed(message.encode()) for message in messages))
+        try:
+            self._wire.send_data(self.number, b"".join(framed(message.encode()) for message in messages))
+        except GrpcError as error:
+            if self._serving:
+                raise
+            self._raise_outcome(error)
+
+    def _raise_outcome(self, error: GrpcError) -> None:
+        """Nobody takes what we send, and the answer says why. A good one may come before we have said everything."""
+        if not self._over.wait(_MOMENT):
+            raise error
+        if self._outcome is not None:
+            raise self._outcome from None
 
     def _begin(self) -> None:
         """A server answers with a head before the first message."""
@@ -176,7 +185,9 @@ class Stream:
         if self._receiving_ended:
             return
         self._receiving_ended = True
-        self._arrived.put(error_of(self._trailers) if answer else error)
+        self._outcome = error_of(self._trailers) if answer else error
+        self._over.set()
+        self._arrived.put(self._outcome)
         if error is not None:
             self.cancel.cancel(error.message)
 
@@ -190,6 +201,7 @@ class Stream:
 _HEAD: Headers = ((":status", "200"), ("content-type", "application/grpc"))
 _NO_ERROR, _CANCEL = 0, 8  # RFC 9113 section 7
 _HELD = 256 << 10
+_MOMENT = 5.0  # seconds until the reader has told what h2 already knows
 _UNITS: Mapping[str, float] = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 

@@ -17,11 +17,17 @@ from contextlib import contextmanager
 @contextmanager
 def when_gone(sock: socket.socket, callback: Callable[[], None]) -> Iterator[None]:
     """Within the block, a thread waits for the other side to close, and then calls `callback`, once."""
+    with _watched(sock, select.POLLRDHUP, callback):
+        yield
+
+
+@contextmanager
+def _watched(sock: socket.socket, events: int, callback: Callable[[], None]) -> Iterator[None]:
     ended, end = os.pipe2(os.O_CLOEXEC)
 
     def watch() -> None:
         poll = select.poll()
-        poll.register(sock, select.POLLRDHUP)  # errors and hang-ups are always told
+        poll.register(sock, events)  # errors and hang-ups are always told
         poll.register(ended, select.POLLIN)
         if all(ready != ended for ready, _ in poll.poll()):
             callback()
@@ -34,3 +40,10 @@ def when_gone(sock: socket.socket, callback: Callable[[], None]) -> Iterator[Non
         os.close(end)
         thread.join()
         os.close(ended)
+
+
+@contextmanager
+def when_hung_up(sock: socket.socket, callback: Callable[[], None]) -> Iterator[None]:
+    """As `when_gone`, for clients that may close their sending half and go on reading: only a whole close counts."""
+    with _watched(sock, 0, callback):
+        yield

@@ -360,3 +360,15 @@ def test_tar_is_what_python_writes_too(daemon: Daemon) -> None:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     assert image_of(build(daemon, out.getvalue()))
+
+
+@pytest.mark.parametrize("remote", ["/etc", ".", "file:///etc", "etc", "-"])
+def test_no_directory_of_the_host_is_a_remote_context(daemon: Daemon, remote: str) -> None:
+    assert refusal(daemon, b"", remote=remote) == (
+        400, f"build context {remote!r} is no URL (send files as an archive, or with buildx)"
+    )  # fmt: skip
+
+
+def test_a_nul_byte_in_a_parameter_is_refused(daemon: Daemon) -> None:
+    assert refusal(daemon, GOOD, dockerfile="a\0b") == (400, "a NUL byte in dockerfile")
+    assert refusal(daemon, GOOD, buildargs='{"A": "\\u0000"}') == (400, "a NUL byte in buildargs")

@@ -18,7 +18,7 @@ import docker
 import pytest
 
 from tests.support.build_api import build, context, image_of, text_of
-from tests.support.builder import make_base, write_files
+from tests.support.builder import make_base, run_pipe, write_files
 from tests.support.daemon import WAIT, Daemon, daemon_process
 
 pytestmark = pytest.mark.linux
@@ -129,7 +129,7 @@ def started(daemon: Daemon, body: bytes, query: str = "") -> Any:
 def test_a_client_that_goes_away_ends_its_build(daemon: Daemon) -> None:
     marker = f"98{os.getpid()}.5"
     line = started(daemon, context({"Dockerfile": f"FROM base:1\nRUN echo started; sleep {marker}\n"}))
-    assert processes(marker)
+    wait_until(lambda: processes(marker))
     line.close()
     wait_until(lambda: not processes(marker))
     wait_until(lambda: os.listdir(daemon.root / "drafts") == [])
@@ -141,6 +141,7 @@ def test_a_build_is_cancelled_by_its_id(daemon: Daemon) -> None:
     with started(
         daemon, context({"Dockerfile": f"FROM base:1\nRUN echo started; sleep {marker}\n"}), "buildid=mine"
     ) as line:
+        wait_until(lambda: processes(marker))
         assert daemon.http.post("/build/cancel", params={"id": "other"}).status_code == 200
         assert processes(marker)
         assert daemon.http.post("/build/cancel", params={"id": "mine"}).status_code == 200
@@ -154,11 +155,55 @@ def test_a_build_is_cancelled_by_its_id(daemon: Daemon) -> None:
 def test_a_daemon_that_is_told_to_end_ends_its_builds(daemon: Daemon) -> None:
     marker = f"96{os.getpid()}.5"
     with started(daemon, context({"Dockerfile": f"FROM base:1\nRUN echo started; sleep {marker}\n"})):
+        wait_until(lambda: processes(marker))
         assert daemon.process is not None
         daemon.process.terminate()
         assert daemon.process.wait(WAIT) == 0
     assert not processes(marker)
     assert os.listdir(daemon.root / "drafts") == []
+
+
+def test_a_killed_daemon_leaves_nothing_that_lasts(daemon: Daemon) -> None:
+    marker = f"95{os.getpid()}.5"
+    assert daemon.process is not None
+    with started(daemon, context({"Dockerfile": f"FROM base:1\nRUN echo started; sleep {marker}\n"})):
+        wait_until(lambda: processes(marker))
+        daemon.process.kill()
+        daemon.process.wait(WAIT)
+    wait_until(lambda: not processes(marker))
+    with daemon_process(daemon.root) as second:
+        assert image_of(build(second, context({"Dockerfile": "FROM base:1\nRUN true\n"})))
+        assert os.listdir(daemon.root / "drafts") == [], "the next build cleared up"
+
+
+def test_what_is_built_over_the_api_is_what_pipe_builds(daemon: Daemon, tmp_path: Path) -> None:
+    files = {
+        "Dockerfile": "FROM base:1\nARG A\nRUN echo $A > /made\nCOPY . /all/\nWORKDIR /w\nENV X=1\n",
+        "a/b": "1",
+        "c": "2",
+    }
+    place = write_files(tmp_path / "context", files)
+    own = (
+        run_pipe(daemon.root, "build", "-q", "--build-arg", "A=7", "--label", "l=v", str(place))
+        .stdout.decode()
+        .strip()
+    )
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as archive:
+        archive.add(place, ".")
+    told = build(daemon, body.getvalue(), buildargs='{"A":"7"}', labels='{"l":"v"}')
+    assert image_of(told) == own
+    assert text_of(told).count("Using cache") == 3, "and its steps are found"
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(daemon: Daemon) -> None:
+    with daemon.connect() as line:
+        line.sendall(b"POST /build?version=9 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n")
+        answer = b""
+        while b'{"message":"invalid version' not in answer:
+            line.sendall(bytes(65536))
+            answer += line.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 def test_builds_at_once_do_a_common_step_once(daemon: Daemon) -> None:

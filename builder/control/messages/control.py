@@ -14,6 +14,7 @@ from builder.control.messages.common import (
     Worker,
 )
 from runtime.grpc.protobuf import RAW, TEXT, Message, integer, many, mapping, raw, sub, text, truth
+from runtime.grpc.status import Status
 
 
 @dataclass(slots=True)
@@ -161,3 +162,59 @@ class HealthResponse(Message):
     """grpc.health.v1; 1 is serving."""
 
     status: int = integer(1)
+
+
+@dataclass(slots=True)
+class Descriptor(Message):
+    media_type: str = text(1)
+    digest: str = text(2)
+    size: int = integer(3)
+    annotations: dict[str, str] = mapping(5, TEXT)
+
+
+@dataclass(slots=True)
+class ResultInfo(Message):
+    attestations: list[Descriptor] = many(2, lambda: Descriptor)
+
+
+@dataclass(slots=True)
+class HistoryRecord(Message):
+    """A build that ended. One platform has its `result`, several have theirs by name."""
+
+    ref: str = text(1)
+    frontend: str = text(2)
+    frontend_attrs: dict[str, str] = mapping(3, TEXT)
+    exporters: list[Exporter] = many(4, lambda: Exporter)
+    error: Status | None = sub(5, lambda: Status)
+    created: Timestamp | None = sub(6, lambda: Timestamp)
+    completed: Timestamp | None = sub(7, lambda: Timestamp)
+    exporter_response: dict[str, str] = mapping(9, TEXT)
+    result: ResultInfo | None = sub(10, lambda: ResultInfo)
+    results: dict[str, ResultInfo] = mapping(11, lambda: ResultInfo)
+    generation: int = integer(12)
+    cached_steps: int = integer(15)
+    total_steps: int = integer(16)
+    completed_steps: int = integer(17)
+    warnings: int = integer(19)
+
+
+@dataclass(slots=True)
+class HistoryEvent(Message):
+    type: int = integer(1)
+    record: HistoryRecord | None = sub(2, lambda: HistoryRecord)
+
+
+@dataclass(slots=True)
+class HistoryRequest(Message):
+    """`early_exit`: only what is known now."""
+
+    active_only: bool = truth(1)
+    ref: str = text(2)
+    early_exit: bool = truth(3)
+
+
+@dataclass(slots=True)
+class HistoryUpdate(Message):
+    ref: str = text(1)
+    pinned: bool = truth(2)
+    delete: bool = truth(3)

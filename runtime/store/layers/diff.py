@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import BinaryIO, Protocol
 
 from runtime.errors import HostFault
@@ -22,6 +23,7 @@ from runtime.store.layers.writer import DiffInfo, LayerWriter
 _CHUNK = 1 << 20
 _SMALL = 16 << 10  # what is read beside us: above that, reading is not what takes the time
 _WORTH_ASKING, _OWN_SHARE, _AT_ONCE = 8, 8, 256
+_LISTED = 20_000  # entries of a directory
 # Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
 _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
@@ -118,41 +120,39 @@ class _Walk:
             self._release()
             self._writer.opaque(path)
         prefix = path + b"/" if path else b""
-        found = _listed(full)
         is_whiteout = self._form.is_whiteout
-        entries_left = []
+        found = _listed(full)
         for name, status in found:
-            if not is_whiteout(status):
-                entries_left.append((name, status))
-            elif not self._form.is_mark(name):
+            if is_whiteout(status) and not self._form.is_mark(name):
                 self._release()
                 self._writer.whiteout(prefix + name)
         small: list[tuple[bytes, os.stat_result]] = []  # one after the other
-        for name, status in entries_left:
-            if self._beside is not None and _is_small(status) and status.st_size <= _SMALL:
-                small.append((name, status))
+        for name, status in found:
+            if is_whiteout(status):
                 continue
-            if small:
+            is_small = self._beside is not None and _is_small(status) and status.st_size <= _SMALL
+            if small and (not is_small or len(small) >= _AT_ONCE):
                 self._small_ones(full, prefix, small)
                 small = []
-            self._entry(full + b"/" + name, prefix + name, status)
+            if is_small:
+                small.append((name, status))
+            else:
+                self._entry(full + b"/" + name, prefix + name, status)
         self._small_ones(full, prefix, small)
 
     def _small_ones(self, full: bytes, prefix: bytes, files: list[tuple[bytes, os.stat_result]]) -> None:
         """Leave most of them to the one beside us, who has less to do for each."""
-        for start in range(0, len(files), _AT_ONCE):
-            some = files[start : start + _AT_ONCE]
-            own = len(some) // _OWN_SHARE if len(some) >= _WORTH_ASKING else len(some)
-            asked = some[own:]
-            if asked and not self._ask(full, asked):
-                own, asked = len(some), []
-            for name, status in some[:own]:
-                self._entry(full + b"/" + name, prefix + name, status)
-            if asked:
-                if self._held:
-                    self._release()
-                size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
-                self._writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
+        own = len(files) // _OWN_SHARE if len(files) >= _WORTH_ASKING else len(files)
+        asked = files[own:]
+        if asked and not self._ask(full, asked):
+            own, asked = len(files), []
+        for name, status in files[:own]:
+            self._entry(full + b"/" + name, prefix + name, status)
+        if asked:
+            if self._held:
+                self._release()
+            size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
+            self._writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
 
     def _ask(self, full: bytes, files: list[tuple[bytes, os.stat_result]]) -> bool:
         names = [(name, status.st_size) for name, status in files]
@@ -253,15 +253,38 @@ class _Walk:
         return self._form.may_be_opaque(names) and self._form.is_opaque(full)
 
 
-def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
-    """Names and statuses, sorted. From its descriptor: the way there need not be gone again for each."""
+def _listed(directory: bytes) -> Iterable[tuple[bytes, os.stat_result]]:
+    """Names and statuses, sorted; to be gone through several times.
+
+    From the directory's descriptor: the way there need not be gone again for each.
+    """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with os.scandir(handle) as entries:
-            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+            found = [
+                (os.fsencode(entry.name), entry.stat(follow_symlinks=False))
+                for entry in islice(entries, _LISTED)
+            ]
+            more = [os.fsencode(entry.name) for entry in entries]
     finally:
         os.close(handle)
-    return sorted(found)
+    if more:
+        more += [name for name, _ in found]
+        more.sort()
+        return _Large(directory, more)
+    found.sort()
+    return found
+
+
+class _Large:
+    """A directory of very many entries: looked at each time, for what is known of one takes ten times its name's memory."""
+
+    def __init__(self, full: bytes, names: Sequence[bytes]) -> None:
+        self._full, self._names = full, names
+
+    def __iter__(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        for name in self._names:
+            yield name, os.lstat(self._full + b"/" + name)
 
 
 def _is_small(status: os.stat_result) -> bool:

@@ -81,7 +81,7 @@ def test_a_server_that_has_had_enough_ends_our_sending_too() -> None:
 
     with connected({"/t.T/Enough": enough}) as connection:
         stream = open_stream(connection, "/t.T/Enough")
-        with pytest.raises(GrpcError):
+        with pytest.raises(GrpcError, match="enough"):
             for _ in range(1000):
                 stream.write(Bytes(b"x" * (64 << 10)))
         with pytest.raises(GrpcError, match="enough"):
@@ -107,9 +107,10 @@ def test_who_waits_when_the_connection_ends_is_told() -> None:
     asked = threading.Event()
 
     def never(stream: Stream) -> None:
-        asked.set()
-        stream.receive()
-        stream.receive()
+        ended = threading.Event()
+        with stream.cancel.on_cancel(ended.set):
+            asked.set()
+            assert ended.wait(WAIT)
 
     failed: list[GrpcError] = []
 

@@ -60,7 +60,7 @@ def directories(count: int) -> Iterator[bytes]:
 
 
 def replaced(count: int) -> Iterator[bytes]:
-    """Directories, and files that come over them."""
+    """Directories, and files that come over them, all beside each other."""
     for kind in (tarfile.DIRTYPE, tarfile.REGTYPE):
         for number in range(count // 2):
             yield header(f"n{number}", kind)

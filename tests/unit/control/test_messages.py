@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from builder.control import inputs
-from builder.control.messages import common, control, files, gateway, session
+from builder.control.messages import common, content, control, files, gateway, session
 from runtime.grpc import status
 from runtime.grpc.protobuf import BOOL, INT, RAW, TEXT, Kind, Message
 
@@ -20,6 +20,7 @@ THEIRS: Mapping[str, Mapping[str, str]] = json.loads(
     (Path(__file__).resolve().parents[2] / "data" / "buildkit" / "messages.json").read_text()
 )
 V1, FRONTEND = "moby.buildkit.v1", "moby.buildkit.v1.frontend"
+CONTENT = "containerd.services.content.v1"
 NAMES: Mapping[type[Message], str] = {
     common.Bytes: f"{V1}.BytesMessage",
     common.CacheEntry: f"{V1}.CacheOptionsEntry",
@@ -32,9 +33,22 @@ NAMES: Mapping[type[Message], str] = {
     common.Timestamp: "google.protobuf.Timestamp",
     common.Version: f"{V1}.types.BuildkitVersion",
     common.Worker: f"{V1}.types.WorkerRecord",
+    content.Info: f"{CONTENT}.Info",
+    content.InfoRequest: f"{CONTENT}.InfoRequest",
+    content.InfoResponse: f"{CONTENT}.InfoResponse",
+    content.ReadRequest: f"{CONTENT}.ReadContentRequest",
+    content.ReadResponse: f"{CONTENT}.ReadContentResponse",
+    content.WriteRequest: f"{CONTENT}.WriteContentRequest",
+    content.WriteResponse: f"{CONTENT}.WriteContentResponse",
     control.CacheOptions: f"{V1}.CacheOptions",
     control.DiskUsageRequest: f"{V1}.DiskUsageRequest",
     control.DiskUsageResponse: f"{V1}.DiskUsageResponse",
+    control.Descriptor: f"{V1}.Descriptor",
+    control.HistoryEvent: f"{V1}.BuildHistoryEvent",
+    control.HistoryRecord: f"{V1}.BuildHistoryRecord",
+    control.HistoryRequest: f"{V1}.BuildHistoryRequest",
+    control.HistoryUpdate: f"{V1}.UpdateBuildHistoryRequest",
+    control.ResultInfo: f"{V1}.BuildResultInfo",
     control.Exporter: f"{V1}.Exporter",
     control.InfoResponse: f"{V1}.InfoResponse",
     control.ListWorkersResponse: f"{V1}.ListWorkersResponse",
@@ -73,7 +87,7 @@ NAMES: Mapping[type[Message], str] = {
 # The same encoding under other names: theirs to ours.
 _SCALARS = {
     "string": TEXT, "bytes": RAW, "bool": BOOL, "int64": INT, "int32": INT, "uint32": INT, "uint64": INT,
-    ".fsutil.types.Packet.PacketType": INT, f".{FRONTEND}.CacheOptionsEntry": common.CacheEntry,
+    ".fsutil.types.Packet.PacketType": INT, f".{CONTENT}.WriteAction": INT, f".{V1}.BuildHistoryEventType": INT, f".{FRONTEND}.CacheOptionsEntry": common.CacheEntry,
     # What we do not look into: closed bytes, and metadata of which only the keys count.
     f".{V1}.sourcepolicy.Policy": RAW, ".pb.OpMetadata": common.Empty,
 }  # fmt: skip

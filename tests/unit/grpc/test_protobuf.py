@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.grpc.protobuf import (
@@ -77,6 +77,7 @@ OUTER = st.builds(
 FOREIGN = foreign(Outer)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(OUTER)
 def test_what_we_write_google_reads_and_writes_back_for_us_to_read(message: Outer) -> None:
     theirs = FOREIGN.FromString(message.encode())
