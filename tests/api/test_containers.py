@@ -321,6 +321,24 @@ def test_events_of_a_life(daemon: Daemon) -> None:
     assert [each["Actor"]["Attributes"]["exitCode"] for each in told if each["Action"] == "die"] == ["5"]
 
 
+def test_what_a_container_uses(daemon: Daemon) -> None:
+    made = start(daemon, "while true; do :; done", mem_limit="64m", nano_cpus=500_000_000)
+    found = made.stats(stream=False)
+    conforms("ContainerStatsResponse", found)
+    assert (found["name"], found["memory_stats"]["limit"]) == (f"/{made.name}", 64 << 20)
+    assert 0 < found["memory_stats"]["usage"] < 64 << 20
+    assert found["pids_stats"]["current"] >= 1
+    assert set(found["networks"]) == {"eth0"}
+    busy = found["cpu_stats"]["cpu_usage"]["total_usage"] - found["precpu_stats"]["cpu_usage"]["total_usage"]
+    all_of_it = found["cpu_stats"]["system_cpu_usage"] - found["precpu_stats"]["system_cpu_usage"]
+    assert 0 < busy <= all_of_it
+    several = made.stats(stream=True, decode=True)
+    assert next(several)["read"] < next(several)["read"]
+    several.close()
+    made.kill()
+    assert made.stats(stream=False)["memory_stats"] == {}
+
+
 def test_prune_removes_what_does_not_run(daemon: Daemon) -> None:
     running = start(daemon, "sleep 1000")
     ended = daemon.docker.containers.create("base:1")
