@@ -15,7 +15,7 @@ from runtime.containers.spec import ExitStatus
 from runtime.containers.waiting import wait, wait_removed, wait_started
 from runtime.daemon import wire_containers as wire
 from runtime.daemon.api import Route
-from runtime.daemon.asked import filters_of, flag, number, time_of
+from runtime.daemon.asked import expecting, filters_of, flag, number, time_of
 from runtime.daemon.attached import Attached
 from runtime.daemon.container_query import container_spec
 from runtime.daemon.engine import Engine
@@ -97,7 +97,8 @@ class ContainerRoutes:
 
     def create(self, request: Request) -> Response:
         record = json_body(request)
-        spec = container_spec(record, request.argument("name"), request.argument("platform"))
+        with expecting("the container's JSON"):
+            spec = container_spec(record, request.argument("name"), request.argument("platform"))
         if self._engine.images.find(spec.image) is None:
             raise no_image(spec.image)
         container = self._containers.create(spec, pull="never")

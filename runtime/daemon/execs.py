@@ -11,7 +11,7 @@ from runtime.containers.client import Connection
 from runtime.containers.container import Container
 from runtime.containers.spec import ExecSpec, ExitStatus
 from runtime.daemon.api import Route
-from runtime.daemon.asked import number
+from runtime.daemon.asked import expecting, number
 from runtime.daemon.container_query import exec_spec
 from runtime.daemon.containers import found, json_body
 from runtime.daemon.engine import Engine
@@ -46,7 +46,9 @@ class Execs:
         yield "GET", "/exec/{id}/json", self.inspect
 
     def create(self, request: Request) -> Response:
-        container, spec = found(self._engine, request.params["id"]), exec_spec(json_body(request))
+        container = found(self._engine, request.params["id"])
+        with expecting("the process's JSON"):
+            spec = exec_spec(json_body(request))
         if container.state.status != "running":
             raise Conflict(f"container {container.id} is not running")
         made = _Exec(container, spec)
@@ -66,8 +68,9 @@ class Execs:
 
     def start(self, request: Request) -> Response:
         made, record = self._exec(request), json_body(request)
-        rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
-        size = (int(rows), int(columns))
+        with expecting("ConsoleSize"):
+            rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
+            size = (int(rows), int(columns))
         if self._containers.get(made.container.id).state.status != "running":
             raise Conflict(f"container {made.container.id} is not running")
         with self._lock:

@@ -96,6 +96,14 @@ def test_an_image_that_is_not_here_is_told_so_that_clients_pull_it(daemon: Daemo
         daemon.docker.containers.create("nope:2")
 
 
+@pytest.mark.parametrize(
+    "record",
+    ['{"Image":"base:1","HostConfig":"x"}', '{"Image":"base:1","HostConfig":{"Memory":"much"}}', "[]", "{"],
+)
+def test_json_that_is_none_of_a_container_is_refused(daemon: Daemon, record: str) -> None:
+    assert daemon.http.post("/containers/create", content=record).status_code == 400
+
+
 def test_a_containers_life(daemon: Daemon) -> None:
     made = daemon.docker.containers.create("base:1", ["sleep", "1000"], name="one", labels={"a": "b"})
     assert made.status == "created"
