@@ -101,6 +101,27 @@ def test_the_dockerfiles_own_ignore_file_counts_instead_of_the_contexts(
     assert "files/a.txt" in names and "files/sub" not in names
 
 
+@pytest.mark.parametrize(
+    ("lines", "sent"),
+    [
+        ("COPY a.txt /", {"a.txt"}),
+        ("COPY sub /s/", {"sub/b.txt"}),
+        ("COPY [ac].txt /", {"a.txt", "c.txt"}),
+        ("ARG N=c\nCOPY ${N}.txt ./a.txt /d/", {"a.txt", "c.txt"}),
+        ("COPY ../sub/../a.txt /", {"a.txt"}),
+        ("COPY --from=other sub /", {"sub/b.txt"}),
+        ("ADD https://127.0.0.1:9/x /", set()),
+        ("LABEL a=b", set()),
+    ],
+)
+def test_only_what_steps_use_is_sent(client: BuildClient, context: Path, lines: str, sent: set[str]) -> None:
+    head = "FROM scratch AS unused\nCOPY d.txt /\nFROM scratch AS other\nCOPY sub /sub\nFROM scratch\n"
+    write_files(context, {"Dockerfile": f"{head}{lines}\n", "c.txt": "c", "d.txt": "d"})
+    files = offered(context)
+    client.build(files, exporters=MOBY)
+    assert set(files.sent) - {"Dockerfile"} == sent
+
+
 def test_outputs_go_to_the_client(client: BuildClient, context: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
