@@ -164,7 +164,7 @@ class Attached:
     def attach(self, request: Request) -> Response:
         container = self._get(request)
         wanted = tuple(name for name in _STREAMS if flag(request, name))
-        keys = detach_keys(request) if container.spec.tty else b""
+        keys = detach_keys(request.argument("detachKeys")) if container.spec.tty else b""
         streams = wanted if container.spec.stdin else tuple(name for name in wanted if name != "stdin")
         follow = flag(request, "stream", default="stream" in request.query)
         waiting = None

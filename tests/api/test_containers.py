@@ -288,6 +288,30 @@ def test_further_processes(daemon: Daemon) -> None:
     assert daemon.http.post(f"/containers/{made.id}/exec", json={"Cmd": ["x"]}).status_code == 409
 
 
+def test_a_process_with_a_terminal_can_be_left(daemon: Daemon) -> None:
+    made = start(daemon, "sleep 1000")
+    api = daemon.docker.api
+    asked = api.exec_create(made.id, ["cat"], stdin=True, tty=True, detach_keys="ctrl-x,q")["Id"]
+    line = api.exec_start(asked, tty=True, socket=True)._sock
+    line.settimeout(WAIT)
+    line.sendall(b"typed\n")
+    told = b""
+    while told.count(b"typed") < 2:  # the terminal's echo, and what cat says
+        told += line.recv(100)
+    line.sendall(b"\x18q")
+    while line.recv(100):
+        pass
+    line.close()
+    assert api.exec_inspect(asked)["Running"] is True
+    made.kill()
+
+
+def test_the_start_of_a_process_says_how_its_output_is_framed(daemon: Daemon) -> None:
+    made = start(daemon, "sleep 1000")
+    asked = daemon.docker.api.exec_create(made.id, ["echo", "hi"], tty=True)["Id"]
+    assert daemon.docker.api.exec_start(asked, tty=False, demux=True) == (b"hi\r\n", None)
+
+
 def test_files_are_copied_in_and_out(daemon: Daemon) -> None:
     made = start(daemon, "sleep 1000")
     body = io.BytesIO()
