@@ -77,6 +77,7 @@ def plain(line: socket.socket) -> Iterator[socket.socket]:
     finally:
         inner.close()
         threads[1].join()
+        outer.close()
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
