@@ -22,6 +22,7 @@ from runtime.daemon.execs import Execs
 from runtime.daemon.happenings import EventRoutes
 from runtime.daemon.images import ImageRoutes
 from runtime.daemon.networks import NetworkRoutes
+from runtime.daemon.stats import StatsRoutes
 from runtime.daemon.system import System
 from runtime.daemon.transfers import Transfers
 from runtime.daemon.volumes import VolumeRoutes
@@ -110,6 +111,7 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(Execs(engine).routes())
     api.add(ContainerRoutes(engine, attached).routes())
     api.add(ContainerFiles(engine).routes())
+    api.add(StatsRoutes(engine).routes())
     api.add(NetworkRoutes(engine).routes())
     api.add(VolumeRoutes(engine).routes())
     api.add(DiskRoutes(engine, builder).routes())
