@@ -109,6 +109,7 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
         spawner=services.spawner_if_any,
         jobs=services.jobs,
         version=engine.facts.version,
+        cancel=engine.cancel,
     )
     api.add(BuildKit(ground).routes())
     return api
