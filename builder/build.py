@@ -316,10 +316,16 @@ class _Build:
                 self._workshop.agent,
                 url,
                 self._request.keeps_git_dir,
+                self._request.policy,
             )
             path, self._context_key, time_of_it = found
             return path, time_of_it
 
+        if self._request.policy:
+            from builder.policy import Source
+
+            for name in ("dockerfile", "context"):
+                self._request.policy.apply(Source(f"local://{name}"))
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 

@@ -58,9 +58,9 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
     from builder.context import ContextOpener
 
     def new_directory() -> str:
-        import tempfile
+        from runtime.temporary import temporary_directory
 
-        return stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-context-"))
+        return stack.enter_context(temporary_directory("pipe-context-"))
 
     def fetch(url: str) -> tuple[str, int | None]:
         from builder.asked import facilities_of
