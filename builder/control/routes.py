@@ -8,6 +8,7 @@ from collections.abc import Callable
 from builder.control.builds import Ground
 from builder.control.control import Services
 from builder.control.errors import in_grpc
+from builder.control.older import SessionBuilds
 from builder.control.sessions import Sessions
 from runtime.grpc.server import serve
 from runtime.http.messages import HttpError, Request, Response
@@ -23,6 +24,7 @@ class BuildKit:
     def __init__(self, ground: Ground) -> None:
         self._sessions = Sessions()
         self._methods = Services(ground, self._sessions).methods()
+        self.older = SessionBuilds(ground, self._sessions)
 
     def routes(self) -> list[Route]:
         return [("POST", "/grpc", self._grpc), ("POST", "/session", self._session)]
