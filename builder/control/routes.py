@@ -10,6 +10,7 @@ from builder.control.control import Services
 from builder.control.errors import in_grpc
 from builder.control.older import SessionBuilds
 from builder.control.sessions import Sessions
+from runtime.grpc.encrypted import plain
 from runtime.grpc.server import serve
 from runtime.http.messages import HttpError, Request, Response
 
@@ -37,7 +38,8 @@ class BuildKit:
         _check_upgrade(request)
 
         def takeover(sock: socket.socket, data: bytes) -> None:
-            serve(sock, self._methods, data, in_grpc)
+            with plain(sock) as line:
+                serve(line, self._methods, data, in_grpc)
 
         return Response(101, _UPGRADED, takeover=takeover)
 
@@ -51,7 +53,8 @@ class BuildKit:
         methods = headers.all(f"{_HEADER}grpc-method")
 
         def takeover(sock: socket.socket, data: bytes) -> None:
-            self._sessions.serve(sock, data, uuid, name, shared_key, methods)
+            with plain(sock) as line:
+                self._sessions.serve(line, data, uuid, name, shared_key, methods)
 
         return Response(101, _UPGRADED, takeover=takeover)
 
