@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from builder.checks import check_source
 from builder.checks.outline import outline_of, targets_of
+from builder.control.filesync import Receiver
+from builder.control.messages.files import Packet
 from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.words import Lexer, WordError
 from builder.export.options import image_form
@@ -32,6 +34,7 @@ from registry_client.oci.manifest import Index, parse_manifest
 from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
 from runtime.errors import PipeError
+from runtime.grpc.protobuf import DecodeError
 from runtime.store.layers.estargz import EStargz
 from runtime.store.layers.reader import TarReader
 from tests.support import REPOSITORY
@@ -113,6 +116,46 @@ def add(data: bytes) -> None:
         assert sorted(path.name for path in Path(directory).iterdir()) == ["a.tar", "root"]
         assert [path.name for path in top.iterdir()] == ["in"]
         shutil.rmtree(top, ignore_errors=True)
+
+
+def transfer(data: bytes) -> None:
+    """Packets of a client that sends its files, each with two bytes of length before it; nothing may appear beside them."""
+    packets = []
+    while len(data) > 2:
+        size = int.from_bytes(data[:2])
+        packets.append(data[2 : 2 + size])
+        data = data[2 + size :]
+    with tempfile.TemporaryDirectory(prefix="pipe-fuzz-", dir="/dev/shm") as directory:
+        top = Path(directory, "root")
+        top.mkdir()
+        for _ in range(2):  # what the first one left is what the second one finds
+            try:
+                Receiver(_Packets(packets), str(top)).run()  # type: ignore[arg-type]
+            except PipeError as error:
+                _speaks(error)
+        assert [path.name for path in Path(directory).iterdir()] == ["root"]
+
+
+class _Packets:
+    """Stands for a stream on which everything has come already."""
+
+    has_more = False
+
+    def __init__(self, packets: list[bytes]) -> None:
+        self._packets = packets
+
+    def messages(self, kind: type[Packet]) -> Iterator[Packet]:
+        for packet in self._packets:
+            try:
+                yield kind.decode(packet)
+            except DecodeError:
+                return
+
+    def write(self, *packets: Packet) -> None:
+        pass
+
+    def end_sending(self) -> None:
+        pass
 
 
 def config(data: bytes) -> None:
@@ -200,7 +243,7 @@ FLAGS = (
     "cpuset_mems", "pin_lock", "source_policy_file",
 )  # fmt: skip
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "dockerfile": dockerfile, "words": words, "ignore": ignore, "tar": tar, "add": add, "config": config,
+    "dockerfile": dockerfile, "words": words, "ignore": ignore, "tar": tar, "add": add, "transfer": transfer, "config": config,
     "manifest": manifest, "reference": reference, "remote": remote, "flags": flags,
     "hcl": hcl, "estargz": estargz,
 }  # fmt: skip
