@@ -96,8 +96,14 @@ class _Asked:
     def parts(self) -> list[bytes]:
         found = self._walk.answer() or [None] * len(self._files)
         parts: list[bytes] = []
+        prefix, of_file, mode_of = self._prefix, self._walk.writer.file_parts, stat.S_IMODE
         for (name, status), data in zip(self._files, found, strict=True):
-            parts += self._walk.parts(self._full + b"/" + name, self._prefix + name, status, data)
+            xattrs = NO_XATTRS
+            if data is None:  # whoever was asked for it may not have it, as when it has attributes
+                full = self._full + b"/" + name
+                xattrs, data = _attributes_of(full), _read_whole(full, status.st_size)
+            mode, mtime_ns = mode_of(status.st_mode), status.st_mtime_ns
+            parts += of_file(prefix + name, mode, status.st_uid, status.st_gid, mtime_ns, data, xattrs)
         return parts
 
 
@@ -105,7 +111,7 @@ class _Walk:
     def __init__(
         self, root: bytes, writer: LayerWriter, lowers: Lowers | None, beside: Beside | None = None
     ) -> None:
-        self._root, self._writer, self._lowers, self._beside = root, writer, lowers, beside
+        self._root, self.writer, self._lowers, self._beside = root, writer, lowers, beside
         self._form = form_of(root)
         # Directories that may turn out to be unchanged: written as soon as something in them is.
         self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
@@ -116,7 +122,7 @@ class _Walk:
     def _directory(self, full: bytes, path: bytes, opaque: bool) -> None:
         if opaque:
             self._release()
-            self._writer.opaque(path)
+            self.writer.opaque(path)
         prefix = path + b"/" if path else b""
         found = _listed(full)
         is_whiteout = self._form.is_whiteout
@@ -126,7 +132,7 @@ class _Walk:
                 entries_left.append((name, status))
             elif not self._form.is_mark(name):
                 self._release()
-                self._writer.whiteout(prefix + name)
+                self.writer.whiteout(prefix + name)
         small: list[tuple[bytes, os.stat_result]] = []  # one after the other
         for name, status in entries_left:
             if self._beside is not None and _is_small(status) and status.st_size <= _SMALL:
@@ -152,7 +158,7 @@ class _Walk:
                 if self._held:
                     self._release()
                 size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
-                self._writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
+                self.writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
 
     def _ask(self, full: bytes, files: list[tuple[bytes, os.stat_result]]) -> bool:
         names = [(name, status.st_size) for name, status in files]
@@ -161,16 +167,6 @@ class _Walk:
     def answer(self) -> Sequence[bytes | None]:
         assert self._beside is not None
         return self._beside.answer()
-
-    def parts(self, full: bytes, path: bytes, status: os.stat_result, data: bytes | None) -> Sequence[bytes]:
-        """Of a small file; who was asked for it may not have it, as when it has attributes."""
-        xattrs = NO_XATTRS
-        if data is None:
-            xattrs, data = _attributes_of(full), _read_whole(full, status.st_size)
-        mode = stat.S_IMODE(status.st_mode)
-        return self._writer.file_parts(
-            path, mode, status.st_uid, status.st_gid, status.st_mtime_ns, data, xattrs
-        )
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
         if _is_small(status):
@@ -189,9 +185,9 @@ class _Walk:
         if stat.S_ISREG(mode):
             self._regular(full, path, status, xattrs)
         elif stat.S_ISLNK(mode):
-            self._writer.add(path, status, target=os.readlink(full), xattrs=xattrs)
+            self.writer.add(path, status, target=os.readlink(full), xattrs=xattrs)
         else:
-            self._writer.add(path, status, xattrs=xattrs)
+            self.writer.add(path, status, xattrs=xattrs)
 
     def _subdirectory(
         self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes], opaque: bool
@@ -212,7 +208,7 @@ class _Walk:
 
     def _release(self) -> None:
         for path, status, xattrs in self._held:
-            self._writer.add(path, status, xattrs=xattrs)
+            self.writer.add(path, status, xattrs=xattrs)
         self._held.clear()
 
     def _small(self, full: bytes, path: bytes, status: os.stat_result) -> bool:
@@ -226,13 +222,13 @@ class _Walk:
             os.close(descriptor)
         if len(data) != status.st_size:
             return False
-        self._writer.add_file(
+        self.writer.add_file(
             path, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, data
         )
         return True
 
     def _regular(self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes]) -> None:
-        writer, size = self._writer, status.st_size
+        writer, size = self.writer, status.st_size
         if not size or writer.known_link(status):
             writer.add(path, status, b"", xattrs=xattrs)
             return

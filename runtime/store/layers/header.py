@@ -22,6 +22,8 @@ _NO_LINK = bytes(100)
 _PADDING = bytes(12)
 _NO_PREFIX = bytes(155 + 12)
 _BLANK_SUM = 8 * 32  # the checksum is taken with blanks in its own place
+_REGULAR_REST = REGULAR + _NO_LINK + _TAIL + _NO_PREFIX
+_REGULAR_SUM = sum(_REGULAR_REST) + _BLANK_SUM - 1  # see `_sum`
 
 NO_XATTRS: Mapping[str, bytes] = {}
 _TYPES = {
@@ -63,6 +65,15 @@ def _plain(
         _TAIL,
         _NO_PREFIX,
     )
+
+
+def regular(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
+    """What `header` gives for a regular file with one name and no attributes, in half the time."""
+    if len(name) > 100 or uid > _ID_LIMIT or gid > _ID_LIMIT or size > _SIZE_LIMIT or mtime < 0:
+        return header(name, REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    checksum = (adler32(name + numbers) & 0xFFFF) + _REGULAR_SUM
+    return b"%b%b%06o\0 %b" % (name.ljust(100, b"\0"), numbers, checksum, _REGULAR_REST)
 
 
 def _sum(data: bytes) -> int:

@@ -152,9 +152,12 @@ class LayerWriter:
         mtime, size = mtime_ns // 1_000_000_000, len(data)
         if self._epoch is not None and mtime > self._epoch:
             mtime = self._epoch
-        block = header.header(
-            path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
-        )
+        if xattrs:
+            block = header.header(
+                path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
+            )
+        else:
+            block = header.regular(path, mode, uid, gid, size, mtime)
         return block, data, _ZEROS[: -size % header.BLOCK]
 
     def add_later(self, later: Later, entries: int, size: int) -> None:

@@ -189,3 +189,22 @@ def test_what_follows_the_end_mark_counts_for_the_digest() -> None:
     assert [member.name for member in reader] == [b"f"]
     assert reader.finish() == "sha256:" + hashlib.sha256(raw).hexdigest()
     assert reader.size == len(raw)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(
+    NAMES,
+    st.integers(0, 0o7777),
+    st.sampled_from([0, 1000, 0o7777777, 0o10000000, 2**32 - 2]),
+    st.sampled_from([0, 50, 0o10000000]),
+    st.sampled_from([0, 1, 511, 4096, 0o77777777777, 0o100000000000]),
+    st.sampled_from([0, 1_700_000_000, -1]),
+)
+def test_the_quick_header_of_a_regular_file_is_the_general_one(
+    name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int
+) -> None:
+    quick = header.regular(name, mode, uid, gid, size, mtime)
+    assert quick == header.header(name, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
+    if len(quick) == header.BLOCK:
+        read = tarfile.TarInfo.frombuf(quick, "utf-8", "surrogateescape")
+        assert (read.mode, read.uid, read.gid, read.size, read.mtime) == (mode, uid, gid, size, mtime)
