@@ -71,7 +71,7 @@ def setting_of(
     """Without a time: that may depend on the context and the Dockerfile."""
     return Setting(
         surroundings=Surroundings(
-            hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME", BUILD_HOSTNAME),
+            hostname=request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") or BUILD_HOSTNAME,
             host_names=tuple(name for name, _ in request.add_hosts),
             rlimits=tuple(f"{limit.name}={limit.soft}:{limit.hard}" for limit in request.rlimits),
             cgroup_parent=request.cgroup_parent,
@@ -108,7 +108,8 @@ def lower_options(request: BuildRequest, platform: Platform | None, epoch: str |
         no_cache=request.no_cache,
         no_cache_filter=request.no_cache_filter,
         network=request.network,
-        multi_platform=len(request.platforms) > 1,
+        multi_platform=request.as_several,
+        policy=request.policy,
     )
 
 

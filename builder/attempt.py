@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.built import Built
     from builder.cache import Cache
     from builder.context import Context
+    from builder.executor import Missed
     from builder.fetching import Fetching
     from builder.graph import StageGraph, Vertex
     from builder.operations.step import Setting
@@ -53,23 +54,29 @@ class Attempt:
         context: Context,
         bases: Bases,
         emit: Emit,
-        missed: dict[Digest, int],
+        missed: dict[Digest, Missed],
     ) -> None:
         self._store, self._images, self._cache, self._workshop = store, images, cache, workshop
         self._request, self._setting, self._context = request, setting, context
         self._bases, self._emit, self._missed = bases, emit, missed
         self.gathered: Gathered | None = None
 
-    def build(self, graphs: Sequence[StageGraph], pool: Pool, hashing: Pool) -> list[Built]:
-        """The images of all graphs: steps run in `pool`, hashes in `hashing`."""
+    def build(
+        self, results: Sequence[StageGraph], beside: Sequence[StageGraph], pool: Pool, hashing: Pool
+    ) -> list[Built]:
+        """The images of all graphs, in order: steps run in `pool`, hashes in `hashing`.
+
+        Those `beside` the results are for us to look at: no shared cache hears of them.
+        """
+        graphs = (*results, *beside)
         from builder.fetching import Fetching, begin_early
 
         with Fetching(self._images, pool, self._setting.cancel, self._request.node) as fetching:
             early = None
             if not self._bases.all_here:
-                results = graphs if is_stored(self._request) else ()
+                whole = graphs if is_stored(self._request) else ()
                 early = pool.submit(
-                    begin_early, fetching, self._bases, graphs, results, self._setting, self._cache
+                    begin_early, fetching, self._bases, graphs, whole, self._setting, self._cache
                 )
             sources = self._sources(fetching)
             executor, node_of = self._executor(graphs, sources, hashing)
@@ -82,7 +89,8 @@ class Attempt:
                 if early is not None:
                     early.result()
                 finisher = self._finisher()
-                return [finisher.finish(graph, states, self._gather(graph, executor)) for graph in graphs]
+                made = [finisher.finish(graph, states, self._gather(graph, executor)) for graph in results]
+                return made + [finisher.finish(graph, states) for graph in beside]
             except Cancelled as error:
                 raise (fetching.error or error) from None
             finally:

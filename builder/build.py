@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -38,8 +38,11 @@ from runtime.store.store import Store
 if TYPE_CHECKING:
     from builder.attest.statement import Attestation
     from builder.dockerfile import Dockerfile
+    from builder.executor import Missed
     from builder.failed import FailedStep
     from builder.ignore import Patterns
+    from builder.looked_at import LookedAt
+    from builder.lower import LowerOptions
     from builder.sharing.exports import Gathered
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -67,8 +70,9 @@ class Builder:
         self._spawner = spawner
         self._emit, self._cancel, self._jobs, self._stdin = emit, cancel or Cancel(), jobs, stdin
         self.on_failure: Callable[[FailedStep], None] | None = None
+        self.on_lowered: Callable[[Dockerfile, Sequence[StageGraph]], None] | None = None
         # Steps that `look_up`, of this object or another, just found no record of: the next build does not look again.
-        self.missed: Mapping[Digest, int] = {}
+        self.missed: Mapping[Digest, Missed] = {}
 
     def build(self, request: BuildRequest) -> BuildResult:
         """Build what is asked, tag it, write the outputs."""
@@ -117,6 +121,7 @@ class _Build:
         self._checkable: Checkable | None = None
         self._gathered: Gathered | None = None
         self._started_ns = time.time_ns()
+        self._looked_at: LookedAt | None = None
         self._context_key = ""  # of the cache record of a context that was fetched
         self.missed = dict(owner.missed)
         owner.missed = {}
@@ -125,6 +130,7 @@ class _Build:
         )
 
     def _setting(self) -> Setting:
+        _ = self._request.as_several  # a mistake there is told before anything is done
         return setting_of(self._request, self._cancel, self._emit, self._owner.on_failure)
 
     def _timed(self, setting: Setting, context: Context, *, only_here: bool = False) -> Setting:
@@ -192,11 +198,30 @@ class _Build:
     ) -> list[Built]:
         platforms = self._request.platforms or (None,)
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
+        beside = self._looked_at_by_boms(context, setting, bases)
         self._check(pool)
+        self._tell_lowered(context, graphs)
         attempt = self._go(context, setting, bases)
-        made = attempt.build(graphs, pool, hashing)
+        made = attempt.build(graphs, beside, pool, hashing)
         self._gathered = attempt.gathered
-        return made
+        results = made[: len(graphs)]
+        if self._looked_at is not None:
+            self._looked_at.take(results, made[len(graphs) :])
+        return results
+
+    def _looked_at_by_boms(self, context: Context, setting: Setting, bases: Bases) -> list[StageGraph]:
+        """What bills of material look at beside the results."""
+        if not self._request.attest.sbom:
+            return []
+        from builder.looked_at import LookedAt
+
+        self._looked_at = self._stack.enter_context(LookedAt(self._images))
+        dockerfile = self._parsed(context)
+        found: list[StageGraph] = []
+        for platform in self._request.platforms or (None,):
+            options = self._options(setting, platform, dockerfile)
+            found += self._looked_at.lower(dockerfile, options, bases.resolve(dockerfile, options))
+        return found
 
     def _go(self, context: Context, setting: Setting, bases: Bases) -> Attempt:
         return Attempt(
@@ -212,6 +237,11 @@ class _Build:
             self.missed,
         )
 
+    def _tell_lowered(self, context: Context, graphs: Sequence[StageGraph]) -> None:
+        """Whoever listens knows now what will be used, before any of it is."""
+        if self._owner.on_lowered is not None:
+            self._owner.on_lowered(self._parsed(context), graphs)
+
     def result_by_looking(self) -> BuildResult:
         """The result of a build whose every step is known; NotYet when one is not."""
         setting = self._setting()
@@ -220,6 +250,7 @@ class _Build:
         platform = next(iter(self._request.platforms), None)
         bases = Bases(self._images, self._request, None, self._cancel, self._images.transport)
         graph = self._lowered(context, setting, platform, bases)
+        self._tell_lowered(context, [graph])
         made = self._go(context, setting, bases).look(graph)
         self._check(None)
         return self._ended([made], context, setting)
@@ -243,6 +274,7 @@ class _Build:
             started_ns=self._started_ns,
             invocation=invocation_of(made, setting.epoch),
             boms=self._generated(made),
+            looked_at=self._looked_at.by_result if self._looked_at else {},
         )
         result = export(self._store, self._images, occasion, made, result, setting)
         if self._gathered is not None:
@@ -260,8 +292,11 @@ class _Build:
             return {}
         from builder.sbom.generator import generated
 
+        beside = self._looked_at.by_result if self._looked_at else {}
         return {
-            each.image.id: generated(self._owner.build, self._images, self._request, each.image)
+            each.image.id: generated(
+                self._owner.build, self._images, self._request, each.image, beside.get(each.image.id, ())
+            )
             for each in made
         }
 
@@ -281,10 +316,16 @@ class _Build:
                 self._workshop.agent,
                 url,
                 self._request.keeps_git_dir,
+                self._request.policy,
             )
             path, self._context_key, time_of_it = found
             return path, time_of_it
 
+        if self._request.policy:
+            from builder.policy import Source
+
+            for name in ("dockerfile", "context"):
+                self._request.policy.apply(Source(f"local://{name}"))
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 
@@ -301,9 +342,7 @@ class _Build:
         from builder.lower import lower, unused_arguments
 
         dockerfile = self._parsed(context)
-        options = lower_options(
-            self._request, platform, epoch_argument(self._request, dockerfile, setting.epoch)
-        )
+        options = self._options(setting, platform, dockerfile)
         with self._telling(context):
             configs = bases.resolve(dockerfile, options)
             graph = lower(dockerfile, options, configs)
@@ -314,6 +353,11 @@ class _Build:
                 dockerfile, options, configs, cast("Patterns | None", context.tree.ignore)
             )
         return graph
+
+    def _options(self, setting: Setting, platform: Platform | None, dockerfile: Dockerfile) -> LowerOptions:
+        return lower_options(
+            self._request, platform, epoch_argument(self._request, dockerfile, setting.epoch)
+        )
 
     @contextmanager
     def _telling(self, context: Context) -> Iterator[None]:

@@ -57,6 +57,8 @@ class Occasion:
     started_ns: int
     invocation: str
     boms: Mapping[Digest, tuple[Attestation, ...]] = field(default_factory=dict)  # by image, of a generator
+    # By image, what a bill of material looks at beside it, by name: stages and the context.
+    looked_at: Mapping[Digest, tuple[tuple[str, Image], ...]] = field(default_factory=dict)
 
 
 def invocation_of(built: Sequence[Built], epoch: int | None) -> str:

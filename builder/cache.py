@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from builder.content import Content
 from builder.keys import Shape
+from builder.lines import pieces_of, put_pieces
 from registry_client.oci.digest import Digest
 from registry_client.values import frozen
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from builder.sharing.imports import Imports
 
 
@@ -35,6 +34,15 @@ class Record:
     chain_id: Digest
     made: int  # nanoseconds
     size: int
+
+
+@frozen
+class Before:
+    """An earlier run of a step: where its layer lies, which stretches it copied, which pieces of lines it has."""
+
+    layer: str
+    stretches: frozenset[bytes]
+    pieces: Mapping[bytes, int]
 
 
 class Cache:
@@ -82,11 +90,8 @@ class Cache:
         record = None if row is None else self.find(row["key"])
         return None if row is None or record is None else (record, fields_of(row))
 
-    def earlier(self, shape: Shape, place: str) -> tuple[str, frozenset[bytes]] | None:
-        """The files of the newest record of a shape, of this place before others, and which stretches it copied.
-
-        The snapshot is leased.
-        """
+    def earlier(self, shape: Shape, place: str) -> Before | None:
+        """The newest record of a shape that has files, of this place before others; its snapshot leased."""
         row = self._database.one(
             """SELECT key, snapshot FROM cache_records WHERE shape = ? AND snapshot != ''
                ORDER BY place = ? DESC, rowid DESC LIMIT 1""",
@@ -97,7 +102,8 @@ class Cache:
         copied = self._database.one("SELECT stretches FROM cache_stretches WHERE key = ?", (row["key"],))
         blob = b"" if copied is None else copied["stretches"]
         stretches = frozenset(blob[at : at + 32] for at in range(0, len(blob), 32))
-        return self._store.snapshots.path(row["snapshot"]), stretches
+        pieces = pieces_of(self._database, row["key"])
+        return Before(self._store.snapshots.path(row["snapshot"]), stretches, pieces)
 
     def fields(self, key: str) -> dict[str, Any]:
         """The named fields of a record, and its notes; empty when there is none."""
@@ -128,8 +134,8 @@ class Cache:
             connection.execute(
                 "INSERT OR REPLACE INTO cache_records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             )
-            if content.lines:
-                _put_lines(connection, record.key, content.lines)
+            if content.pieces:
+                put_pieces(connection, record.key, content.pieces)
             if content.copied:
                 copied = (record.key, b"".join(content.copied))
                 connection.execute("INSERT OR REPLACE INTO cache_stretches VALUES (?, ?)", copied)
@@ -181,18 +187,6 @@ class Cache:
         rows = [(*place, digest) for place, digest in self.contents.items()]
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO content_digests VALUES (?, ?, ?)", rows)
-
-
-def _put_lines(connection: sqlite3.Connection, key: str, lines: Sequence[bytes]) -> None:
-    """Piece by piece: joined, bound and stored they would be in memory three times."""
-    size = sum(map(len, lines)) + len(lines) - 1
-    sql = "INSERT OR REPLACE INTO cache_files VALUES (?, zeroblob(?))"
-    row = connection.execute(sql, (key, size)).lastrowid
-    if not size or row is None:
-        return
-    with connection.blobopen("cache_files", "files", row) as blob:
-        for number, piece in enumerate(lines):
-            blob.write(b"\n" + piece if number else piece)
 
 
 def fields_of(row: Any) -> dict[str, Any]:

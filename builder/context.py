@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput, NotFound
 
 DOCKERFILE_LIMIT = 16 << 20
 IGNORE_LIMIT = 4 << 20
+IGNORE_FILE = ".dockerignore"
 
 
 @frozen
@@ -59,10 +60,14 @@ class ContextOpener:
         given = self._given_text()
         if given is not None:
             text, name = given
-            return Context(Tree(directory, ignore=read_ignore(directory, "")), text, name)
+            return Context(Tree(directory, ignore=self._ignoring(directory)), text, name)
         place, name = self._find_dockerfile(directory)
         text = read_limited(place, DOCKERFILE_LIMIT)
         return Context(Tree(directory, ignore=read_ignore(directory, place)), text, name)
+
+    def _ignoring(self, directory: str) -> Ignoring | None:
+        given = self._request.ignore_text
+        return read_ignore(directory, "") if given is None else parse_ignore(given)
 
     def _find_dockerfile(self, directory: str) -> tuple[str, str]:
         wanted = self._request.dockerfile
@@ -100,12 +105,21 @@ class ContextOpener:
         """A tar is the context, anything else is the Dockerfile of an empty one."""
         if self._request.dockerfile == "-":
             raise InvalidInput("context and Dockerfile cannot both be standard input")
+        if self._request.archive:
+            return self._from_archive(self._request.archive)
         path = os.path.join(self._new_directory(), "stdin")
         with open(path, "wb") as file:
             stdin = self._read_stdin()
             while data := stdin.read(1 << 20):
                 file.write(data)
         return self._from_file(path, "standard input")
+
+    def _from_archive(self, path: str) -> Context:
+        """What a client of the API sent. It applied the ignore file, but had to send that and the Dockerfile all the same."""
+        context = self._from_file(path, "the context")
+        os.unlink(path)
+        _remove_own_files(context.tree.path, context.name)
+        return context
 
     def _from_file(self, path: str, what: str) -> Context:
         directory = self._new_directory()
@@ -164,6 +178,18 @@ def is_remote(text: str) -> bool:
         raise InvalidInput(f"build context {text}: {error}") from error
 
 
+def check_sent(text: str) -> str:
+    """A context that somebody else's client names: a URL or a git address, never a path of this host."""
+    from builder.lower.remotes import remote_source
+
+    try:
+        if remote_source(text) is not None:
+            return text
+    except ValueError as error:
+        raise InvalidInput(f"build context {text}: {error}") from error
+    raise InvalidInput(f"build context {text!r} is no URL", hint="send files as an archive, or with buildx")
+
+
 def check_directory(path: str) -> None:
     if os.path.isdir(path):
         return
@@ -172,19 +198,38 @@ def check_directory(path: str) -> None:
     raise NotFound(f"build context {path} does not exist")
 
 
+def _remove_own_files(directory: str, dockerfile: str) -> None:
+    """Take the Dockerfile and the ignore file out of an unpacked context that ignores them."""
+    from builder.ignore import Patterns
+    from builder.operations.roots import Root
+
+    root = Root(directory)
+    place = root.locate(root.resolve(IGNORE_FILE))
+    if place is None or not os.path.isfile(place):
+        return
+    patterns = Patterns.parse(read_limited(place, IGNORE_LIMIT).decode("utf-8", "surrogateescape"))
+    for name in (IGNORE_FILE, dockerfile):
+        place = root.locate(root.resolve(name))
+        if place is not None and os.path.isfile(place) and patterns.excludes(name):
+            os.unlink(place)
+
+
 def read_ignore(directory: str, dockerfile: str) -> Ignoring | None:
     """The patterns beside the Dockerfile, else the context's own (A-84); None when there are none."""
     for place in (
         f"{dockerfile}.dockerignore" if dockerfile else "",
-        os.path.join(directory, ".dockerignore"),
+        os.path.join(directory, IGNORE_FILE),
     ):
         if place and os.path.isfile(place):
-            from builder.ignore import Patterns
-
-            text = read_limited(place, IGNORE_LIMIT).decode("utf-8", "surrogateescape")
-            patterns: Ignoring = Patterns.parse(text)
-            return patterns
+            return parse_ignore(read_limited(place, IGNORE_LIMIT))
     return None
+
+
+def parse_ignore(data: bytes) -> Ignoring:
+    from builder.ignore import Patterns
+
+    patterns: Ignoring = Patterns.parse(data.decode("utf-8", "surrogateescape"))
+    return patterns
 
 
 def read_limited(path: str, limit: int) -> bytes:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from builder.operations.walking import STATUS
 from runtime.store.database import Database
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from builder.operations.walking import Stretch
 
 _QUIET_NS = 2_000_000_000
-_STATUS = struct.Struct("<IQQQqq")  # mode, inode, device, size, mtime, ctime
 _STATE = struct.Struct("<Qqq")  # size, mtime, ctime
 _FILE = struct.Struct("<Q24s32s")  # inode, state, digest
 _PAIR = 64
@@ -71,16 +71,14 @@ class Memory(Protocol):
 class _Files:
     """The files of one directory: those of the store, loaded when asked for, and those that were learned."""
 
-    __slots__ = ("_inode", "_owner", "asked", "new", "old")
+    __slots__ = ("_inode", "_owner", "new", "old")
 
     def __init__(self, owner: FileDigests, inode: int) -> None:
         self._owner, self._inode = owner, inode
         self.old: tuple[bytes, dict[int, int]] | None = None  # the records, and where each begins
         self.new = bytearray()
-        self.asked = 0
 
     def know(self, status: os.stat_result) -> bytes | None:
-        self.asked += 1
         records, places = self.old or self._load()
         at = places.get(status.st_ino)
         if at is None or status.st_dev != self._owner.device:
@@ -105,7 +103,7 @@ class _Files:
         """The row to store. What was not met this time stays while it is not too much."""
         old, size = self._owner.load(self._inode), _FILE.size
         new = {inode for inode, *_ in _FILE.iter_unpack(self.new)}
-        if len(old) // size > 4 * max(self.asked, len(new)) + 1000:
+        if len(old) // size > 4 * max(self._owner.seen.get(self._inode, 0), len(new)) + 1000:
             old = b""
         kept = (old[at : at + size] for at in range(0, len(old), size))
         return b"".join(each for each in kept if int.from_bytes(each[:8], "little") not in new) + self.new
@@ -123,7 +121,9 @@ class FileDigests:
         self._root = None if row is None else row["id"]
         self._stretches = {} if row is None else dict(_pairs(row["stretches"]))
         self._met: dict[bytes, bytes] = {}
-        self._seen: set[int] = set()  # directories
+        self.seen: dict[
+            int, int
+        ] = {}  # how many files of a directory, which may be met in stretches that are known
         self._files: dict[int, _Files] = {}
         self.learned = 0  # bytes that are to be saved
         self._loaded: list[tuple[_Files, int]] = []
@@ -142,15 +142,10 @@ class FileDigests:
         return max(status.st_mtime_ns, status.st_ctime_ns) <= self._latest_ns
 
     def fingerprint(self, stretch: Stretch, flavour: str) -> bytes:
-        self._seen.add(stretch.inode)
-        pack = _STATUS.pack
-        pieces = [
-            pack(each.st_mode, each.st_ino, each.st_dev, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
-            for each in stretch.statuses
-        ]
-        names = "\0".join((flavour, stretch.prefix, *stretch.names))
-        pieces.append(names.encode("utf-8", "surrogateescape"))
-        return hashlib.sha256(b"".join(pieces)).digest()
+        statuses = stretch.packed()
+        self.seen[stretch.inode] = self.seen.get(stretch.inode, 0) + len(statuses) // STATUS.size
+        names = "\0".join((flavour, stretch.prefix, stretch.text()))
+        return hashlib.sha256(statuses + names.encode("utf-8", "surrogateescape")).digest()
 
     def know_stretch(self, fingerprint: bytes) -> bytes | None:
         digest = self._stretches.get(fingerprint)
@@ -215,9 +210,9 @@ class FileDigests:
         """Those that were not met, where they are too many: most of them are gone."""
         sql = "SELECT directory FROM file_digests WHERE root = ?"
         rows = connection.execute(sql, (root,)).fetchall()
-        if len(rows) <= 4 * len(self._seen) + 1000:
+        if len(rows) <= 4 * len(self.seen) + 1000:
             return
-        met = {_signed(inode) for inode in self._seen | self._files.keys()}
+        met = {_signed(inode) for inode in self.seen.keys() | self._files.keys()}
         connection.executemany(
             "DELETE FROM file_digests WHERE root = ? AND directory = ?",
             [(root, row["directory"]) for row in rows if row["directory"] not in met],

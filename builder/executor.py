@@ -43,6 +43,7 @@ from runtime.store.store import Store
 
 if TYPE_CHECKING:
     from builder.keys import Shape
+    from builder.operations.seen import Seen
     from builder.sharing.form import SharedRecord
     from runtime.store.snapshots import Draft, Snapshot
 
@@ -68,6 +69,14 @@ class _Borrowed:
     notes: dict[str, str]
 
 
+@frozen
+class Missed:
+    """A look for a record that found none: the newest record of the shape then, and what was seen of the context."""
+
+    newest: int
+    seen: Seen | None = None
+
+
 class Executor:
     """Runs vertices of one build; called by the solver from many threads. `keys` are those of the steps that are done."""
 
@@ -88,8 +97,7 @@ class Executor:
         self._trees = Trees(store, may_mount=hashing is not None)
         self._place = storable(place)
         self.keys: dict[Digest, str] = {}
-        # Vertices that had no record a moment ago, and the newest record of their shape then.
-        self.missed: dict[Digest, int] = {}
+        self.missed: dict[Digest, Missed] = {}  # vertices that had no record a moment ago
         self._borrowed: list[_Borrowed] = []
 
     def run(self, vertex: Vertex, inputs: Sequence[State]) -> State:
@@ -146,8 +154,11 @@ class Executor:
         operation, setting = vertex.operation, self._setting
         if isinstance(operation, Copy):
             place = None if vertex.no_cache else self._place_of(vertex)
-            helper = self._workshop.helper
-            return CopyStep(operation, inputs, setting, self._trees, self._cache, helper, place=place)
+            helper, missed = self._workshop.helper, self.missed.get(vertex.digest)
+            seen = None if missed is None else missed.seen
+            return CopyStep(
+                operation, inputs, setting, self._trees, self._cache, helper, place=place, seen=seen
+            )
         if isinstance(operation, MakeDirectory):
             return DirectoryStep(operation, setting)
         assert isinstance(operation, Exec)
@@ -181,13 +192,15 @@ class _Run:
         self._definition = definition
         self._store, self._cache, self._cancel = owner._store, owner._cache, owner._setting.cancel
         # The newest record of its shape when it was last looked for in vain: only a newer one is a reason to look again.
-        self._looked = owner.missed.get(vertex.digest, 0)
+        missed = owner.missed.get(vertex.digest)
+        self._looked = 0 if missed is None else missed.newest
 
     def result(self) -> RootState:
         if (found := self._find()) is not None:
             return found
         if self._owner._hashing is None:
-            self._owner.missed[self._vertex.digest] = self._looked
+            seen = self._step.seen if isinstance(self._step, CopyStep) else None
+            self._owner.missed[self._vertex.digest] = Missed(self._looked, seen)
             raise NotYet
         lock = StepLock(f"{self._store.root}/locks", self._definition)
         waited = lock.acquire(self._cancel)

@@ -47,6 +47,12 @@ class Patterns:
         patterns = (_parse_line(line, number, source) for number, line in lines)
         return cls([pattern for pattern in patterns if pattern], source)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Patterns) and self.patterns == other.patterns
+
+    def __hash__(self) -> int:
+        return hash(self.patterns)
+
     def __bool__(self) -> bool:
         return bool(self.patterns)
 

@@ -101,6 +101,8 @@ def _mount_fields(mount: RunMount) -> dict[str, Any]:
     fields: dict[str, Any] = {"type": mount.type, "target": mount.target, "readonly": mount.readonly}
     if mount.type in ("secret", "ssh"):
         fields |= {"id": mount.id, "mode": mount.mode, "uid": mount.uid, "gid": mount.gid, "env": mount.env}
+        if mount.required:  # or a result without the secret would do
+            fields["required"] = True
     if mount.type == "tmpfs":
         fields["size"] = mount.size
     return fields
@@ -117,6 +119,7 @@ def copy_shape(operation: Copy, surroundings: Surroundings) -> Shape:
             "link": operation.link,
             "parents": operation.parents,
             "unpack": [source.unpack for source in operation.sources],
+            **({"made": "umask"} if operation.mode else {}),  # directories once had the mode itself
             **surroundings.epoch_fields(),
         },
     )

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from registry_client.values import field, frozen
+from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
     from builder.sharing.wanted import CacheFrom, CacheTo
     from builder.ssh import AgentWanted
     from registry_client.oci.digest import Digest
@@ -51,7 +53,9 @@ class BuildRequest:
 
     context: str = "."
     dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
+    archive: str = ""  # with context "-": the file that is read in place of standard input, and removed
     dockerfile_text: bytes | None = None  # the text itself, wherever it came from
+    ignore_text: bytes | None = None  # of the ignore file, likewise: none is looked for beside the Dockerfile
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict, hash=False)
     tags: tuple[str, ...] = ()
@@ -75,6 +79,8 @@ class BuildRequest:
     rlimits: tuple[Rlimit, ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
+    policy: SourcePolicy | None = None  # of what comes from elsewhere
+    pinned: bool = False  # somebody wants to know the pins of what came from there
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     node: str = "build"  # the name of this build in the event stream
@@ -82,17 +88,37 @@ class BuildRequest:
     @property
     def keeps_git_dir(self) -> bool:
         """Whether a context from a repository has its `.git`: BuildKit's argument says so."""
-        return self.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "0").lower() in ("1", "true")
+        return truth(self.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "")) or False
+
+    @property
+    def as_several(self) -> bool:
+        """Whether the result is one of several platforms, though it may be only one: BuildKit's argument says so."""
+        name = "BUILDKIT_MULTI_PLATFORM"
+        text = self.build_args.get(name, "")
+        asked, several = truth(text), len(self.platforms) > 1
+        if text and asked is None:
+            raise InvalidInput(f"build argument {name}: {text!r}", hint="want true or false")
+        if asked is False and several:
+            raise InvalidInput(f"build argument {name}={text} and several platforms", hint="leave one out")
+        return several if asked is None else asked
+
+
+def truth(text: str) -> bool | None:
+    """What a word says in BuildKit's arguments, as Go's strconv.ParseBool reads it; None: neither."""
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    return False if text in ("0", "f", "F", "FALSE", "false", "False") else None
 
 
 @frozen
 class OutputMade:
-    """Where an output went, and what it is known by there."""
+    """Where an output went, and what it is known by there. `config` is the digest of the config, "" with several platforms."""
 
     type: str
     dest: str
     digest: str = ""
     descriptor: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    config: str = ""
 
 
 @frozen
@@ -117,4 +143,6 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    pins: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a source policy
+    ref: str = ""  # by which the build is known afterwards
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

@@ -56,4 +56,7 @@ class Trees:
 
 
 def _name_of(state: RootState) -> str:
-    return f"image {state.image.tags[0]}" if state.image is not None and state.image.tags else "the stage"
+    if state.image is None:
+        return "the stage"
+    # Of several names we do not know which one FROM has.
+    return f"image {state.image.tags[0]}" if len(state.image.tags) == 1 else "the image"

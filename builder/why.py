@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from builder.cache import fields_of
+from builder.lines import lines_of
 from registry_client.oci.digest import Digest, chain_ids
 from registry_client.values import frozen
 from runtime.store.store import Store
@@ -116,9 +117,8 @@ def _explain(store: Store, row: sqlite3.Row) -> Explanation:
 
 
 def _known(store: Store, row: sqlite3.Row) -> _Known:
-    files = store.db.one("SELECT files FROM cache_files WHERE key = ?", (row["key"],))
-    lines = bytes(files["files"]).decode("utf-8", "replace").split("\n") if files is not None else []
-    return _Known(row["key"], row["kind"], row["label"], fields_of(row), _by_name(lines))
+    lines = _by_name(lines_of(store.db, row["key"]))
+    return _Known(row["key"], row["kind"], row["label"], fields_of(row), lines)
 
 
 def _known_elsewhere(now: _Known) -> _Known | None:

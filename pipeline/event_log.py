@@ -6,7 +6,6 @@ Output of one node is kept up to a limit; beyond it, the middle is left out and 
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import threading
@@ -136,7 +135,17 @@ def _data(data: bytes) -> dict[str, str]:
     try:
         return {"text": data.decode("utf-8")}
     except UnicodeDecodeError:
+        import base64
+
         return {"base64": base64.b64encode(data).decode("ascii")}
+
+
+def _bytes(record: dict[str, Any]) -> bytes:
+    if "text" in record:
+        return str(record["text"]).encode()
+    import base64
+
+    return base64.b64decode(record["base64"])
 
 
 def event_from_json(record: dict[str, Any]) -> Event | None:
@@ -146,8 +155,7 @@ def event_from_json(record: dict[str, Any]) -> Event | None:
         case "started":
             return Started(node=record["node"], name=record["name"], parent=record["parent"], time=when)
         case "output":
-            data = record["text"].encode() if "text" in record else base64.b64decode(record["base64"])
-            return Output(node=record["node"], stream=record["stream"], data=data, time=when)
+            return Output(node=record["node"], stream=record["stream"], data=_bytes(record), time=when)
         case "warned":
             place = f"{record['place']}: " if record["place"] else ""
             about = {name: record.get(name, "") for name in ("rule", "url", "detail")}

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from runtime.errors import Conflict, InvalidInput, NotFound
+from runtime.store.owners import own_token
+from runtime.temporary import sweep
 
 if TYPE_CHECKING:
     from git import Repo
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 HOOKS = ("pre-commit", "pre-push")
 _MARK = "# installed by `pipe hooks install`"
 _KEPT = ".before-pipe"
+_PREFIX = "pipe-hook-"
 NOTHING = "0" * 40
 
 
@@ -130,7 +133,8 @@ def commit_tree(directory: str, commit: str) -> Iterator[str]:
 
 @contextmanager
 def _temporary() -> Iterator[str]:
-    base = tempfile.mkdtemp(prefix="pipe-hook-")
+    sweep(tempfile.gettempdir(), _PREFIX)
+    base = tempfile.mkdtemp(prefix=f"{_PREFIX}{own_token()}-")
     try:
         target = os.path.join(base, "tree")
         os.mkdir(target)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from pipeline.conditions import Facts
 from pipeline.config.container import SecretSpec, SecretUse
 from pipeline.mask import Secrets
 from runtime.containers.spec import Mount
 from runtime.errors import Denied, InvalidInput, StepFailed
-from runtime.store.owners import is_alive, own_token
 
 SIZE_LIMIT = 1 << 20
 DIRECTORY = "/run/secrets"
@@ -138,25 +137,10 @@ def memory_directory() -> Iterator[str]:
 
     The container's user reaches a file by its mount, not through the directory.
     """
-    import shutil
     import tempfile
 
+    from runtime.temporary import temporary_directory
+
     parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()
-    _sweep(parent)
-    path = tempfile.mkdtemp(prefix=f"{_PREFIX}{own_token()}-", dir=parent)
-    try:
+    with temporary_directory(_PREFIX, parent) as path:
         yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep(parent: str) -> None:
-    """Remove what a killed process of ours left."""
-    import shutil
-
-    for name in os.listdir(parent):
-        if name.startswith(_PREFIX) and not is_alive(name[len(_PREFIX) :].rpartition("-")[0]):
-            path = os.path.join(parent, name)
-            with suppress(FileNotFoundError):  # another of us swept it
-                if os.lstat(path).st_uid == os.getuid():
-                    shutil.rmtree(path, ignore_errors=True)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from pipeline.settings import Settings
 from runtime.cancel import Cancel
+from runtime.errors import Denied
 from runtime.events import Emit, Event, ignore
 
 if TYPE_CHECKING:
     from builder.build import Builder
+    from registry_client.credentials import Credentials
     from runtime.containers.containers import Containers
     from runtime.images.images import Images
+    from runtime.images.transport import RegistryTransport
     from runtime.networks.networks import Networks
     from runtime.sandbox.spawner import Spawner
     from runtime.store import Store
@@ -30,6 +33,7 @@ class Services:
         self.settings = settings
         self.cancel = cancel or Cancel()
         self.emit = emit
+        self.listeners: list[Emit] = []  # who hears of events beside
         self._stack = ExitStack()
         self._spawner: Spawner | None = None
 
@@ -41,18 +45,31 @@ class Services:
         if private_mounts:
             from runtime.sandbox.isolate import private_mounts as isolate
 
-            isolate(self._spawner)
+            try:
+                isolate(self._spawner)
+            except PermissionError as error:
+                raise Denied(
+                    f"a mount namespace of our own is refused: {error.strerror}",
+                    hint="run as root; inside a container, one that is privileged",
+                ) from error
 
     def close(self) -> None:
         self._stack.close()
 
     def publish(self, event: Event) -> None:
         """Emit through whatever listens now: services are opened before the renderer is."""
+        for listen in tuple(self.listeners):
+            listen(event)
         self.emit(event)
 
     @property
     def spawner(self) -> Spawner:
         assert self._spawner is not None, "this command did not ask for containers"
+        return self._spawner
+
+    @property
+    def spawner_if_any(self) -> Spawner | None:
+        """None where nothing can be run: in a process that has threads already."""
         return self._spawner
 
     @cached_property
@@ -66,16 +83,24 @@ class Services:
     @cached_property
     def images(self) -> Images:
         from runtime.images.images import Images
-        from runtime.images.transport import RegistryTransport
 
-        transport = RegistryTransport(
-            docker_config=self.settings.docker_config,
-            ca_bundle=self.settings.ca_bundle or None,
-            insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
-            emit=self.publish,
-        )
+        transport = self.transport()
         self._stack.callback(transport.close)
         return Images(self.store, transport, self.publish)
+
+    def transport(
+        self, credentials: Credentials | None = None, emit: Emit | None = None
+    ) -> RegistryTransport:
+        """A way to registries; with the logins of the settings unless others are given. The caller closes it."""
+        from runtime.images.transport import RegistryTransport
+
+        return RegistryTransport(
+            docker_config=self.settings.docker_config,
+            credentials=credentials,
+            ca_bundle=self.settings.ca_bundle or None,
+            insecure=tuple(filter(None, self.settings.insecure_registries.split(","))),
+            emit=emit or self.publish,
+        )
 
     @cached_property
     def networks(self) -> Networks:

@@ -60,6 +60,16 @@ class FixedCredentials:
         return self._by_host.get(host)
 
 
+class GivenLogins:
+    """Logins in the form of `auths` in docker's config.json, as API clients send them. Not shown in `repr`."""
+
+    def __init__(self, auths: dict[str, Any]) -> None:
+        self._auths = auths
+
+    def get(self, host: str) -> Credential | None:
+        return _from_auths(self._auths, host)
+
+
 class DockerConfig:
     """The logins of one docker config directory's `config.json`."""
 

@@ -48,6 +48,8 @@ def parse_instruction(node: Node) -> ast.Command | ast.From:
     if parser is None:
         word = node.keyword if node.keyword.isprintable() else ascii(node.keyword)
         raise node.error(f"unknown instruction: {word}", hint=did_you_mean(node.keyword, _PARSERS))
+    if any("\0" in word for word in (*node.flags, *node.args)):
+        raise node.error("a NUL byte", hint="no path, variable or argument can hold one")
     return parser(node)
 
 

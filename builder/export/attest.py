@@ -16,8 +16,10 @@ from builder.export.roots import opened_root
 from registry_client.oci.digest import Digest
 from registry_client.oci.manifest import Manifest
 from registry_client.reference import parse_reference
+from registry_client.values import replace
 from runtime.errors import Unsupported
 from runtime.events import Emit, Warned
+from runtime.images.image import Image
 from runtime.images.images import Images
 from runtime.store.store import Store
 
@@ -30,14 +32,14 @@ class Attestor:
     def __init__(self, store: Store, images: Images, occasion: Occasion, emit: Emit) -> None:
         self._store, self._images, self._occasion, self._emit = store, images, occasion, emit
         self._finished_ns = time.time_ns()
-        self._boms: dict[Digest, Attestation] = {}
+        self._boms: dict[Digest, tuple[Attestation, ...]] = {}
 
     def __call__(self, built: Built, manifest: Manifest | None) -> tuple[Attestation, ...]:
         """What was asked for, about one image; `manifest` None is a root file system that goes out without one."""
         wanted = self._occasion.request.attest
         found: list[Attestation] = []
         if wanted.sbom:
-            found.extend(self._occasion.boms.get(built.image.id) or (self._bom(built),))
+            found.extend(self._occasion.boms.get(built.image.id) or self._own_boms(built.image))
         if wanted.provenance:
             found.append(self.provenance(built, wanted.provenance, manifest))
         return tuple(found)
@@ -45,20 +47,25 @@ class Attestor:
     def provenance(self, built: Built, mode: str, manifest: Manifest | None = None) -> Attestation:
         return provenance(Cache(self._store), self._occasion, built, mode, self._finished_ns, manifest)
 
-    def _bom(self, built: Built) -> Attestation:
-        image = built.image
+    def _own_boms(self, image: Image) -> tuple[Attestation, ...]:
         if image.id not in self._boms:
-            from builder.sbom.scan import scan
-            from builder.sbom.spdx import spdx_document
-
-            with opened_root(self._store, self._images, image) as root:
-                inventory = scan(root)
-            for note in inventory.notes:
-                self._emit(Warned(node=self._occasion.request.node, message=f"bill of material: {note}"))
-            made = spdx_document(inventory, self._name(), image.id, image.created, _tool())
-            _check_size(made.predicate)
-            self._boms[image.id] = made
+            beside = self._occasion.looked_at.get(image.id, ())
+            found = [self._bom(image, self._name(), "")]
+            found += [self._bom(other, name, f"sbom-{name}.spdx.json") for name, other in beside]
+            self._boms[image.id] = tuple(found)
         return self._boms[image.id]
+
+    def _bom(self, image: Image, name: str, file: str) -> Attestation:
+        from builder.sbom.scan import scan
+        from builder.sbom.spdx import spdx_document
+
+        with opened_root(self._store, self._images, image) as root:
+            inventory = scan(root)
+        for note in inventory.notes:
+            self._emit(Warned(node=self._occasion.request.node, message=f"bill of material: {note}"))
+        made = spdx_document(inventory, name, image.id, image.created, _tool())
+        _check_size(made.predicate)
+        return replace(made, file=file)
 
     def _name(self) -> str:
         names = self._occasion.request.tags

@@ -53,6 +53,11 @@ class Bundle:
         below = [digest for each in self.manifests for digest in blobs_of(each)]
         return tuple(dict.fromkeys((self.top.digest, *below)))
 
+    @property
+    def config(self) -> str:
+        """The digest of the image's config; "" when there are several images."""
+        return self.manifests[0].config.digest if len(self.images) == 1 else ""
+
     def describe(self) -> dict[str, Any]:
         """The top's descriptor, as `--metadata-file` shows it."""
         return self.entry.to_json()

@@ -8,10 +8,9 @@ from builder.export.annotations import Annotations, parse_annotations
 from builder.request import OutputWanted
 from registry_client.values import frozen
 from runtime.errors import InvalidInput
-from runtime.images.blobs import Packing
+from runtime.images.blobs import ESTARGZ, Packing
 
-# zstd has no place among Docker's media types.
-_LEVELS = {"gzip": range(10), "zstd": range(23), "": range(0)}
+_LEVELS = {"gzip": range(10), "zstd": range(23), "estargz": range(10), "": range(0)}
 _TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 FIELDS = (
     "type", "dest", "name", "push", "push-by-digest", "tar", "compression", "compression-level", "force-compression",
@@ -33,14 +32,16 @@ class ImageForm:
     @property
     def is_plain(self) -> bool:
         """Whether the manifest is the one the store makes for the image by itself."""
-        return self.oci and not self.annotations and self.packing == Packing(self.packing.kind)
+        changed = self.annotations or self.packing != Packing(self.packing.kind)
+        return self.oci and not changed and self.packing.kind != ESTARGZ
 
 
 def image_form(wanted: OutputWanted, annotations: Iterable[str], attested: bool) -> ImageForm:
     """The form of an image output; what only OCI's types can say brings them about, as in BuildKit."""
     kind = "" if wanted.compression == "uncompressed" else wanted.compression
     said = parse_annotations(annotations, wanted.options)
-    needs_oci = bool(said) or attested or kind == "zstd"
+    # zstd has no place among Docker's media types, nor have the annotations of eStargz layers.
+    needs_oci = bool(said) or attested or kind in ("zstd", ESTARGZ)
     return ImageForm(
         packing=Packing(kind, _level(wanted.options, kind), flag(wanted.options, "force-compression")),
         oci=flag(wanted.options, "oci-mediatypes", True) or needs_oci,

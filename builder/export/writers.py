@@ -99,7 +99,7 @@ class Writer:
     ) -> Bundle:
         attest = self._attestor
         form = image_form(wanted, self._request.annotations, bool(self._request.attest))
-        form = replace(form, indexed=self._as_several())
+        form = replace(form, indexed=self._request.as_several)
         self._carried = True
         cancel, made = (sending.stop, sending.send) if sending else (self._setting.cancel, None)
         return make_bundle(self._images, self._built, form, names, attest, self._setting.epoch, cancel, made)
@@ -156,7 +156,9 @@ class Writer:
             sending.finish(parcel, _named(first, by_digest))
         for each in others:
             self._images.push_parcel(parcel, _named(each, by_digest), cancel=cancel)
-        return OutputMade("registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe())
+        return OutputMade(
+            "registry", ",".join(map(str, names)), bundle.top.digest, bundle.describe(), bundle.config
+        )
 
     # --- archives -------------------------------------------------------------------------------------------------
 
@@ -167,7 +169,7 @@ class Writer:
         bundle = self._bundle(wanted, names)
         files = layout_files(tuple(named_entries(bundle.entry, names)))
         self._write_layout(wanted, bundle.blobs, files)
-        return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe())
+        return OutputMade(wanted.type, wanted.dest, bundle.top.digest, bundle.describe(), bundle.config)
 
     def _write_docker(self, wanted: OutputWanted) -> OutputMade:
         """docker save's form. It knows no index, so every platform is an image by itself and nothing is attested."""
@@ -208,13 +210,8 @@ class Writer:
 
     # --- root file systems ----------------------------------------------------------------------------------------
 
-    def _as_several(self) -> bool:
-        """Whether the result is one of several platforms, though it may be only one: BuildKit's argument says so."""
-        asked = self._request.build_args.get("BUILDKIT_MULTI_PLATFORM", "0").lower() in ("1", "true")
-        return len(self._built) > 1 or asked
-
     def _is_split(self, wanted: OutputWanted) -> bool:
-        split = flag(wanted.options, "platform-split", self._as_several())
+        split = flag(wanted.options, "platform-split", self._request.as_several)
         if not split and len(self._built) > 1:
             raise Unsupported(
                 "several platforms in one directory would overwrite each other",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from builder.dockerfile.ast import Add, Copy
 from builder.dockerfile.nodes import Heredoc, Node
@@ -15,6 +16,9 @@ from builder.lower.remotes import remote_source
 from builder.lower.state import StageState, clean_path
 from registry_client.oci.digest import parse_digest
 from registry_client.values import frozen, replace
+
+if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
 
 # ug+rwxXst, +x, u=rwX,go=rX: chmod(1)'s symbolic form
 _SYMBOLIC = (
@@ -35,15 +39,24 @@ class Words:
 
 
 def lower_copy(
-    command: Add | Copy, words: Words, state: StageState, source: Vertex, make: Callable[..., Vertex]
+    command: Add | Copy,
+    words: Words,
+    state: StageState,
+    source: Vertex,
+    make: Callable[..., Vertex],
+    policy: SourcePolicy | None = None,
 ) -> None:
     """Append the vertex of a COPY or ADD to `state`; `source` is where its paths lie."""
     node = command.node
     dest = destination(state.directory, words.dest)
-    _check(node, words, dest)
+    _check(node, words)
     sources = _Sources(state.root)
     for path in words.sources:
         remote = _remote(command, path, words.checksum)
+        if remote is not None and policy:
+            from builder.lower.permitted import permitted_remote
+
+            remote = permitted_remote(policy, remote, node.span)
         if remote is None:
             sources.add(source, _clean_source(path, command.parents), _unpacks(command))
         elif isinstance(remote, HttpSource):
@@ -148,14 +161,7 @@ def _remote(command: Add | Copy, path: str, checksum: str) -> GitSource | HttpSo
     return replace(remote, checksum=checksum) if checksum else remote
 
 
-def _check(node: Node, words: Words, dest: str) -> None:
-    count = len(words.sources) + len(words.files)
-    if count > 1 and not dest.endswith("/"):
-        raise node.error(
-            f"when using {node.name} with more than one source file, the destination must be a directory and end with a /",
-            words.dest,
-            hint=f"write {words.dest}/",
-        )
+def _check(node: Node, words: Words) -> None:
     if words.mode and not is_mode(words.mode):
         raise node.error(
             f"invalid chmod parameter: {words.mode!r}",

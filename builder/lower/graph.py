@@ -43,7 +43,7 @@ def lower(
     watcher: Watcher | None = None,
 ) -> StageGraph:
     """The graph of the target stage. `configs` answers everything `bases` asked for."""
-    return _Lowering(StagePlans(dockerfile, options), configs, watcher).target()
+    return Lowering(StagePlans(dockerfile, options), configs, watcher).target()
 
 
 def walk_stages(
@@ -59,10 +59,10 @@ def walk_stages(
     The answer is the images these stages want.
     """
     plans = StagePlans(dockerfile, options)
-    return _Lowering(plans, known, watcher, lenient=True).walk(everything=everything)
+    return Lowering(plans, known, watcher, lenient=True).walk(everything=everything)
 
 
-class _Lowering:
+class Lowering:
     """All stages of one build; what stages need to know of each other (`stage.Surroundings`)."""
 
     def __init__(
@@ -75,7 +75,7 @@ class _Lowering:
     ) -> None:
         options = plans.options
         self._plans, self._configs, self._options = plans, configs, options
-        self._states: dict[int, StageState] = {}
+        self.states: dict[int, StageState] = {}
         self._lenient = lenient
         self.escape = plans.dockerfile.directives.escape
         self.build_args = options.build_args
@@ -83,22 +83,23 @@ class _Lowering:
         self.proxies: Mapping[str, str] = proxy_environment(options.build_args)
         self.network = options.network
         self.cache_namespace = options.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
+        self.policy = options.policy
         self.watcher: Watcher | None = watcher
 
     def target(self) -> StageGraph:
         configs = {wanted: resolved.config for wanted, resolved in self._configs.items()}
         numbers, _wanted = self._plans.reachable(configs)
         for number in sorted(numbers):
-            self._states[number] = self._stage(self._plans.planned[number])
+            self.states[number] = self._stage(self._plans.planned[number])
         stage = self._plans.target.stage
-        return self._finished(stage, self._states[stage.number])
+        return self.finished(stage, self.states[stage.number])
 
     def walk(self, *, everything: bool) -> tuple[BaseWanted, ...]:
         configs = {wanted: resolved.config for wanted, resolved in self._configs.items()}
         targets = [planned.stage for planned in self._plans.planned] if everything else None
         numbers, wanted = self._plans.reachable(configs, targets)
         for number in sorted(numbers):
-            self._states[number] = self._stage(self._plans.planned[number])
+            self.states[number] = self._stage(self._plans.planned[number])
         return tuple(wanted)
 
     def _stage(self, planned: PlannedStage) -> StageState:
@@ -129,7 +130,7 @@ class _Lowering:
     def _begin(self, planned: PlannedStage) -> StageState:
         base = planned.base
         if isinstance(base, Stage):
-            return self._states[base.number].inherited()
+            return self.states[base.number].inherited()
         vertex, config = self._vertex(base, planned.stage.start.node)
         platform = planned.platform or self._options.target_platform
         if self._options.platform is None and planned.platform is None and config is not None:
@@ -172,6 +173,10 @@ class _Lowering:
             remote = remote_source(context.value)
         except ValueError as error:
             raise InvalidInput(f"build context {context.name}: {error}") from error
+        if remote is not None and self._options.policy:
+            from builder.lower.permitted import permitted_remote
+
+            remote = permitted_remote(self._options.policy, remote, node.span)
         operation = LocalSource(name=context.name) if remote is None else remote
         vertex = Vertex(operation=operation, label=label, span=node.span)
         if not isinstance(remote, HttpSource):
@@ -188,10 +193,11 @@ class _Lowering:
             return Vertex(operation=Scratch(), label="scratch")
         origin = self._plans.origin(name, node, index_allowed=index_allowed, current=number)
         if isinstance(origin, Stage):
-            return self._states[origin.number].root
+            return self.states[origin.number].root
         return self._vertex(origin, node)[0]
 
-    def _finished(self, stage: Stage, state: StageState) -> StageGraph:
+    def finished(self, stage: Stage, state: StageState) -> StageGraph:
+        """A stage as a result of its own."""
         config, base = state.finished(), state.base_config
         return StageGraph(
             name=stage.name,

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from builder.ssh import connect
 from runtime.errors import InvalidInput, Unsupported
-from runtime.store.durable import remove_tree
+from runtime.temporary import temporary_directory
 
 _FAILURE = b"\x05"
 _LIST, _SIGN, _EXTENSION = 11, 13, 27
@@ -145,8 +144,7 @@ def started(path: str, keys: Iterable[tuple[str, bytes]]) -> Iterator[str]:
     """An OpenSSH agent of our own that holds `keys`, and its socket: `path`, or another where that is too long."""
     with ExitStack() as stack:
         if len(os.fsencode(path)) > _PATH_LIMIT:
-            directory = tempfile.mkdtemp(prefix="pipe-ssh-")
-            stack.callback(remove_tree, directory)
+            directory = stack.enter_context(temporary_directory("pipe-ssh-"))
             path = os.path.join(directory, "agent")
         stack.enter_context(_agent(path))
         for name, key in keys:

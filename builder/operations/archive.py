@@ -20,7 +20,7 @@ from builder.operations.roots import Root, clean
 from builder.operations.step import Setting
 from runtime.errors import HostFault, InvalidInput
 from runtime.store.durable import write_all
-from runtime.store.layers import header
+from runtime.store.layers import header, sparse
 from runtime.store.layers.reader import Member, TarReader, is_header
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ _ZEROS = bytes(CHUNK)
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 # What decompressors raise on damaged data, besides OSError and EOFError; they are imported when needed.
 _DAMAGED = ("ZstdError", "LZMAError", "BadGzipFile", "error")
-# A name, a size, a number or an empty link that no file system takes: the archive's fault, not the host's.
+# A name, a size, a number, an attribute or an empty link that no file system takes: the archive's fault, not the host's.
 _ITS_FAULT = (
     errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL, errno.ELOOP, errno.EOVERFLOW, errno.EILSEQ, errno.ENOENT,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMLINK,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EMLINK, errno.E2BIG, errno.ERANGE,
 )  # fmt: skip
 
 
@@ -159,6 +159,7 @@ def unpack(path: str, root: Root, directory: str, setting: Setting, *, owner: Ow
                 if count > ENTRY_LIMIT:
                     raise InvalidInput(f"it has more than {ENTRY_LIMIT} entries")
                 setting.cancel.check()
+                root.rest()
                 _place(unpacker, members, member)
             unpacker.finish()
     except InvalidInput as error:
@@ -253,7 +254,7 @@ class _Unpacker:
                 os.ftruncate(handle, member.size)
                 return
             data = _Pieces(self._checked(members))
-            for offset, length in member.pieces:
+            for offset, length in sparse.pairs(member.pieces):
                 os.lseek(handle, offset, os.SEEK_SET)
                 _write(handle, data.take(length))
             os.ftruncate(handle, member.real_size)

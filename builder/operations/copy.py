@@ -13,12 +13,12 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from builder.cache import Cache
-from builder.content import Content, ContentWriter, combined, content_of
+from builder.content import NOTHING_STORED, Content, ContentWriter, combined, content_of
 from builder.graph import Copy, CopySource
 from builder.keys import Shape, copy_shape
 from builder.operations.copying import Copier, Style
 from builder.operations.feed import LayerFeed
-from builder.operations.modes import parse_mode
+from builder.operations.modes import mode_of_made, parse_mode
 from builder.operations.owners import ROOT, Owner, resolve_owner
 from builder.operations.regular import read_digest
 from builder.operations.roots import Root
@@ -34,6 +34,7 @@ from runtime.store.snapshots import Draft
 if TYPE_CHECKING:
     from builder.operations.copyworker import CopyWorker
     from builder.operations.reuse import Earlier
+    from builder.operations.seen import Seen
     from runtime.sandbox.spawner import Spawner
 
 
@@ -58,9 +59,13 @@ class CopyStep:
         spawner: Spawner | None = None,
         *,
         place: str | None = None,
+        seen: Seen | None = None,
     ) -> None:
-        """`place` says which step of which Dockerfile this is; None where no earlier run of it may be made use of."""
-        self._spawner, self._place = spawner, place
+        """`place` says which step of which Dockerfile this is; None where no earlier run of it may be made use of.
+
+        `seen` is what another object for this step saw of the context when it was asked for the content.
+        """
+        self._spawner, self._place, self.seen = spawner, place, seen
         self._operation, self._inputs, self._setting = operation, inputs, setting
         self._trees, self._cache = trees, cache
         self._exclude = trees.patterns(operation.exclude)
@@ -95,12 +100,18 @@ class CopyStep:
 
     def _read_content(self, source: CopySource, state: State) -> Content:
         with self._taken(source, state) as taken:
+            self.seen = None
+            if len(self._operation.sources) == 1 and isinstance(state, FilesState):
+                from builder.operations.seen import seen_of
+
+                self.seen = seen_of(taken.tree, taken.groups)
             return content_of(
                 taken.groups,
                 self._trees.memory(state),
                 keep_owner=taken.tree.keep_owner,
                 newest_ns=self._setting.newest_ns,
                 cancel=self._setting.cancel,
+                seen=self.seen,
             )
 
     @contextmanager
@@ -130,10 +141,14 @@ class CopyStep:
             earlier = self._earlier(stack)
             if not _comes_in_order(taken):
                 feed.abandon()
+            elif self.seen is not None:
+                (only,) = taken
+                taken = [replace(only, groups=(self.seen.instead_of(only.groups[0], only.tree),))]
             for each in taken:
                 style = Style(
                     owner=owner or (None if each.tree.keep_owner else ROOT),
                     change_mode=self._change_mode,
+                    made_mode=mode_of_made(operation.mode),
                     newest_ns=self._setting.newest_ns,
                     directory_ns=self._setting.directory_ns(),
                 )
@@ -151,13 +166,13 @@ class CopyStep:
         return Outcome(content, diff_id=info.diff_id, size=info.size, taken=tuple(stages))
 
     def _earlier(self, stack: ExitStack) -> Earlier | None:
-        """The files of the nearest earlier run of this step, if there is one."""
+        """The nearest earlier run of this step, if there is one that has files."""
         found = None if self._place is None else self._cache.earlier(self.shape, self._place)
         if found is None:
             return None
         from builder.operations.reuse import Earlier
 
-        return stack.enter_context(Earlier(*found))
+        return stack.enter_context(Earlier(found.layer, found.stretches, found.pieces))
 
     def _copy(
         self,
@@ -170,7 +185,10 @@ class CopyStep:
     ) -> Content:
         memory, setting = self._trees.memory(taken.state), self._setting
         content = ContentWriter(
-            keep_owner=taken.tree.keep_owner, newest_ns=setting.newest_ns, keep_lines=True
+            keep_owner=taken.tree.keep_owner,
+            newest_ns=setting.newest_ns,
+            keep_lines=True,
+            stored=NOTHING_STORED if earlier is None else earlier.pieces,
         )
         with self._helper(taken, feed) as helper:
             copier = Copier(root, style, memory, setting.cancel, feed, helper, earlier)
@@ -256,8 +274,8 @@ def _comes_in_order(taken: Sequence[_Taken]) -> bool:
 class _Filling:
     """Puts the groups of one source in their places, and makes the directories for them.
 
-    What is made belongs to the owner and has the mode that were asked for, the missing parents too. The target of a
-    directory takes that one's time, unless more comes into it afterwards. (All as BuildKit does.)
+    What is made belongs to the owner that was asked for, the missing parents too. The target of directories takes the
+    time of the last, unless a file comes into it afterwards. (All as BuildKit does.)
     """
 
     def __init__(
@@ -276,7 +294,7 @@ class _Filling:
     def make(self, path: str, *, changed: bool = True) -> None:
         """`changed`: --chmod counts for it. What comes out of an archive has the archive's modes, and so has its place."""
         style, owner = self._style, self._style.owner or ROOT
-        mode = style.change_mode(0o755, True) if style.change_mode and changed else 0o755
+        mode = style.made_mode if changed else 0o755
         self._root.ensure(path, mode=mode, uid=owner.uid, gid=owner.gid, mtime_ns=style.directory_ns)
         if path in self._timed:
             self._root.set_times(path, style.directory_ns)
@@ -285,8 +303,8 @@ class _Filling:
         target = self.placing.target(group)
         self.make(target)
         # The top of a context has no time that would mean anything.
-        if group.status is not None and group.source and target and target not in self._timed:
-            self._root.set_times(target, self._style.mtime_ns(group.status))
+        if group.status is not None and group.source and target:
+            self._root.set_times(target, self._style.mtime_ns(group.status.st_mtime_ns))
             self._timed.add(target)
         self._root.describe(target, self._feed)
         prefix = f"{target}/" if target else ""
@@ -303,20 +321,16 @@ class _Placing:
     """Which name in the root a group gets."""
 
     def __init__(self, operation: Copy, root: Root, taken: Sequence[_Taken]) -> None:
-        self.directory = root.resolve(operation.dest)
+        self._root, self.directory = root, root.resolve(operation.dest)
         groups = [group for each in taken for group in each.groups]
-        # Several matches of one pattern without a slash at the end overwrite each other, as in BuildKit.
-        self._into = (
-            operation.dest.endswith(("/", "/."))
-            or operation.parents
-            or bool(root.directories(self.directory))
-        )
+        self._named_directory = operation.dest.endswith(("/", "/.")) or operation.parents
         occupied = root.locate(self.directory) is not None and not root.directories(self.directory)
-        if occupied and (self._into or any(group.is_directory for group in groups)):
+        if occupied and (self._named_directory or any(group.is_directory for group in groups)):
             raise InvalidInput(f"cannot copy into {operation.dest}: it is not a directory")
 
     def target(self, group: Group) -> str:
-        if group.is_directory or not self._into:
+        # What is there counts when its turn comes: of several files without a slash at the end the last stays, as in BuildKit.
+        if group.is_directory or not (self._named_directory or self._root.directories(self.directory)):
             return self.directory
         name = group.items[0].name if group.items else ""
         return f"{self.directory}/{name}" if self.directory else name

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from builder.operations.feed import NO_XATTRS, LayerFeed
-from builder.operations.linking import link_or_copy
+from builder.operations.linking import link_all, link_or_copy
 from builder.operations.modes import ChangeMode
 from builder.operations.owners import Owner
 from builder.operations.regular import (
     CHUNK,
     copy_visible_xattrs,
     digest_of_data,
+    read_digest,
     stream,
     visible,
     with_xattrs,
@@ -49,19 +50,20 @@ class Style:
     owner: Owner | None = None
     change_mode: ChangeMode | None = None
     newest_ns: int | None = None
-    directory_ns: int = 0  # of directories that are made on the way
+    made_mode: int = 0o755  # of directories that are made on the way, and their time
+    directory_ns: int = 0
 
-    def mode(self, status: os.stat_result) -> int:
-        mode = stat.S_IMODE(status.st_mode)
-        return mode if self.change_mode is None else self.change_mode(mode, stat.S_ISDIR(status.st_mode))
+    def mode(self, mode: int) -> int:
+        """The permissions of what has the mode `st_mode`."""
+        bits = stat.S_IMODE(mode)
+        return bits if self.change_mode is None else self.change_mode(bits, stat.S_ISDIR(mode))
 
     def as_copied(self, fingerprint: bytes) -> bytes:
         """The fingerprint of a stretch together with what of this style no cache key tells: names of owners were looked up."""
         owner = b"" if self.owner is None else b"%d:%d" % self.owner
         return hashlib.sha256(fingerprint + owner).digest()
 
-    def mtime_ns(self, status: os.stat_result) -> int:
-        time_ns = status.st_mtime_ns
+    def mtime_ns(self, time_ns: int) -> int:
         return time_ns if self.newest_ns is None else min(time_ns, self.newest_ns)
 
 
@@ -99,7 +101,7 @@ class Copier:
         if (directory := stretch.directory) is not None:
             content.directory(directory)
             self.place(directory, prefix + directory.name)
-        if stretch.names:
+        if stretch.is_filled:
             self._place_files(stretch, None, prefix, content)
 
     def place_single(self, stretch: Stretch, target: str, content: ContentWriter) -> None:
@@ -107,17 +109,17 @@ class Copier:
         self._place_files(stretch, target, "", content)
 
     def _place_files(self, stretch: Stretch, target: str | None, prefix: str, content: ContentWriter) -> None:
-        memory = self._memory
+        if target is None and self._is_linked(stretch, prefix, content):
+            return
+        stretch, memory = stretch.anew(), self._memory
+        if not stretch.is_filled:
+            return
         files, fingerprint = memory.directory(stretch.inode), memory.fingerprint(stretch, content.flavour)
-        copied = self._style.as_copied(fingerprint)
+        copied, known = self._style.as_copied(fingerprint), memory.know_stretch(fingerprint)
         self._plain = True
         self._untouched = self._earlier is not None and copied in self._earlier.stretches
-        if target is None and self._untouched and self._feed is not None and self._feed.alive:
-            digests = self._link_all(stretch, prefix, files, self._feed)
-        else:
-            digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
+        digests = [self.place(item, target or prefix + item.name, files) for item in stretch.files()]
         digest = content.files(stretch, digests)
-        known = memory.know_stretch(fingerprint)
         if known is None:
             known = memory.learn_stretch(fingerprint, stretch.statuses, digest)
         if self._plain and known == digest:
@@ -201,10 +203,17 @@ class Copier:
         if self._feed is None or not self._feed.alive:
             return
         style, status = self._style, item.status
-        mode = stat.S_IMODE(status.st_mode) if link else style.mode(status)
+        mode = stat.S_IMODE(status.st_mode) if link else style.mode(status.st_mode)
         owner = self._owner(status)
         self._feed.add(
-            target, mode, owner, style.mtime_ns(status), status, data=data, target=link, xattrs=xattrs
+            target,
+            mode,
+            owner,
+            style.mtime_ns(status.st_mtime_ns),
+            status,
+            data=data,
+            target=link,
+            xattrs=xattrs,
         )
 
     def _owner(self, status: os.stat_result) -> Owner:
@@ -217,9 +226,9 @@ class Copier:
         if not present:
             if self._root.locate(target) is not None:
                 raise InvalidInput(f"cannot copy a directory onto /{target}, which is none")
-            mode, mtime_ns = style.mode(status), style.mtime_ns(status)
+            mode, mtime_ns = style.mode(status.st_mode), style.mtime_ns(status.st_mtime_ns)
             place = self._root.make_directory(target, mode, uid, gid, mtime_ns)
-            copy_visible_xattrs(item.path, place)
+            _copy_attributes(item.path, place)
             if self._feed is not None:
                 self._feed.directory(target, mode, uid, gid, mtime_ns, place)
         else:
@@ -227,9 +236,9 @@ class Copier:
                 self._feed.abandon()
             place = self._root.raise_up(target)
             os.chown(place, uid, gid)
-            os.chmod(place, style.mode(status))
-            self._root.set_times(target, style.mtime_ns(status))
-            copy_visible_xattrs(item.path, place)
+            os.chmod(place, style.mode(status.st_mode))
+            self._root.set_times(target, style.mtime_ns(status.st_mtime_ns))
+            _copy_attributes(item.path, place)
 
     def _check_no_directory(self, target: str) -> None:
         if self._root.directories(target):
@@ -239,8 +248,8 @@ class Copier:
         uid, gid = self._owner(item.status)
         os.chown(place, uid, gid, follow_symlinks=False)
         if not is_link:
-            os.chmod(place, self._style.mode(item.status))
-        mtime_ns = self._style.mtime_ns(item.status)
+            os.chmod(place, self._style.mode(item.status.st_mode))
+        mtime_ns = self._style.mtime_ns(item.status.st_mtime_ns)
         os.utime(place, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
     # --- regular files --------------------------------------------------------------------------------------------
@@ -290,12 +299,12 @@ class Copier:
 
     def _open_copy(self, item: Item, place: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(place, flags, self._style.mode(item.status) & 0o777)
+        return os.open(place, flags, self._style.mode(item.status.st_mode) & 0o777)
 
     def _finish(self, copy: int, item: Item, xattrs: Mapping[str, bytes]) -> None:
         """Owner, mode, attributes and time of a copy that was written."""
         style, status = self._style, item.status
-        mode = style.mode(status)
+        mode = style.mode(status.st_mode)
         uid, gid = self._owner(status)
         given = uid or gid or self._foreign_group
         if given:
@@ -304,7 +313,7 @@ class Copier:
             os.fchmod(copy, mode)
         for name, value in xattrs.items():
             os.setxattr(copy, name, value)
-        mtime_ns = style.mtime_ns(status)
+        mtime_ns = style.mtime_ns(status.st_mtime_ns)
         os.utime(copy, ns=(mtime_ns, mtime_ns))
 
     def _left_to_worker(self, item: Item, place: str, xattrs: Mapping[str, bytes]) -> bool:
@@ -313,7 +322,9 @@ class Copier:
         if worker is None or xattrs or self._foreign_group or not worker.takes(status):
             return False
         uid, gid = self._owner(status)
-        worker.copy(item.path, place, style.mode(status), uid, gid, style.mtime_ns(status), status)
+        worker.copy(
+            item.path, place, style.mode(status.st_mode), uid, gid, style.mtime_ns(status.st_mtime_ns), status
+        )
         return True
 
     def _helping(self) -> CopyWorker | None:
@@ -331,7 +342,9 @@ class Copier:
             handle = earlier.open_untouched(name)
         else:
             uid, gid = self._owner(status)
-            handle = earlier.open(name, status.st_size, style.mode(status), uid, gid, style.mtime_ns(status))
+            handle = earlier.open(
+                name, status.st_size, style.mode(status.st_mode), uid, gid, style.mtime_ns(status.st_mtime_ns)
+            )
         if handle is None:
             return False
         try:
@@ -346,29 +359,52 @@ class Copier:
             link_or_copy(earlier.take(name), place)
         return True
 
-    def _link_all(self, stretch: Stretch, prefix: str, files: Directory, feed: LayerFeed) -> list[bytes]:
-        """`place` for each file of an untouched stretch, in one go: of a large context nearly all files are."""
-        earlier, style, digests = self._earlier, self._style, []
-        assert earlier is not None
-        prefix += stretch.prefix
-        self._enter(prefix.rstrip("/"))
-        worker = self._helping()
-        for name, status in zip(stretch.names, stretch.statuses):
-            digest = data = None
-            if worker is not None and stat.S_ISREG(status.st_mode) and status.st_size < CHUNK:
-                digest = files.know(status)
-                data = earlier.read_untouched(name, status.st_size) if digest else None
-            if worker is None or digest is None or data is None:
-                item = Item(stretch.prefix + name, f"{stretch.path}/{name}", status)
-                digests.append(self.place(item, prefix + name, files))
+    def _is_linked(self, stretch: Stretch, prefix: str, content: ContentWriter) -> bool:
+        """`_place_files` in one go, for a stretch that is as it was when the earlier snapshot was made of it: of a large
+        context nearly all are. False, and nothing done, for any other.
+        """
+        memory, earlier, feed, owner = self._memory, self._earlier, self._feed, self._style.owner
+        if earlier is None or owner is None or feed is None or not feed.alive:
+            return False
+        fingerprint = memory.fingerprint(stretch, content.flavour)
+        copied, known = self._style.as_copied(fingerprint), memory.know_stretch(fingerprint)
+        if copied not in earlier.stretches or known is None:
+            return False
+        is_taken = content.takes_known(known)
+        if not is_taken and not stretch.names:
+            return False  # its lines are wanted, and all that is at hand is what it hashes to
+        self._enter((prefix + stretch.prefix).rstrip("/"))
+        if not self._fresh:
+            return False
+        self._plain = self._untouched = True
+        self._link_all(stretch, prefix + stretch.prefix, owner, earlier, feed)
+        if is_taken:
+            content.known(known)
+        else:
+            files = memory.directory(stretch.inode)
+            digests = [read_digest(item, files, self._cancel) for item in stretch.files()]
+            if content.files(stretch, digests) != known:
+                raise changed_while_read(stretch.path)
+        content.copied.append(copied)
+        return True
+
+    def _link_all(
+        self, stretch: Stretch, prefix: str, owner: Owner, earlier: Earlier, feed: LayerFeed
+    ) -> None:
+        """What a layer cannot be told of in one piece, or the snapshot lacks, is placed one by one."""
+        style, linked = self._style, []
+        for number, (name, mode, mtime_ns, data) in enumerate(earlier.read_all(stretch, CHUNK)):
+            if data is None:
+                self.place(stretch.item(number), prefix + name, self._memory.directory(stretch.inode))
                 continue
-            self.count += 1
-            owner = style.owner or (status.st_uid, status.st_gid)
-            feed.add_file(prefix + name, style.mode(status), owner, style.mtime_ns(status), data)
-            worker.link(earlier.take(name), f"{self._upper}{prefix}{name}")
-            digests.append(digest)
+            feed.add_file(prefix + name, style.mode(mode), owner, style.mtime_ns(mtime_ns), data)
+            linked.append(name)
+        self.count += len(linked)
+        if linked:
+            worker = self._helping()
+            link = link_all if worker is None else worker.link_all
+            link(earlier.place, f"{self._upper}{self._parent}", linked)
         self._cancel.check()
-        return digests
 
     def _is_content(self, item: Item, target: str, handle: int, digest: bytes) -> bool:
         """Whether an open file has this content; the layer is told of it."""
@@ -390,6 +426,13 @@ class Copier:
         if self._feed is not None:
             self._feed.abandon()
         return False
+
+
+def _copy_attributes(source: str, place: str) -> None:
+    try:
+        copy_visible_xattrs(source, place)
+    except FileNotFoundError as error:
+        raise changed_while_read(source) from error
 
 
 def _current_umask() -> int:

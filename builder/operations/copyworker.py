@@ -14,7 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
-from builder.operations.linking import link_or_copy
+from builder.operations.linking import link_all, link_or_copy
 
 if TYPE_CHECKING:
     from runtime.sandbox.spawner import Spawner
@@ -26,8 +26,9 @@ _BATCH = 128
 _LENGTH = struct.Struct("<I")
 _CHANGED = -1
 
-# (source, target, mode, uid, gid, mtime to set, size, mtime, ctime); a link is (source, target)
-Order = tuple[str, str, int, int, int, int, int, int, int] | tuple[str, str]
+# (source, target, mode, uid, gid, mtime to set, size, mtime, ctime); a link is (source, target), links are (from directory, to
+# directory, names)
+Order = tuple[str, str, int, int, int, int, int, int, int] | tuple[str, str] | tuple[str, str, list[str]]
 
 
 class ChangedWhileCopied(Exception):
@@ -50,6 +51,7 @@ class CopyWorker:
             os.close(orders)
             os.close(answer)
         self._batch: list[Order] = []
+        self._files = 0  # of the batch
         self._newest_ns = time.time_ns() - _QUIET_NS
 
     def takes(self, status: os.stat_result) -> bool:
@@ -64,21 +66,27 @@ class CopyWorker:
     def copy(
         self, source: str, target: str, mode: int, uid: int, gid: int, mtime_ns: int, status: os.stat_result
     ) -> None:
-        self._batch.append(
+        self._order(
             (source, target, mode, uid, gid, mtime_ns, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         )
-        if len(self._batch) >= _BATCH:
-            self._send()
 
     def link(self, source: str, target: str) -> None:
         """A hard link to a file of a snapshot."""
-        self._batch.append((source, target))
-        if len(self._batch) >= _BATCH:
+        self._order((source, target))
+
+    def link_all(self, source: str, target: str, names: list[str]) -> None:
+        """Links in the directory `target` to files of a snapshot's directory."""
+        self._order((source, target, names), len(names))
+
+    def _order(self, order: Order, files: int = 1) -> None:
+        self._batch.append(order)
+        self._files += files
+        if self._files >= _BATCH:
             self._send()
 
     def _send(self) -> None:
         data = marshal.dumps(self._batch)
-        self._batch = []
+        self._batch, self._files = [], 0
         _write(self._orders, _LENGTH.pack(len(data)) + data)
 
     def finish(self) -> None:
@@ -150,6 +158,8 @@ def _carry_out(batch: list[Order]) -> tuple[int, str]:
         try:
             if len(order) == 2:
                 link_or_copy(*order)
+            elif len(order) == 3:
+                link_all(*order)
             elif not _copy(*order):
                 return _CHANGED, order[0]
         except OSError as error:

@@ -35,6 +35,7 @@ from runtime.errors import Denied, InvalidInput, StepFailed
 from runtime.events import Output
 from runtime.sandbox_errors import translated
 from runtime.spans import Span
+from runtime.store.durable import full_hint
 from runtime.store.snapshots import Draft
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_EXECUTABLE = 126
 _TAIL = 16 << 10
+_LOG_LIMIT = 2 << 20  # as BuildKit's
+_CLIPPED = b"\n[output clipped, log limit 2MiB reached]\n"
 _PIECE = 64 << 10
 
 
@@ -121,7 +124,7 @@ class ExecStep:
             if exit_info.code != 0 and self._setting.on_failure is not None:
                 self._setting.on_failure(self._failed(draft, arrangement, network))
         if exit_info.code != 0:
-            raise self._failure(exit_info, tail)
+            raise self._failure(exit_info, tail, draft.upper)
         if not os.listdir(draft.upper):
             return Outcome(content, empty=True)
         clean_stubs(draft.upper, draft.lowers, arrangement.targets)
@@ -330,17 +333,26 @@ class ExecStep:
 
     def _read(self, pipes: _Pipes) -> bytes:
         """Pass the output on until the command and all it started have ended; its last bytes."""
-        tail = b""
+        tail, size = b"", 0
         secrets = self._workshop.secret_values() if self._operation.mounts else ()
         maskers = {stream: Masker(secrets) for stream in ("stdout", "stderr")}
         for stream, data in pipes.read():
             masked = maskers[stream].feed(data) if data else maskers[stream].flush()
             if masked:
-                self._setting.emit(Output(node=self._node, stream=stream, data=masked))
                 tail = (tail + masked)[-_TAIL:]
+                size += len(masked)
+                self._tell(stream, masked, size)
         return tail
 
-    def _failure(self, exit_info: ExitInfo, tail: bytes) -> StepFailed:
+    def _tell(self, stream: str, data: bytes, size: int) -> None:
+        """Show output, up to a limit: a screen takes less than a command can give, and what waits for it takes memory."""
+        over = max(0, size - _LOG_LIMIT)
+        if shown := data[: max(0, len(data) - over)]:
+            self._setting.emit(Output(node=self._node, stream=stream, data=shown))
+        if 0 < over <= len(data):  # it is this piece that does not fit
+            self._setting.emit(Output(node=self._node, stream=stream, data=_CLIPPED))
+
+    def _failure(self, exit_info: ExitInfo, tail: bytes, upper: str) -> StepFailed:
         words = self._operation.argv
         shown = words[-1] if len(words) == 3 and words[1] == "-c" else " ".join(words)
         masker = Masker(self._workshop.secret_values())
@@ -354,7 +366,7 @@ class ExecStep:
             self._span,
             exit_code=exit_info.code,
             output=tail.decode("utf-8", "replace"),
-            hint=self._foreign_hint() if exit_info.code == _NOT_EXECUTABLE else "",
+            hint=self._foreign_hint() if exit_info.code == _NOT_EXECUTABLE else full_hint(upper),
         )
 
     def _foreign_hint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 
 from builder.operations.roots import copy_xattrs
 from runtime.store.hiding import Form, form_of
@@ -36,6 +37,23 @@ def _like(source: str, target: str, form: Form) -> None:
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def link_all(source: str, target: str, names: Sequence[str]) -> None:
+    """Links in the directory `target` to files of the directory `source`, under the same names."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    from_, to = os.open(source, flags), -1
+    try:
+        to = os.open(target, flags)
+        for name in names:
+            try:
+                os.link(name, name, src_dir_fd=from_, dst_dir_fd=to, follow_symlinks=False)
+            except OSError:
+                link_or_copy(f"{source}/{name}", f"{target}/{name}")
+    finally:
+        os.close(from_)
+        if to >= 0:
+            os.close(to)
 
 
 def link_or_copy(source: str, target: str) -> None:

@@ -33,6 +33,14 @@ def parse_mode(text: str) -> ChangeMode:
     return change
 
 
+def mode_of_made(text: str) -> int:
+    """The mode of the directories that COPY makes on its way, with `--chmod=text` ("" without).
+
+    BuildKit's: octal counts under a umask of 022 and without its highest digit, a symbolic one does not.
+    """
+    return int(text, 8) & 0o755 if re.fullmatch("[0-7]{1,5}", text) else 0o755
+
+
 def _parse_clause(clause: str, text: str) -> tuple[int, list[tuple[str, str]]]:
     match = re.fullmatch(_CLAUSE, clause)
     if match is None:

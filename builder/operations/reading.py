@@ -23,9 +23,8 @@ _ENOUGH = 128  # files that take as long to read as a process to fork
 _PIPE = 1 << 20
 _MESSAGE = 1 << 18
 _LENGTH = struct.Struct("<I")
-_FLAGS = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-)  # a pipe that came meanwhile must not hold us up
+# A pipe that took a file's place must not hold us up.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SecondReader:

@@ -10,24 +10,40 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from builder.content import NOTHING_STORED
+
+if TYPE_CHECKING:
+    from builder.operations.walking import Stretch
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOWHERE = -1
 
 
 class Earlier:
-    """The files of one snapshot's own layer. A context manager; not for several threads."""
+    """The files of one snapshot's own layer. A context manager; not for several threads.
 
-    def __init__(self, directory: str, stretches: frozenset[bytes] = frozenset()) -> None:
-        self.stretches = stretches
-        self._top, self._handle, self._place = directory, _NOWHERE, ""
+    `stretches` are those it was made of (`Style.as_copied`), `pieces` the lines that are stored of them.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        stretches: frozenset[bytes] = frozenset(),
+        pieces: Mapping[bytes, int] = NOTHING_STORED,
+    ) -> None:
+        self.stretches, self.pieces = stretches, pieces
+        self._top, self._handle, self.place = directory, _NOWHERE, ""
         self._taken: set[int] = set()
         self._opened = 0
 
     def enter(self, directory: str) -> None:
         """The directory the next files are in. No link is followed on the way: it could lead out of the snapshot."""
         self.close()
-        self._place = f"{self._top}/{directory}" if directory else self._top
+        self.place = f"{self._top}/{directory}" if directory else self._top
         try:
             at = os.open(self._top, _DIRECTORY)
             for part in directory.split("/") if directory else ():
@@ -58,7 +74,7 @@ class Earlier:
             if status.st_nlink > 1 and status.st_ino in self._taken:
                 return None
             self._opened = status.st_ino if status.st_nlink > 1 else 0
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+            return os.open(name, _FILE, dir_fd=self._handle)
         except OSError:
             return None
 
@@ -68,26 +84,34 @@ class Earlier:
             return None
         self._opened = 0
         try:
-            return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._handle)
+            return os.open(name, _FILE, dir_fd=self._handle)
         except OSError:
             return None
 
-    def read_untouched(self, name: str, size: int) -> bytes | None:
-        """The data of such a file; None if it cannot be had, or is not as long as it should be."""
-        handle = self.open_untouched(name)
-        if handle is None:
-            return None
+    def read_all(self, stretch: Stretch, limit: int) -> Iterator[tuple[str, int, int, bytes | None]]:
+        """Name, mode and time of the files of such a stretch, with their data: None of what is no regular file, is not below
+        `limit` bytes, cannot be had, or is not as long as it should be.
+        """
+        for name, mode, size, mtime_ns in stretch.entries():
+            data = self._read(name, size) if size < limit and stat.S_ISREG(mode) else None
+            yield name, mode, mtime_ns, data
+
+    def _read(self, name: str, size: int) -> bytes | None:
         try:
-            data = os.read(handle, size + 1)
-        finally:
-            os.close(handle)
+            handle = os.open(name, _FILE, dir_fd=self._handle)
+            try:
+                data = os.read(handle, size + 1)
+            finally:
+                os.close(handle)
+        except OSError:
+            return None
         return data if len(data) == size else None
 
     def take(self, name: str) -> str:
         """The path to link to, of the file that was opened last."""
         if self._opened:
             self._taken.add(self._opened)
-        return f"{self._place}/{name}"
+        return f"{self.place}/{name}"
 
     def close(self) -> None:
         if self._handle != _NOWHERE:

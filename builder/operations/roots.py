@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from builder.operations.feed import LayerFeed
 
 LINK_LIMIT = 255
+REMEMBERED = 256  # directories
 _NOWHERE: tuple[str, ...] = ()
 
 
@@ -214,7 +215,9 @@ class Root:
     def clear(self, path: str) -> str:
         """Where to create the entry `path` in the upper, whose parent is there; what is under that name goes."""
         place = f"{self.upper}/{path}"
-        if self.directories(path):
+        found = self._directories.get(path)
+        # Not remembered: there is one such name for each entry of an archive.
+        if self._merge(path) if found is None else found:
             below = f"{path}/"
             for known in (self._touched, self._directories):
                 for each in [name for name in known if name == path or name.startswith(below)]:
@@ -223,6 +226,13 @@ class Root:
         if os.path.lexists(place):
             remove_tree(place)
         return place
+
+    def rest(self) -> None:
+        """Between two entries: have what is remembered not grow with the number of directories."""
+        if len(self._directories) > REMEMBERED:
+            self._directories = {"": self._layers}
+        if len(self._touched) > REMEMBERED:
+            self.settle()  # whoever writes to one of them again finds its times there
 
     def settle(self) -> None:
         """Give the directories that were written to their times; the last act of a step."""
@@ -235,6 +245,7 @@ class Root:
         parts = path.split("/") if path else []
         for depth in range(1, len(parts) + 1):
             here = "/".join(parts[:depth])
+            self.raise_up(here)  # an archive that was unpacked before this settled all it touched
             feed.existing(here, f"{self.upper}/{here}", self._touched[here][1])
 
 

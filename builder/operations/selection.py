@@ -7,6 +7,7 @@ kept as they are; only what a pattern names is followed, and never out of the tr
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +70,7 @@ class Group:
 def select(
     tree: Tree, patterns: Sequence[str], *, exclude: Ignoring | None = None, parents: bool = False
 ) -> tuple[Group, ...]:
-    """The groups of `patterns`. A wildcard may match nothing; a plain path must exist."""
+    """The groups of `patterns`. A wildcard may match nothing; a plain path, and the plain part of a pattern, must exist."""
     if parents:
         return tuple(_select_with_parents(tree, pattern, exclude) for pattern in patterns)
     groups: list[Group] = []
@@ -84,11 +85,24 @@ def _groups(tree: Tree, pattern: str, exclude: Ignoring | None) -> Iterator[Grou
         yield _group(tree, wanted, exclude)
         return
     matches = list(_expand(tree, wanted))
+    if not matches:
+        _check_where_it_begins(tree, wanted)
     # Escapes only (`[[]`, `\*`): a literal name after all, but no match is still no error, as in BuildKit.
     for path in matches:
         group = _group(tree, path, None if exclude is None else exclude)
         if exclude is None or not exclude.excludes(os.path.basename(path), group.is_directory):
             yield group
+
+
+def _check_where_it_begins(tree: Tree, pattern: str) -> None:
+    """A pattern may match nothing, but the directories it names plainly (`dist` of `dist/*.js`) must be there, as in BuildKit."""
+    plain = list(itertools.takewhile(lambda part: not has_wildcard(part), pattern.split("/")))
+    for depth in range(1, len(plain) + 1):
+        path = "/".join(plain[:depth])
+        if Root(tree.path).lstat(Root(tree.path).resolve(path)) is None:
+            raise _missing(tree, path)
+        if _hidden_path(tree, Root(tree.path), path):
+            raise _missing(tree, path, ignored=True)
 
 
 def _group(tree: Tree, path: str, exclude: Ignoring | None) -> Group:
@@ -126,37 +140,30 @@ def _missing(tree: Tree, path: str, *, ignored: bool = False) -> NotFound:
 
 
 def walk(
-    tree: Tree,
-    start: str,
-    status: os.stat_result,
-    *,
-    exclude: Ignoring | None = None,
-    base: str | None = None,
+    tree: Tree, start: str, status: os.stat_result, *, exclude: Ignoring | None = None
 ) -> Iterator[Stretch]:
-    """Everything below the directory `start` (whose status is given), without itself; names are relative to it, or to `base`."""
-    base = start if base is None else base
-    prefix = "" if start == base else start.removeprefix(f"{base}/" if base else "") + "/"
+    """Everything below the directory `start` (whose status is given), without itself; names are relative to it."""
     top = f"{tree.path}/{start}" if start else tree.path
     if tree.ignore is None and exclude is None:
-        return stretches(top, status.st_ino, prefix)
-    return stretches(top, status.st_ino, prefix, _Filter(tree.ignore, start, prefix, exclude))
+        return stretches(top, status.st_ino, "")
+    return stretches(top, status.st_ino, "", _Filter(tree.ignore, start, exclude))
 
 
 class _Filter:
     """What `.dockerignore` and `--exclude` leave of a walk; both judge names of their own beginning."""
 
-    def __init__(self, ignore: Ignoring | None, start: str, prefix: str, exclude: Ignoring | None) -> None:
+    def __init__(self, ignore: Ignoring | None, start: str, exclude: Ignoring | None) -> None:
         self._ignore, self._exclude = ignore, exclude
-        self._start, self._cut = f"{start}/" if start else "", len(prefix)
+        self._start = f"{start}/" if start else ""
 
     def leaves_out(self, name: str, is_directory: bool) -> bool:
-        if self._ignore is not None and self._ignore.excludes(self._start + name[self._cut :], is_directory):
+        if self._ignore is not None and self._ignore.excludes(self._start + name, is_directory):
             return True
         return self._exclude is not None and self._exclude.excludes(name, is_directory)
 
     def may_keep_below(self, name: str) -> bool:
         """Of a directory that is left out."""
-        path = self._start + name[self._cut :]
+        path = self._start + name
         for patterns, full in ((self._ignore, path), (self._exclude, name)):
             if (
                 patterns is not None
@@ -191,11 +198,7 @@ def _expand(tree: Tree, pattern: str) -> Iterator[str]:
 
 
 def _names(tree: Tree, root: Root, directory: str) -> list[str]:
-    place = f"{tree.path}/{root.resolve(directory)}"
-    try:
-        return sorted(os.listdir(place), key=os.fsencode)
-    except (NotADirectoryError, FileNotFoundError):
-        return []
+    return _listed(f"{tree.path}/{root.resolve(directory)}")
 
 
 def _hidden_path(tree: Tree, root: Root, path: str) -> bool:
@@ -213,13 +216,16 @@ def _hidden_path(tree: Tree, root: Root, path: str) -> bool:
 
 
 def _select_with_parents(tree: Tree, pattern: str, exclude: Ignoring | None) -> Group:
-    """One group holding the matches with their directories below the pivot `/./` (A-73)."""
+    """One group holding the matches with their directories below the pivot `/./` (A-73).
+
+    A link on the way to a match is followed inside the tree and becomes a directory, as `cp --parents` has it.
+    """
     before, pivot, after = pattern.partition("/./")
     base = Root(tree.path).resolve(clean(before)) if pivot else ""
     wanted = clean(after if pivot else pattern)
-    inside = Tree(f"{tree.path}/{base}" if base else tree.path, tree.keep_owner, None, tree.name)
+    inside = Root(f"{tree.path}/{base}" if base else tree.path)
     found: dict[str, Item] = {}
-    matches = list(_expand_deep(inside.path, "", wanted.split("/"))) if has_wildcard(wanted) else [wanted]
+    matches = list(_expand_deep(inside, "", wanted.split("/"))) if has_wildcard(wanted) else [wanted]
     for match in matches:
         _take_with_parents(tree, inside, base, match, exclude, found)
     if not has_wildcard(wanted) and not matches:
@@ -229,29 +235,31 @@ def _select_with_parents(tree: Tree, pattern: str, exclude: Ignoring | None) -> 
 
 
 def _take_with_parents(
-    tree: Tree, inside: Tree, base: str, match: str, exclude: Ignoring | None, found: dict[str, Item]
+    tree: Tree, inside: Root, base: str, match: str, exclude: Ignoring | None, found: dict[str, Item]
 ) -> None:
-    place = f"{inside.path}/{match}" if match else inside.path
+    parent, _, name = match.rpartition("/")
+    real = "/".join(part for part in (base, inside.resolve(parent), name) if part)
+    place = f"{tree.path}/{real}" if real else tree.path
     try:
         status = os.lstat(place)
     except (FileNotFoundError, NotADirectoryError):
         raise _missing(tree, match) from None
-    full = f"{base}/{match}" if base and match else base or match
     is_directory = stat.S_ISDIR(status.st_mode)
     taken: list[Item] = []
     if is_directory:
-        below = walk(tree, full, status, base=base)
-        taken.extend(item for stretch in below for item in stretch.items())
-    hidden = _hidden(tree, full, is_directory=is_directory)
+        before = f"{match}/" if match else ""
+        for stretch in walk(tree, real, status):
+            taken.extend(Item(before + item.name, item.path, item.status) for item in stretch.items())
+    hidden = _hidden(tree, real, is_directory=is_directory)
     if match and not (hidden and not taken):
         taken.insert(0, Item(match, place, status))
     for item in taken:
         if exclude is not None and exclude.excludes(item.name, stat.S_ISDIR(item.status.st_mode)):
             continue
-        for parent in _parents_of(item.name):
-            if parent not in found:
-                where = f"{inside.path}/{parent}"
-                found[parent] = Item(parent, where, os.lstat(where))
+        for above in _parents_of(item.name):
+            if above not in found:
+                where = _place(inside, above)
+                found[above] = Item(above, where, os.lstat(where))
         found[item.name] = item
 
 
@@ -261,43 +269,47 @@ def _parents_of(name: str) -> Iterator[str]:
         yield "/".join(parts[:depth])
 
 
-def _expand_deep(top: str, prefix: str, parts: Sequence[str]) -> Iterator[str]:
-    """Matches of a pattern with `**` below `top`; links are not followed."""
+def _place(root: Root, path: str) -> str:
+    """Where `path` leads to, its links followed inside the root."""
+    return f"{root.upper}/{root.resolve(path)}"
+
+
+def _expand_deep(root: Root, prefix: str, parts: Sequence[str]) -> Iterator[str]:
+    """Matches of a pattern with `**` below the directory `prefix` of a root; `**` goes through no link."""
     if not parts:
         yield prefix.rstrip("/")
         return
     part, rest = parts[0], parts[1:]
+    top = _place(root, prefix)
     if part == "**":
-        yield from _expand_deep(top, prefix, rest) if rest else _everything(top, prefix)
+        if rest:
+            yield from _expand_deep(root, prefix, rest)
+        else:
+            yield from (prefix + name for name in _listed(top))
         for name in _directories(top):
-            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", parts)
+            yield from _expand_deep(root, f"{prefix}{name}/", parts)
         return
     if not has_wildcard(part):
         name = unescape(part)
         if os.path.lexists(f"{top}/{name}"):
-            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", rest)
+            yield from _expand_deep(root, f"{prefix}{name}/", rest)
         return
     expression = compile_component(part.replace("**", "*"))
-    try:
-        names = sorted(os.listdir(top), key=os.fsencode)
-    except NotADirectoryError:
-        return
-    for name in names:
+    for name in _listed(top):
         if expression.fullmatch(name):
-            yield from _expand_deep(f"{top}/{name}", f"{prefix}{name}/", rest)
+            yield from _expand_deep(root, f"{prefix}{name}/", rest)
 
 
-def _everything(top: str, prefix: str) -> Iterator[str]:
+def _listed(place: str) -> list[str]:
     try:
-        names = sorted(os.listdir(top), key=os.fsencode)
-    except NotADirectoryError:
-        return
-    yield from (prefix + name for name in names)
+        return sorted(os.listdir(place), key=os.fsencode)
+    except (NotADirectoryError, FileNotFoundError):
+        return []
 
 
 def _directories(top: str) -> list[str]:
     try:
         with os.scandir(top) as listing:
             return sorted(entry.name for entry in listing if entry.is_dir(follow_symlinks=False))
-    except NotADirectoryError:
+    except (NotADirectoryError, FileNotFoundError):
         return []

@@ -32,9 +32,9 @@ def make_skeleton(directory: str, targets: Iterable[Target]) -> str:
 
 def clean_stubs(upper: str, lowers: Sequence[str], targets: Iterable[Target]) -> None:
     """Remove empty mount points from the upper that were not in the root before, and the directories made for them."""
-    before = Root(os.devnull, lowers)
-    for path, _ in (*STANDARD, *targets):
-        here = clean(path)
+    before, after = Root(os.devnull, lowers), Root(upper, lowers)
+    meant = [after.resolve(clean(path)) for path, _ in targets]  # a mount point can lie behind a link
+    for here in (*(path for path, _ in STANDARD), *meant):
         # Whether it is in the upper is one look; whether it was there before is one for each layer.
         while here and os.path.lexists(f"{upper}/{here}") and before.locate(here) is None:
             if not _remove_empty(upper, here):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput, PipeError
 
 LONGEST = 512  # files of a stretch
+STATUS = struct.Struct("<IQQQqq")  # mode, inode, device, size, mtime, ctime
 
 
 class Item(NamedTuple):
@@ -25,6 +27,12 @@ class Item(NamedTuple):
     name: str
     path: str
     status: os.stat_result
+
+
+def packed(status: os.stat_result) -> bytes:
+    return STATUS.pack(
+        status.st_mode, status.st_ino, status.st_dev, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )
 
 
 class Stretch:
@@ -61,6 +69,33 @@ class Stretch:
         if self.directory is not None:
             yield self.directory
         yield from self.files()
+
+    def text(self) -> str:
+        """All names."""
+        return "\0".join(self.names)
+
+    def packed(self) -> bytes:
+        """All statuses, as far as they tell whether something changed."""
+        return b"".join(map(packed, self.statuses))
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it has files."""
+        return bool(self.names)
+
+    def entries(self) -> Iterator[tuple[str, int, int, int]]:
+        """Of each file the name, mode, size and modification time (ns)."""
+        for name, status in zip(self.names, self.statuses):
+            yield name, status.st_mode, status.st_size, status.st_mtime_ns
+
+    def item(self, number: int) -> Item:
+        """One of the files."""
+        name = self.names[number]
+        return Item(self.prefix + name, f"{self.path}/{name}", self.statuses[number])
+
+    def anew(self) -> Stretch:
+        """With what its files are now, where that was looked at some time ago."""
+        return self
 
 
 class Filter(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +26,24 @@ if TYPE_CHECKING:
     Build = Callable[[BuildRequest], BuildResult]
 
 SIZE_LIMIT = 40 << 20  # bytes of one statement; what BuildKit takes
-_SOURCE, _DESTINATION = "/run/src/core/sbom", "/run/out"
+_SOURCE, _EXTRAS, _DESTINATION = "/run/src/core/sbom", "/run/src/extras", "/run/out"
 _SCANNED = "pipe-scanned"
 _DOCKERFILE = """# check=skip=all
 FROM --platform=$BUILDPLATFORM {generator}
-ENV BUILDKIT_SCAN_SOURCE={source} BUILDKIT_SCAN_DESTINATION={destination}
+ENV BUILDKIT_SCAN_SOURCE={source} BUILDKIT_SCAN_DESTINATION={destination}{extras}
 USER 0:0
 WORKDIR {destination}
 WORKDIR {directory}
-RUN --mount=type=bind,from={scanned},target={source} {command}
+RUN {mounts} {command}
 """
 
 
-def generated(build: Build, images: Images, request: BuildRequest, image: Image) -> tuple[Attestation, ...]:
-    """What the generator says of an image; `build` is what it is run by."""
+def generated(
+    build: Build, images: Images, request: BuildRequest, image: Image, beside: Sequence[tuple[str, Image]]
+) -> tuple[Attestation, ...]:
+    """What the generator says of an image, and of others by their names `beside` it; `build` is what it is run by."""
     name = request.attest.generator
-    with _scanned(build, images, request, image) as top:
+    with _scanned(build, _request(images, request, image, beside), images) as top:
         root = Root(top)
         directories = root.directories(root.resolve(_DESTINATION))
         names = os.listdir(directories[0]) if directories else []
@@ -53,9 +55,9 @@ def generated(build: Build, images: Images, request: BuildRequest, image: Image)
 
 
 @contextmanager
-def _scanned(build: Build, images: Images, request: BuildRequest, image: Image) -> Iterator[str]:
+def _scanned(build: Build, request: BuildRequest, images: Images) -> Iterator[str]:
     """The generator's root after its run, at a path."""
-    made = build(_request(images, request, image))
+    made = build(request)
     try:
         snapshot = images.snapshot(images.get(made.image_id))
         assert snapshot is not None, "a RUN makes a layer"
@@ -66,7 +68,9 @@ def _scanned(build: Build, images: Images, request: BuildRequest, image: Image) 
             images.remove(made.image_id)
 
 
-def _request(images: Images, request: BuildRequest, image: Image) -> BuildRequest:
+def _request(
+    images: Images, request: BuildRequest, image: Image, beside: Sequence[tuple[str, Image]]
+) -> BuildRequest:
     name = request.attest.generator
     try:
         parse_reference(name)
@@ -78,12 +82,18 @@ def _request(images: Images, request: BuildRequest, image: Image) -> BuildReques
         raise InvalidInput(
             f"the generator {name} has no command", hint="its image needs an ENTRYPOINT or CMD"
         )
+    places = [(_SCANNED, _SOURCE, image)]
+    places += [
+        (f"{_SCANNED}-{number}", f"{_EXTRAS}/sbom-{extra}", each)
+        for number, (extra, each) in enumerate(beside)
+    ]
     text = _DOCKERFILE.format(
         generator=name,
         source=_SOURCE,
         destination=_DESTINATION,
         directory=json.dumps(config.working_dir or "/"),
-        scanned=_SCANNED,
+        extras=f" BUILDKIT_SCAN_SOURCE_EXTRAS={_EXTRAS}" if beside else "",
+        mounts=" ".join(f"--mount=type=bind,from={context},target={at}" for context, at, _ in places),
         command=json.dumps(command),
     )
     return BuildRequest(
@@ -92,7 +102,7 @@ def _request(images: Images, request: BuildRequest, image: Image) -> BuildReques
         dockerfile="bill of material",
         no_cache=request.no_cache,
         pull=request.pull,
-        build_contexts={_SCANNED: f"docker-image://{image.id}"},
+        build_contexts={context: f"docker-image://{each.id}" for context, _, each in places},
         node=f"{request.node}/sbom",
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from builder.cache import Cache, fields_of
 from builder.graph import Vertex
+from builder.lines import lines_of
 from builder.sharing.form import (
     CONFIG_TYPE,
     INLINE_KEY,
@@ -99,8 +100,7 @@ def _record(store: Store, key: str) -> SharedRecord | None:
 
 
 def _files(store: Store, key: str) -> tuple[str, ...]:
-    row = store.db.one("SELECT files FROM cache_files WHERE key = ?", (key,))
-    lines = bytes(row["files"]).decode("utf-8", "replace").split("\n") if row is not None else []
+    lines = lines_of(store.db, key)
     return tuple(lines) if len(lines) <= _FILES_TOLD else ()
 
 

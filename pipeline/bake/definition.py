@@ -35,6 +35,7 @@ ATTRIBUTES: Mapping[str, Attribute] = {
     "attest": Attribute("list", merged=True),
     "cache-from": Attribute("list", merged=True),
     "cache-to": Attribute("list"),
+    "call": Attribute("text"),
     "context": Attribute("text"),
     "contexts": Attribute("map", merged=True),
     "description": Attribute("text"),
@@ -63,11 +64,10 @@ ATTRIBUTES: Mapping[str, Attribute] = {
 
 @frozen
 class Definition:
-    """Everything the files say, before variables have values."""
+    """Everything the files say, with the values of variables in it."""
 
     targets: Mapping[str, Target] = field(default_factory=dict, hash=False)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)  # their defaults
 
     def merged(self, other: Definition) -> Definition:
         """`other` comes later and wins."""
@@ -77,7 +77,7 @@ class Definition:
         groups = dict(self.groups)
         for name, members in other.groups.items():
             groups[name] = tuple(dict.fromkeys((*groups.get(name, ()), *members)))
-        return Definition(targets, groups, {**self.variables, **other.variables})
+        return Definition(targets, groups)
 
 
 def merge(first: Target, then: Target) -> Target:
@@ -112,11 +112,12 @@ def read_target(where: str, record: object, refuse: Callable[[str], None] = lamb
 
 def _value(where: str, name: str, kind: str, value: Any) -> Any:
     if kind == "text" and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value)
+        return _text(where, value)
     if kind == "truth" and isinstance(value, (bool, str)):
         return value
     if kind == "list" and isinstance(value, list):
-        return [_entry(f"{where}[{number}]", name, each) for number, each in enumerate(value)]
+        entries = [_entry(f"{where}[{number}]", name, each) for number, each in enumerate(value)]
+        return list(dict.fromkeys(filter(None, entries)))
     if kind == "map" and isinstance(value, Mapping):
         return {
             str(key): None if each is None else _text(f"{where}.{key}", each) for key, each in value.items()
@@ -148,7 +149,9 @@ def fields_text(fields: Mapping[str, str], name: str = "") -> str:
 def _text(where: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (str, int, float)):
+    if isinstance(value, float):
+        return format(value, ".15g")
+    if isinstance(value, (str, int)):
         return str(value)
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ",".join(value)

@@ -1,19 +1,15 @@
-"""From what the files say to the targets that are built: variables, matrices, parents, `--set`, groups."""
+"""From what the files say to the targets that are built: parents, `--set`, groups."""
 
 from __future__ import annotations
 
 import fnmatch
-import itertools
-import re
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from pipeline.bake.definition import ATTRIBUTES, Definition, Target, merge, names_of
 from registry_client.values import frozen
-from runtime.errors import InvalidInput, NotFound, Unsupported, did_you_mean
+from runtime.errors import InvalidInput, NotFound, did_you_mean
 
-_PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^}]*)\}")
-_PLAIN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)((?:\.[A-Za-z0-9_-]+)*)\s*")
 # `--set` has its own names for some attributes.
 _SET = {"platform": "platforms", "secrets": "secret", "outputs": "output", "ulimit": "ulimits"}
 
@@ -31,8 +27,7 @@ def resolve_targets(
     definition: Definition, names: Sequence[str], settings: Sequence[str], env: Mapping[str, str]
 ) -> Baking:
     """The targets of `names` (groups or targets; `default` if none is given) and of those they take contexts from."""
-    values = {name: env.get(name, default) for name, default in definition.variables.items()}
-    expanded, groups = _expand_matrices(definition, values)
+    expanded, groups = definition.targets, definition.groups
     wanted = names or ("default",)
     asked = _members(wanted, groups, expanded)
     found: dict[str, Target] = {}
@@ -43,16 +38,33 @@ def resolve_targets(
             continue
         if name not in expanded:
             raise _unknown(name, expanded)
-        found[name] = _overridden(name, _inherited(name, expanded, ()), settings, env)
+        found[name] = _cleaned(_overridden(name, _inherited(name, expanded, ()), settings, env))
         waiting += needs(found[name])
     _check_settings(settings, expanded)
-    return Baking(found, tuple(asked), {"default": tuple(wanted), **_groups_below(wanted, groups)})
+    return Baking(found, tuple(asked), _named(wanted, groups))
+
+
+def _cleaned(target: Target) -> Target:
+    """The context as a path; `cwd://` is where the command runs."""
+    context = target.get("context", "")
+    if context.startswith("cwd://"):
+        context = context.removeprefix("cwd://") or "."
+    if not context or context == "-" or "://" in context or context.startswith(("target:", "git@")):
+        return target
+    return {**target, "context": posixpath.normpath(context)}
 
 
 def needs(target: Target) -> list[str]:
     """Targets whose results a target takes as contexts."""
     contexts = (target.get("contexts") or {}).values()
     return [value.removeprefix("target:") for value in contexts if value and value.startswith("target:")]
+
+
+def _named(wanted: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The groups that were asked for. What was asked for by any other name than `default` is in that one."""
+    found = _groups_below(wanted, groups)
+    members = {*found.get("default", ()), *(name for name in wanted if name != "default")}
+    return {**found, "default": tuple(sorted(members or {"default"}))}
 
 
 def _groups_below(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -79,9 +91,9 @@ def _members(
     found: dict[str, None] = {}
 
     def take(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
+        if name in above and name not in targets:
             raise InvalidInput(f"group {name!r} contains itself: {' -> '.join((*above, name))}")
-        if name in groups and not (name in targets and name in above):
+        if name in groups and name not in above:
             for each in groups[name]:
                 take(each, (*above, name))
         elif name in targets:
@@ -92,76 +104,6 @@ def _members(
     for name in names:
         take(name, ())
     return list(found)
-
-
-# --- variables ----------------------------------------------------------------------------------------------------
-
-
-def _filled(value: Any, values: Mapping[str, Any], where: str) -> Any:
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda match: _replacement(match, values, where), value)
-    if isinstance(value, list):
-        return [_filled(each, values, where) for each in value]
-    if isinstance(value, dict):
-        return {_filled(key, values, where): _filled(each, values, where) for key, each in value.items()}
-    return value
-
-
-def _replacement(match: re.Match[str], values: Mapping[str, Any], where: str) -> str:
-    if match[1] is None:
-        return "${"
-    plain = _PLAIN.fullmatch(match[1])
-    if plain is None:
-        raise Unsupported(
-            f"{where}: {match[0]} is an expression",
-            hint="only ${NAME} is filled in; `docker buildx bake --print` works it out",
-        )
-    if plain[1] not in values:
-        raise InvalidInput(f"{where}: no variable {plain[1]!r}", hint=did_you_mean(plain[1], values))
-    found = values[plain[1]]
-    for part in filter(None, plain[2].split(".")):
-        if not isinstance(found, dict) or part not in found:
-            raise InvalidInput(f"{where}: {match[0]} has no {part!r}")
-        found = found[part]
-    return "" if found is None else str(found).lower() if isinstance(found, bool) else str(found)
-
-
-# --- matrices -----------------------------------------------------------------------------------------------------
-
-
-def _expand_matrices(
-    definition: Definition, values: Mapping[str, Any]
-) -> tuple[dict[str, Target], dict[str, Sequence[str]]]:
-    """Every target with its variables filled in; one with a matrix is a group of those it gives."""
-    targets: dict[str, Target] = {}
-    groups: dict[str, Sequence[str]] = dict(definition.groups)
-    for name, target in definition.targets.items():
-        matrix = target.get("matrix")
-        if not matrix:
-            targets[name] = _filled(
-                {k: v for k, v in target.items() if k != "name"}, values, f"target {name}"
-            )
-            continue
-        if "name" not in target:
-            raise InvalidInput(
-                f"target {name} has a matrix and no name", hint="for example name = app-${item}"
-            )
-        rest = {key: value for key, value in target.items() if key not in ("matrix", "name")}
-        made = []
-        for row in itertools.product(*reversed(matrix.values())):  # the first name changes fastest
-            own = {**values, **dict(zip(matrix, reversed(row), strict=True))}
-            title = _filled(target["name"], own, f"target {name}")
-            if not re.fullmatch("[A-Za-z0-9_-]+", title):
-                raise InvalidInput(
-                    f"target {name}: its matrix gives the name {title!r}",
-                    hint="letters, digits, _ and - only",
-                )
-            if title in targets or title in definition.targets:
-                raise InvalidInput(f"target {name}: its matrix gives {title!r} twice")
-            targets[title] = _filled(rest, own, f"target {title}")
-            made.append(title)
-        groups[name] = made
-    return targets, groups
 
 
 # --- parents ------------------------------------------------------------------------------------------------------

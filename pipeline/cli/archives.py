@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import click
 
 from pipeline.cli.session import Session
 from runtime.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from registry_client.oci.config import ContainerConfig
 
 
 @click.command()
@@ -101,6 +98,8 @@ def import_(session: Session, source: str, name: str | None, message: str, chang
     """Make an image of a root file system's tar; `-` is stdin."""
     from datetime import UTC, datetime
 
+    from builder.changes import changed_config
+
     created = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     with session.work(containers=False, progress="none") as services, _opened(source) as stream:
         config = changed_config(changes)
@@ -108,22 +107,3 @@ def import_(session: Session, source: str, name: str | None, message: str, chang
         if name:
             services.images.tag(image.id, name)
     click.echo(image.id)
-
-
-def changed_config(changes: tuple[str, ...]) -> ContainerConfig:
-    """The config that the instructions of `--change` make (FEATURES C-8)."""
-    from registry_client.oci.config import ContainerConfig
-
-    if not changes:
-        return ContainerConfig()
-    from builder.dockerfile import parse_dockerfile
-    from builder.lower import LowerOptions, lower
-
-    text = "\n".join(("FROM scratch", *changes))
-    graph = lower(parse_dockerfile(text, "--change"), LowerOptions(), {})
-    if graph.root != graph.base:
-        raise InvalidInput(
-            "--change takes no instruction that changes files",
-            hint="use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL …",
-        )
-    return graph.config.config

@@ -17,6 +17,7 @@ from runtime.errors import InvalidInput, PipeError, Unsupported
 
 if TYPE_CHECKING:
     from builder.request import BuildRequest, BuildResult
+    from pipeline.bake.definition import Target
     from pipeline.bake.targets import Baking
     from pipeline.services import Services
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, help="Override an attribute: TARGET.ATTRIBUTE[.NAME]=VALUE."
 )
 @click.option("--print", "printed", is_flag=True, help="Print what would be built, as JSON.")
+@click.option("--call", help="Say what the Dockerfiles are about instead: check, outline or targets.")
+@click.option("--check", is_flag=True, help="Short for --call=check.")
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--pull", is_flag=True, help="Ask the registry for the base images, also when they are here.")
 @click.option("--push", is_flag=True, help="Push the images under their tags.")
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--progress", help="How work is shown.")
 @click.pass_obj
 def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **flags: Any) -> int:
-    """Build the targets of a bake file (docker-bake.json) or the services of a Compose file."""
+    """Build the targets of a bake file (docker-bake.hcl, docker-bake.json) or the services of a Compose file."""
     from pipeline.bake.files import load_definition
     from pipeline.bake.targets import resolve_targets
     from pipeline.settings import PROGRESS, environment
@@ -48,10 +51,14 @@ def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **
     if progress is not None and progress not in PROGRESS:
         raise InvalidInput(f"--progress {progress!r}", hint=f"one of {', '.join(PROGRESS)}")
     env = environment()
-    baking = resolve_targets(load_definition(files, env), names, flags.pop("settings"), env)
+    settings = flags.pop("settings")
+    asked = "check" if flags.pop("check") else flags.pop("call")
+    baking = resolve_targets(load_definition(files, env), names, (*settings, *_calls(asked)), env)
     if flags.pop("printed"):
-        click.echo(json.dumps(_printed(baking), indent=2))
+        click.echo(json.dumps(printed(baking), indent=2))
         return 0
+    if calls := {name: text for name in sorted(baking.asked) if (text := _call_of(baking.targets[name]))}:
+        return _called(session, baking, calls, flags)
     for name in baking.targets:
         _request(session, baking, name, flags, {})  # mistakes are told before anything is built
     with session.work(containers=True, private_mounts=True, progress=progress) as services:
@@ -64,26 +71,76 @@ def bake(session: Session, /, names: tuple[str, ...], files: tuple[str, ...], **
     return 0
 
 
-def _printed(baking: Baking) -> dict[str, Any]:
+def _calls(asked: str | None) -> tuple[str, ...]:
+    """The flag, for every target."""
+    return (f"*.call={asked}",) if asked else ()
+
+
+def _call_of(target: Target) -> str:
+    """What is to be said of a target instead of building it; "" when it is to be built."""
+    text = target.get("call", "")
+    return "" if text == "build" else text
+
+
+def _called(session: Session, baking: Baking, calls: Mapping[str, str], flags: Mapping[str, Any]) -> int:
+    """Say it, target by target, as docker does: then nothing is built, also of those that say nothing."""
+    from pipeline.cli.build_calls import parse_call, print_report, report_of
+
+    parsed = {name: parse_call(text) for name, text in calls.items()}
+    as_json = any(json for _, json in parsed.values())
+    shown, worst = printed(baking)["target"], 0
+    found: dict[str, Any] = {}
+    for number, (name, (kind, _)) in enumerate(parsed.items()):
+        report, code = report_of(session, kind, _request(session, baking, name, flags, {}), as_json)
+        worst = max(worst, code)
+        if as_json:
+            kind = "check" if kind == "lint" else kind
+            found[name] = {
+                "build": {**shown[name], "call": "lint" if kind == "check" else kind},
+                kind: report,
+            }
+            continue
+        click.echo(f"{chr(10) if number else ''}{name}\n")
+        print_report(report)
+    if as_json:
+        print_report({"group": {"default": {"targets": list(found)}}, "target": found})
+    return worst
+
+
+def printed(baking: Baking) -> dict[str, Any]:
     """As buildx prints it: what has fields as objects, and what is only needed by others without an output of its own."""
     import csv
 
     from pipeline.bake.definition import FIELDS
 
     def shown(name: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: escaped(each) for key, each in value.items() if each is not None}
         if name not in FIELDS or name == "ssh":
-            return value
-        return [
-            dict(word.partition("=")[::2] for word in row) if "=" in text else text
-            for text in value
-            for row in [next(csv.reader([text]), [])]
-        ]
+            return [escaped(each) for each in value] if isinstance(value, list) else escaped(value)
+        found: list[Any] = []
+        for text in map(escaped, value):
+            if "=" in text:
+                fields: dict[str, Any] = dict(
+                    word.partition("=")[::2] for word in next(csv.reader([text]), [])
+                )
+                if name == "attest" and "disabled" in fields:
+                    fields["disabled"] = fields["disabled"] == "true"
+                found.append(fields)
+            else:
+                found.append({"type": "registry", "ref": text} if name.startswith("cache-") else text)
+        return found
+
+    def escaped(value: Any) -> Any:
+        """For whoever reads it as a bake file again."""
+        return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value
 
     targets = {}
     for title, target in sorted(baking.targets.items()):
         own = {"output": ["type=cacheonly"]} if title not in baking.asked else {}
         whole = {"context": ".", "dockerfile": "Dockerfile", **own, **target}
-        targets[title] = {name: shown(name, value) for name, value in whole.items()}
+        made = {name: shown(name, value) for name, value in whole.items()}
+        targets[title] = {name: value for name, value in made.items() if value != {}}
     groups = {name: {"targets": list(members)} for name, members in baking.groups.items()}
     return {"group": groups, "target": targets}
 
@@ -161,14 +218,14 @@ class _Bakery:
             raise InvalidInput(
                 f"targets take each other as contexts: {' -> '.join(error.args[1])}"
             ) from error
-        builder = self._services.builder  # opened by one thread
+        _ = self._services.builder  # opened by one thread
         fault: PipeError | None = None
         running: dict[Future[BuildResult], str] = {}
         with ThreadPoolExecutor(self._services.jobs, thread_name_prefix="target") as pool:
             while order.is_active() and (running or fault is None):
                 for name in order.get_ready() if fault is None else ():
                     request = _request(self._session, self._baking, name, self._flags, self._results)
-                    running[pool.submit(self._build, builder, request, name)] = name
+                    running[pool.submit(self._build, request, name)] = name
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for task in done:
                     name = running.pop(task)
@@ -181,7 +238,7 @@ class _Bakery:
             raise fault
         return self._results
 
-    def _build(self, builder: Any, request: BuildRequest, name: str) -> BuildResult:
+    def _build(self, request: BuildRequest, name: str) -> BuildResult:
         from pipeline.cli.build import build_told
 
-        return build_told(builder, self._services.publish, request, f"bake {name}")
+        return build_told(self._services, request, f"bake {name}")

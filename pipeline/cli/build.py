@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipeline.cli.session import Session
@@ -15,18 +17,21 @@ from registry_client.values import replace
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from builder.executor import Missed
     from builder.request import BuildRequest, BuildResult
+    from pipeline.recording import Recording
+    from pipeline.services import Services
     from registry_client.oci.digest import Digest
-    from runtime.events import Event
+    from runtime.events import Event, Finished
 
 PIPE_FILES = ("pipe.yaml", "pipe.yml")
 # Flags that go with one Dockerfile, not with a whole pipe.yaml.
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
     "label", "annotation", "attest", "provenance", "sbom", "platform", "add_host", "cache_from", "cache_to",
-    "on_failure",
+    "on_failure", "pin_lock", "source_policy_file",
 )  # fmt: skip
 
 
@@ -94,7 +99,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
     if flags["on_failure"] and progress in (None, "auto", "tty"):
         progress = "plain"  # the shell and a moving display cannot share the terminal
     request = result = None
-    missed: Mapping[Digest, int] = {}
+    missed: Mapping[Digest, Missed] = {}
     if not flags["no_cache"]:
         request = _request(session, context, flags)
         result, missed = _look_up(session, request, progress)
@@ -109,8 +114,8 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
 
                 services.builder.on_failure = enter
             services.builder.missed = missed
-            result = _build(services, request)
-    if flags["iidfile"] or flags["metadata_file"]:
+            result = build_told(services, request)
+    if flags["iidfile"] or flags["metadata_file"] or flags["pin_lock"]:
         _write_results(result, flags)
     if (flags["quiet"] or progress == "quiet") and not any(output.dest == "-" for output in request.outputs):
         print(result.image_id, flush=True)
@@ -126,7 +131,7 @@ def _request(session: Session, context: str, flags: dict[str, Any]) -> BuildRequ
 
 def _look_up(
     session: Session, request: BuildRequest, progress: str | None
-) -> tuple[BuildResult | None, Mapping[Digest, int]]:
+) -> tuple[BuildResult | None, Mapping[Digest, Missed]]:
     """The result if every step is cached: then no process, thread or mount namespace has to be made for it.
 
     Else the step that is not, so that its files need not be looked at twice.
@@ -135,17 +140,26 @@ def _look_up(
 
     told: list[Event] = []
     services = session.services(told.append)
+    begin = _begin(request)
     try:
         builder = Builder(services.store, services.images, None, None, services.publish, session.cancel)
         result = builder.look_up(request)
     finally:
         services.close()
-    if result is not None and progress != "none":
-        from pipeline.ui.stream import show
+    if result is not None:
+        end = _end(request, result)
+        events = (begin, *told, end)
+        if progress != "none":
+            from pipeline.ui.stream import show
 
-        settings = session.settings
-        events = (_begin(request), *told, _end(request, result))
-        show(events, progress or settings.progress, expand=settings.debug)
+            settings = session.settings
+            show(events, progress or settings.progress, expand=settings.debug)
+        from pipeline.recording import Recording
+
+        recording = Recording(services.store.root, request)
+        for event in events:
+            recording.note(event)
+        result = replace(result, ref=recording.end(result, end.outcome))
     return result, builder.missed
 
 
@@ -155,7 +169,7 @@ def _begin(request: BuildRequest, name: str = "") -> Event:
     return Started(node=request.node, name=name or f"build {request.context}")
 
 
-def _end(request: BuildRequest, result: BuildResult) -> Event:
+def _end(request: BuildRequest, result: BuildResult) -> Finished:
     from runtime.events import Finished, Outcome
 
     outcome = Outcome.CACHED if result.cached else Outcome.DONE
@@ -163,26 +177,36 @@ def _end(request: BuildRequest, result: BuildResult) -> Event:
     return Finished(node=request.node, outcome=outcome, detail=f"{result.image_id}  {names}".rstrip())
 
 
-def _build(services: Any, request: BuildRequest) -> BuildResult:
-    return build_told(services.builder, services.publish, request)
-
-
-def build_told(
-    builder: Any, publish: Callable[[Event], None], request: BuildRequest, name: str = ""
-) -> BuildResult:
-    """Build, and tell when it begins and how it ends; `name` is what people call it."""
+def build_told(services: Services, request: BuildRequest, name: str = "") -> BuildResult:
+    """Build, tell when it begins and how it ends, and write it down; `name` is what people call it."""
     from runtime.errors import Cancelled, PipeError
     from runtime.events import Finished, Outcome
 
-    publish(_begin(request, name))
+    with _recorded(services, request) as recording:
+        services.publish(_begin(request, name))
+        try:
+            result: BuildResult = services.builder.build(request)
+        except PipeError as error:
+            outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
+            services.publish(Finished(node=request.node, outcome=outcome, error=error.message))
+            recording.end(None, outcome, error.message)
+            raise
+        end = _end(request, result)
+        services.publish(end)
+        return replace(result, ref=recording.end(result, end.outcome))
+
+
+@contextmanager
+def _recorded(services: Services, request: BuildRequest) -> Iterator[Recording]:
+    """Have the events of this build kept as they pass."""
+    from pipeline.recording import Recording
+
+    recording = Recording(services.store.root, request)
+    services.listeners.append(recording.note)
     try:
-        result: BuildResult = builder.build(request)
-    except PipeError as error:
-        outcome = Outcome.CANCELLED if isinstance(error, Cancelled) else Outcome.FAILED
-        publish(Finished(node=request.node, outcome=outcome, error=error.message))
-        raise
-    publish(_end(request, result))
-    return result
+        yield recording
+    finally:
+        services.listeners.remove(recording.note)
 
 
 def _familiar(tag: str) -> str:
@@ -194,6 +218,10 @@ def _familiar(tag: str) -> str:
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["iidfile"]:
         write_file(flags["iidfile"], result.image_id)
+    if flags["pin_lock"]:
+        import json
+
+        write_file(flags["pin_lock"], json.dumps(result.pins, indent=2) + "\n")
     if flags["metadata_file"]:
         import json
 
@@ -206,11 +234,16 @@ def metadata_of(result: BuildResult) -> dict[str, Any]:
     for platform, predicate in result.provenance.items():
         only = len(result.provenance) == 1
         record["buildx.build.provenance" if only else f"buildx.build.provenance/{platform}"] = predicate
+    if result.ref:
+        record["buildx.build.ref"] = result.ref
     if result.warnings:
         from builder.checks.report import warning_record
 
         record["buildx.build.warnings"] = [warning_record(warning) for warning in result.warnings]
-    record["containerimage.config.digest"] = result.image_id
+    # With eStargz layers the image that went out has a config of its own.
+    record["containerimage.config.digest"] = next(
+        (each.config for each in result.outputs if each.config), result.image_id
+    )
     if len(result.images) > 1:
         record["pipe.images"] = list(result.images)  # of each platform
     if described := next((each.descriptor for each in result.outputs if each.descriptor), None):

@@ -19,25 +19,38 @@ if TYPE_CHECKING:
     from builder.request import BuildRequest
 
 CALLS = ("check", "lint", "outline", "targets")
+Report = str | dict[str, Any]
 
 
 def call(session: Session, context: str, flags: Mapping[str, Any]) -> int:
     """Say it on standard output; 1 when the checks found something, as docker does."""
-    from contextlib import ExitStack
-
     from pipeline.cli.build_flags import build_request
     from pipeline.settings import environment
 
-    kind, _, more = (flags["call"] or "check").partition(",")
+    kind, as_json = parse_call(flags["call"] or "check")
+    request = build_request(context, flags, environment(), session.settings.epoch)
+    report, code = report_of(session, kind, request, as_json or flags["format"] == "json")
+    print_report(report)
+    return code
+
+
+def parse_call(text: str) -> tuple[str, bool]:
+    """What is to be said, and whether as JSON."""
+    kind, _, more = text.partition(",")
     if kind not in CALLS:
         raise InvalidInput(
             f"--call {kind!r} is not known", hint=did_you_mean(kind, CALLS) or ", ".join(CALLS)
         )
-    request = build_request(context, flags, environment(), session.settings.epoch)
-    as_json = flags["format"] == "json" or "format=json" in more
+    return kind, "format=json" in more
+
+
+def report_of(session: Session, kind: str, request: BuildRequest, as_json: bool) -> tuple[Report, int]:
+    """What is said of one build, and the exit code."""
+    from contextlib import ExitStack
+
     with ExitStack() as stack:
         found = _opened(session, request, stack)
-        return _say(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
+        return _report(session, kind, found.text, found.name, request, found.tree.ignore, as_json)
 
 
 def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Context:
@@ -45,9 +58,9 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
     from builder.context import ContextOpener
 
     def new_directory() -> str:
-        import tempfile
+        from runtime.temporary import temporary_directory
 
-        return stack.enter_context(tempfile.TemporaryDirectory(prefix="pipe-context-"))
+        return stack.enter_context(temporary_directory("pipe-context-"))
 
     def fetch(url: str) -> tuple[str, int | None]:
         from builder.asked import facilities_of
@@ -66,9 +79,9 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
     return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()
 
 
-def _say(
+def _report(
     session: Session, kind: str, text: bytes, name: str, request: BuildRequest, ignore: Any, as_json: bool
-) -> int:
+) -> tuple[Report, int]:
     from builder.checks import check_source, outline_of, targets_of
     from builder.checks import report as reports
     from builder.dockerfile import parse_dockerfile
@@ -85,22 +98,20 @@ def _say(
         result = check_source(text, name, options, ignore=ignore)
         if configs := _known_bases(session, result.bases):
             result = check_source(text, name, options, configs, ignore)
-        _print(
-            reports.check_json_report(result, text, name) if as_json else reports.check_text_report(result)
-        )
-        return 1 if result.findings or result.error or result.failed else 0
+        code = 1 if result.findings or result.error or result.failed else 0
+        if as_json:
+            return reports.check_json_report(result, text, name), code
+        return reports.check_text_report(result), code
     dockerfile = parse_dockerfile(text, name)
     if kind == "outline":
         outline = outline_of(dockerfile, options)
-        _print(
-            reports.outline_json_report(outline, text) if as_json else reports.outline_text_report(outline)
-        )
-    else:
-        targets = targets_of(dockerfile)
-        _print(
-            reports.targets_json_report(targets, text) if as_json else reports.targets_text_report(targets)
-        )
-    return 0
+        if as_json:
+            return reports.outline_json_report(outline, text), 0
+        return reports.outline_text_report(outline), 0
+    targets = targets_of(dockerfile)
+    if as_json:
+        return reports.targets_json_report(targets, text), 0
+    return reports.targets_text_report(targets), 0
 
 
 def _known_bases(session: Session, wanted: Iterable[BaseWanted]) -> dict[BaseWanted, ResolvedBase]:
@@ -119,7 +130,7 @@ def _known_bases(session: Session, wanted: Iterable[BaseWanted]) -> dict[BaseWan
     return found
 
 
-def _print(report: Any) -> None:
+def print_report(report: Report) -> None:
     import json
 
     click.echo(

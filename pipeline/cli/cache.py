@@ -101,7 +101,7 @@ def prune(session: Session, /, force: bool, dry_run: bool, **wanted: Any) -> Non
 
     if not force and not dry_run:
         click.confirm("Remove the build cache that is not in use?", abort=True)
-    with session.work(containers=False, progress="none") as services:
+    with session.work(containers=False, progress="none", makes_room=True) as services:
         policy = _policy(disk_of(services.store).total, **wanted)
         pruned = run_prune(services.store, policy, dry_run=dry_run)
     _print_pruned(pruned, dry_run)

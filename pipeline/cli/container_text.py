@@ -136,13 +136,13 @@ def show_inspected(services: Services, names: Sequence[str], form: str, *, size:
 
 
 def _inspected(services: Services, name: str, size: bool, kind: str) -> dict[str, Any]:
-    from pipeline.cli.inspected import container_record, volume_record
+    from runtime.containers.inspect import container_record, volume_record
     from runtime.images.inspect import inspect as image_record
 
     if kind in ("", "container"):
         container = services.containers.find(name)
         if container is not None:
-            return container_record(services, container, size)
+            return container_record(services.networks, container, size)
         if kind:
             services.containers.get(name)
     if kind in ("", "image"):

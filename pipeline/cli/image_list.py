@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +15,7 @@ from runtime.errors import InvalidInput
 if TYPE_CHECKING:
     from runtime.images import Images
     from runtime.images.image import Image
+    from runtime.images.selection import Selection
 
 _NONE = "<none>"
 _HEADINGS = {
@@ -50,8 +51,8 @@ def images(
 ) -> None:  # fmt: skip
     """List images."""
     with session.work(containers=False, progress="none") as services:
-        tests = [_test(services.images, each) for each in filters]
-        rows = [row for row in _rows(services.images.list(), repository) if all(test(row) for test in tests)]
+        selection = _selection(services.images, filters)
+        rows = _rows(services.images.list(), selection, repository)
     if quiet:
         ids = dict.fromkeys(image.id if no_trunc else image.short_id for image, _, _ in rows)
         click.echo("\n".join(ids), nl=bool(ids))
@@ -59,11 +60,13 @@ def images(
     _show([_record(*row, no_trunc) for row in rows], form, digests)
 
 
-def _rows(found: Sequence[Image], repository: str | None) -> list[Row]:
+def _rows(found: Sequence[Image], selection: Selection, repository: str | None) -> list[Row]:
     """One row per name; one for an image without any."""
     rows: list[Row] = []
     for image in found:
-        names = [_split(tag) for tag in image.tags] or ([] if repository else [_nameless(image)])
+        if (listed := selection.names(image)) is None:
+            continue
+        names = [_split(tag) for tag in listed] or ([] if repository else [_nameless(image)])
         rows += [(image, *name) for name in names if not repository or _matches(name, repository)]
     return rows
 
@@ -86,23 +89,20 @@ def _matches(name: tuple[str, str], wanted: str) -> bool:
     return fnmatchcase(name[0], wanted) or fnmatchcase(":".join(name), wanted)
 
 
-def _test(images: Images, text: str) -> Callable[[Row], bool]:
-    """What `--filter KEY=VALUE` asks of a row."""
-    from runtime.images.prune import created_seconds, has_label
+def _selection(images: Images, texts: Sequence[str]) -> Selection:
+    """What `--filter KEY=VALUE` asks for."""
+    from runtime.images.selection import FILTERS, Selection
 
-    key, equals, value = text.partition("=")
-    if key == "dangling" and value in ("true", "false", "1", "0"):
-        return lambda row: bool(row[0].tags) != (value in ("true", "1"))
-    if key == "label" and equals:
-        return lambda row: has_label(row[0], value)
-    if key == "reference" and equals:
-        return lambda row: _matches(row[1:], value)
-    if key in ("before", "since") and equals:
-        other, sign = created_seconds(images.get(value)), -1 if key == "before" else 1
-        return lambda row: sign * created_seconds(row[0]) > sign * other
-    raise InvalidInput(
-        f"unknown filter {text!r}", hint="dangling=true, label=…, reference=…, before=IMAGE, since=IMAGE"
-    )
+    filters: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if key not in FILTERS or key == "until" or not equals:
+            raise InvalidInput(
+                f"unknown filter {text!r}",
+                hint="dangling=true, label=…, reference=…, before=IMAGE, since=IMAGE",
+            )
+        filters.setdefault(key, []).append(value)
+    return Selection(images, filters)
 
 
 def _record(image: Image, name: str, tag: str, no_trunc: bool) -> dict[str, str]:

@@ -138,7 +138,7 @@ def prune(session: Session, everything: bool, force: bool, filters: tuple[str, .
     kind = "all images without a container" if everything else "all images without a name"
     if not force:
         click.confirm(f"This removes {kind}. Go on?", abort=True)
-    with session.work(containers=False, progress="none") as services:
+    with session.work(containers=False, progress="none", makes_room=True) as services:
         show_removed(services.images.prune(wanted_by(everything, filters)))
         services.store.leases.release()
         freed = services.store.collect().freed

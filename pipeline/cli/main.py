@@ -54,6 +54,7 @@ _YOUNG = 20_000
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit, at once: `run` closed what has to be closed, and taking the interpreter apart takes 10 ms."""
+    _have_streams()
     gc.set_threshold(_YOUNG, 5, 5)
     session = (
         Session()
@@ -82,6 +83,8 @@ def run(arguments: list[str] | None = None, session: Session | None = None) -> i
     except BrokenPipeError:
         return _broken_pipe()
     except Exception as error:  # noqa: BLE001  the last place that can say anything to the user
+        if isinstance(error, OSError) and _is_of_output(error):
+            return _output_is_lost(error)
         if (code := _asked_to_stop(error)) is not None:
             return code
         from pipeline.ui.errors import report_bug
@@ -132,6 +135,34 @@ def _asked_to_stop(error: Exception) -> int | None:
 def exit_code(error: errors.PipeError) -> int:
     """The exit code of an error's category."""
     return next((code for category, code in EXIT_CODES if isinstance(error, category)), 3)
+
+
+def _have_streams() -> None:
+    """A closed descriptor of the three (`pipe build >&-`) leads nowhere, lest a file of the store be opened in its place."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it is a `print` that failed: of no file, and where we write the terminal (here and in `pipeline.ui`)."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    module = frame.tb_frame.f_globals.get("__name__", "") if frame is not None else ""
+    return error.filename is None and module.startswith(("pipeline.", "click.", "__main__"))
+
+
+def _output_is_lost(error: OSError) -> int:
+    """What was asked for went to a full disk; there is no more to be said there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    print(f"pipe: cannot write the output: {error.strerror}", file=sys.stderr)
+    return 3
 
 
 def _broken_pipe() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,7 @@ from runtime.errors import InvalidInput, PipeError
 if TYPE_CHECKING:
     from pipeline.services import Services
     from runtime.containers.connecting import Connecting
-    from runtime.networks import Endpoint, Network
+    from runtime.networks import Network
 
 
 @click.group()
@@ -85,40 +85,16 @@ def create(
     click.echo(made.id)
 
 
-_FILTERS = ("name", "id", "driver", "label", "type", "dangling")
-
-
 def _chosen(networks: tuple[Network, ...], filters: tuple[str, ...], used: set[str]) -> list[Network]:
-    """Docker's filters: those of one kind are alternatives, kinds must all hold."""
+    from runtime.networks.inspect import FILTERS, fits
+
     wanted: dict[str, list[str]] = {}
     for text in filters:
         key, equals, value = text.partition("=")
-        if not equals or key not in _FILTERS:
-            raise InvalidInput(f"--filter {text!r} is not one of {', '.join(_FILTERS)}, each with =VALUE")
+        if not equals or key not in FILTERS:
+            raise InvalidInput(f"--filter {text!r} is not one of {', '.join(FILTERS)}, each with =VALUE")
         wanted.setdefault(key, []).append(value)
-    return [
-        each
-        for each in networks
-        if all(any(_matches(each, key, value, used) for value in values) for key, values in wanted.items())
-    ]
-
-
-def _matches(network: Network, key: str, value: str, used: set[str]) -> bool:
-    builtin = network.name in ("bridge", "host", "none")
-    match key:
-        case "name":
-            return value in network.name
-        case "id":
-            return network.id.startswith(value)
-        case "driver":
-            return network.driver == value
-        case "type":
-            return value == ("builtin" if builtin else "custom")
-        case "dangling":
-            return (value.lower() in ("true", "1")) == (not builtin and network.id not in used)
-        case _:
-            name, equals, wanted = value.partition("=")
-            return name in network.labels and (not equals or network.labels[name] == wanted)
+    return [each for each in networks if fits(each, wanted, used)]
 
 
 @network.command("ls")
@@ -146,8 +122,10 @@ def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], 
     if quiet:
         click.echo("\n".join(ids), nl=bool(ids))
     elif form == "json":
+        from runtime.networks.inspect import network_record
+
         for each in found:
-            click.echo(json.dumps(_record(each, ())))
+            click.echo(json.dumps(network_record(each, ())))
     else:
         from pipeline.ui.text import table
 
@@ -158,61 +136,17 @@ def ls(session: Session, quiet: bool, no_trunc: bool, filters: tuple[str, ...], 
         click.echo(table(["NETWORK ID", "NAME", "DRIVER", "SUBNET"], rows))
 
 
-def _record(network: Network, endpoints: tuple[Endpoint, ...]) -> dict[str, Any]:
-    """As `docker network inspect` shows it."""
-    from datetime import UTC, datetime
-
-    config = {"Subnet": str(network.subnet), "Gateway": network.gateway_address}
-    if network.ip_range:
-        config["IPRange"] = str(network.ip_range)
-    bridged = network.driver == "bridge"
-    return {
-        "Name": network.name,
-        "Id": network.id,
-        "Created": datetime.fromtimestamp(network.created, UTC).isoformat(),
-        "Scope": "local",
-        "Driver": network.driver,
-        "EnableIPv4": bridged,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Config": [config] if bridged else []},
-        "Internal": network.internal,
-        "Attachable": False,
-        "Ingress": False,
-        "Containers": {
-            each.container_id: {
-                "Name": each.container_name,
-                "EndpointID": each.id,
-                "MacAddress": each.mac,
-                "IPv4Address": f"{each.address}/{network.subnet.prefix}",
-                "IPv6Address": "",
-            }
-            for each in endpoints
-        },
-        "Options": _options(network) if bridged else {},
-        "Labels": dict(network.labels),
-    }
-
-
-def _options(network: Network) -> dict[str, str]:
-    prefix = "com.docker.network."
-    options = {
-        f"{prefix}bridge.name": network.device,
-        f"{prefix}driver.mtu": str(network.mtu),
-        f"{prefix}bridge.enable_icc": str(network.icc).lower(),
-        f"{prefix}bridge.enable_ip_masquerade": str(network.masquerade).lower(),
-    }
-    return options | ({f"{prefix}bridge.host_binding_ipv4": network.host_ip} if network.host_ip else {})
-
-
 @network.command()
 @click.argument("names", nargs=-1, required=True, metavar="NETWORK...")
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...]) -> None:
     """Show networks, and who is on them, as JSON."""
+    from runtime.networks.inspect import network_record
+
     with session.work(containers=False, progress="none") as services:
         services.networks.sweep()
         found = [services.networks.get(name) for name in names]
-        records = [_record(each, services.networks.endpoints(network=each.id)) for each in found]
+        records = [network_record(each, services.networks.endpoints(network=each.id)) for each in found]
     click.echo(json.dumps(records, indent=4))
 
 

@@ -50,14 +50,24 @@ class Session:
 
     @contextmanager
     def work(
-        self, *, containers: bool = True, private_mounts: bool = False, progress: str | None = None
+        self,
+        *,
+        containers: bool = True,
+        private_mounts: bool = False,
+        progress: str | None = None,
+        makes_room: bool = False,
     ) -> Iterator[Services]:
-        """The services of a command. `containers`: it starts some; `private_mounts`: it mounts in this process.
+        """The services of a command. `containers`: it starts some; `private_mounts`: it mounts in this process;
+        `makes_room`: it is what one calls when the disk is full.
 
         `progress` overrides the setting; "none" shows nothing and starts no thread, for commands whose output is their own.
         """
         with ExitStack() as stack:
             stack.callback(self._restore, self._catch_signals())
+            if makes_room:
+                from runtime.store.reserve import given_up
+
+                stack.enter_context(given_up(self.settings.root))
             services = self.services()
             stack.callback(services.close)
             if containers:

@@ -68,7 +68,7 @@ def prune(session: Session, everything: bool, volumes: bool, force: bool) -> Non
         for line in _what(everything, volumes):
             click.echo(f"  - {line}")
         click.confirm("Go on?", abort=True)
-    with session.work(containers=False, progress="none") as services:
+    with session.work(containers=False, progress="none", makes_room=True) as services:
         freed = _prune(services, everything, volumes)
     click.echo(f"Total reclaimed space: {_size(freed)}")
 

@@ -25,6 +25,7 @@ from builder.asked import BUILD_HOSTNAME
 from pipeline.cli.session import Session
 from registry_client.values import field, frozen, replace
 from runtime.errors import InvalidInput, StepFailed
+from runtime.temporary import temporary_directory
 
 if TYPE_CHECKING:
     from builder.reproducible import Difference
@@ -84,7 +85,7 @@ def verify(
 
 def compare(session: Session, subject: Subject) -> tuple[str, ...]:
     """Build twice; the ids of the images, one for each platform, or StepFailed with the first difference."""
-    with tempfile.TemporaryDirectory(prefix="pipe-verify-") as place:
+    with temporary_directory("pipe-verify-") as place:
         namespace = f"verify-{secrets.token_hex(8)}"
         built = [
             _build(session, subject, context, _conditions(number, place, namespace), place)

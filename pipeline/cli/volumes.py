@@ -74,7 +74,7 @@ def _labelled(labels: dict[str, str], wanted: str) -> bool:
 @click.pass_obj
 def inspect(session: Session, names: tuple[str, ...]) -> None:
     """Show volumes."""
-    from pipeline.cli.inspected import volume_record
+    from runtime.containers.inspect import volume_record
 
     with session.work(containers=False, progress="none") as services:
         records = [volume_record(services.volumes.get(name)) for name in names]

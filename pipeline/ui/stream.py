@@ -2,7 +2,7 @@
 
 `emit` only puts into the queue, so it never blocks and may be called from any thread. The thread ends when the stream
 is closed, after everything emitted before was shown. A renderer that fails must not stop the work: its stream falls
-silent and the fault is raised when the stream is closed.
+silent and the fault is raised when the stream is closed, unless it is only that the progress can be told to nobody.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol, TextIO
 
+from runtime.errors import HostFault
 from runtime.events import Emit, Event
 
 TICK = 0.1  # seconds between two redraws
@@ -52,11 +53,13 @@ def choose_renderer(kind: str, out: TextIO, *, expand: bool = False) -> Renderer
 
 
 class Stream:
-    def __init__(self, renderer: Renderer) -> None:
+    """`matters`: whoever asked for this output has to know that it is not whole, as when its disk is full."""
+
+    def __init__(self, renderer: Renderer, *, matters: bool = True) -> None:
         import queue
         import threading
 
-        self._renderer = renderer
+        self._renderer, self._matters = renderer, matters
         self._nothing = queue.Empty
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._fault: Exception | None = None
@@ -70,8 +73,13 @@ class Stream:
         """Show what was emitted so far and end; raises what made the renderer fail, except a reader that went away."""
         self._queue.put(None)
         self._thread.join()
-        if self._fault is not None and not isinstance(self._fault, BrokenPipeError):
-            raise self._fault
+        fault = self._fault
+        if isinstance(fault, OSError) and (not self._matters or isinstance(fault, BrokenPipeError)):
+            return
+        if isinstance(fault, OSError):
+            raise HostFault(f"cannot write the output: {fault.strerror}") from fault
+        if fault is not None:
+            raise fault
 
     def _consume(self) -> None:
         try:
@@ -113,7 +121,8 @@ def show(events: Iterable[Event], kind: str, *, expand: bool = False) -> None:
 @contextmanager
 def open_stream(kind: str, out: TextIO | None = None, *, expand: bool = False) -> Iterator[Emit]:
     """An `Emit` whose events are shown on `out`."""
-    stream = Stream(choose_renderer(kind, out or _place_of(kind), expand=expand))
+    place = out or _place_of(kind)
+    stream = Stream(choose_renderer(kind, place, expand=expand), matters=place is not sys.stderr)
     try:
         yield stream.emit
     finally:

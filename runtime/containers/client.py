@@ -114,6 +114,20 @@ class Connection:
         """Half-close: nothing more comes from us."""
         self._line.shutdown(socket.SHUT_WR)
 
+    def interrupt(self) -> None:
+        """From another thread: whoever waits for something of the shim finds it gone."""
+        try:
+            self._line.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # it is gone
+
+    def send_input(self, data: bytes) -> None:
+        """Standard input of what we are attached to."""
+        try:
+            self._line.sendall(frame(STDIN, data))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise ShimGone from error
+
     def wait_end(self, timeout: float | None = None) -> ExitStatus | None:
         """Until an `exited` event that is final; None after `timeout` seconds."""
         import time

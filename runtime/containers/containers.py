@@ -97,9 +97,10 @@ class Containers:
 
     # --- running ------------------------------------------------------------------------------------------------------
 
-    def start(self, name: str, *, attach: Sequence[str] = ()) -> Connection | None:
+    def start(self, name: str, *, attach: Sequence[str] = (), keep: bool = False) -> Connection | None:
         """Start it. With `attach` (of stdin, stdout, stderr) the connection carries the streams from the first byte.
 
+        With `keep` there is a connection without them too: it tells of the end, also of one that comes at once.
         Starting a running container does nothing and gives None.
         """
         from runtime.containers.starting import Starting
@@ -122,7 +123,7 @@ class Containers:
         finally:
             self.records.started(container.id)
         self._tell(container, "start")
-        if attach or container.spec.owner_bound:
+        if attach or keep or container.spec.owner_bound:
             return connection
         connection.close()
         return None
@@ -223,11 +224,13 @@ class Containers:
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
-    def wait(self, name: str, timeout: float | None = None) -> ExitStatus | None:
+    def wait(
+        self, name: str, timeout: float | None = None, cancel: Cancel | None = None
+    ) -> ExitStatus | None:
         """How it ended, also when it was not yet started; None when it has not within `timeout` seconds."""
         from runtime.containers.waiting import wait
 
-        return wait(self.get(name), timeout)
+        return wait(self.get(name), timeout, cancel)
 
     def wait_healthy(self, name: str, timeout: float | None = None) -> str:
         """Until healthy (at once without a health check); StepFailed, TimedOut when that does not come."""
@@ -313,11 +316,14 @@ class Containers:
         since: float | None = None,
         until: float | None = None,
         streams: Sequence[str] = OUTPUT,
+        cancel: Cancel | None = None,
     ) -> Iterator[LogLine]:
         """Lines of its log, oldest first; with `follow` until it ends."""
         from runtime.containers.logs import read_logs
 
-        return read_logs(self.get(name), follow=follow, tail=tail, since=since, until=until, streams=streams)
+        return read_logs(
+            self.get(name), follow=follow, tail=tail, since=since, until=until, streams=streams, cancel=cancel
+        )
 
     def exec(
         self, name: str, spec: ExecSpec, *, detach: bool = False, size: tuple[int, int] = (0, 0)

@@ -45,6 +45,19 @@ def copy_out(
             os.close(descriptor)
 
 
+def export(containers: Containers, container: Container, out: BinaryIO) -> None:
+    """A tar of the root, without what is mounted in it: directories of other devices stay empty."""
+    import tarfile
+
+    with _opened(containers, container, "/") as (root, _), faults_of_the_host("cannot read the root"):
+        descriptor = _source(root, "/", "/", False)
+        try:
+            with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                _add_below(archive, descriptor, ".", {}, os.stat(descriptor).st_dev)
+        finally:
+            os.close(descriptor)
+
+
 def stat_path(containers: Containers, container: Container, path: str) -> os.stat_result:
     """What is at `path`; the last component is not followed. NotFound when there is nothing."""
     with _opened(containers, container, path) as (root, inside):
@@ -158,8 +171,14 @@ def _source(root: Root, inside: str, path: str, follow: bool) -> int:
 # --- writing a tar ----------------------------------------------------------------------------------------------------
 
 
-def _add(archive: tarfile.TarFile, descriptor: int, name: str, links: dict[tuple[int, int], str]) -> None:
-    """One entry and what is below it; sockets cannot be in a tar and are left out."""
+def _add(
+    archive: tarfile.TarFile,
+    descriptor: int,
+    name: str,
+    links: dict[tuple[int, int], str],
+    device: int | None = None,
+) -> None:
+    """One entry and what is below it, on `device` only if that is given; sockets cannot be in a tar and are left out."""
     status = os.stat(descriptor)
     entry = _entry(status, name)
     if entry is None:
@@ -169,7 +188,8 @@ def _add(archive: tarfile.TarFile, descriptor: int, name: str, links: dict[tuple
         archive.addfile(entry)
     elif stat.S_ISDIR(status.st_mode):
         archive.addfile(entry)
-        _add_below(archive, descriptor, name, links)
+        if device in (None, status.st_dev):
+            _add_below(archive, descriptor, name, links, device)
     elif stat.S_ISREG(status.st_mode):
         known = links.get((status.st_dev, status.st_ino)) if status.st_nlink > 1 else None
         links[status.st_dev, status.st_ino] = name
@@ -179,14 +199,18 @@ def _add(archive: tarfile.TarFile, descriptor: int, name: str, links: dict[tuple
 
 
 def _add_below(
-    archive: tarfile.TarFile, descriptor: int, name: str, links: dict[tuple[int, int], str]
+    archive: tarfile.TarFile,
+    descriptor: int,
+    name: str,
+    links: dict[tuple[int, int], str],
+    device: int | None = None,
 ) -> None:
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
     try:
         for child in sorted(os.listdir(readable)):
             inner = os.open(child, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=readable)
             try:
-                _add(archive, inner, f"{name}/{child}" if name != "." else child, links)
+                _add(archive, inner, f"{name}/{child}" if name != "." else child, links, device)
             finally:
                 os.close(inner)
     finally:

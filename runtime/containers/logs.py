@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+from runtime.cancel import Cancel
 from runtime.containers.client import Connection, ShimGone
 from runtime.containers.container import Container
 from runtime.containers.frames import MESSAGE
@@ -25,10 +26,11 @@ def read_logs(
     since: float | None = None,
     until: float | None = None,
     streams: Sequence[str] = ("stdout", "stderr"),
+    cancel: Cancel | None = None,
 ) -> Iterator[LogLine]:
     if container.spec.log_driver == "none":
         raise Unsupported(f"container {container.name} keeps no log (log driver none)")
-    lines = _lines(container, follow, tail)
+    lines = _lines(container, follow, tail, cancel or Cancel())
     return _between((line for line in lines if line.stream in streams), since, until)
 
 
@@ -40,14 +42,15 @@ def _between(lines: Iterable[LogLine], since: float | None, until: float | None)
             yield line
 
 
-def _lines(container: Container, follow: bool, tail: int | None) -> Iterator[LogLine]:
+def _lines(container: Container, follow: bool, tail: int | None, cancel: Cancel) -> Iterator[LogLine]:
     connection = _subscribed(container) if follow else None
     try:
         with LogReader(container.log_path) as reader:
             there = reader.lines(last=connection is None)
             yield from there if tail is None else deque(there, tail)
             if connection is not None:
-                yield from _grow(reader, connection)
+                with cancel.on_cancel(connection.interrupt):
+                    yield from _grow(reader, connection)
     finally:
         if connection is not None:
             connection.close()

@@ -11,6 +11,7 @@ import os
 import select
 import time
 
+from runtime.cancel import Cancel
 from runtime.containers.client import Connection, ShimGone
 from runtime.containers.container import Container
 from runtime.containers.frames import MESSAGE
@@ -21,25 +22,28 @@ from runtime.errors import StepFailed, TimedOut
 _PATIENCE = 10.0
 
 
-def wait(container: Container, timeout: float | None = None) -> ExitStatus | None:
+def wait(
+    container: Container, timeout: float | None = None, cancel: Cancel | None = None
+) -> ExitStatus | None:
     """How the container ends; its removal counts as an end."""
+    cancel = cancel or Cancel()
     deadline = None if timeout is None else time.monotonic() + timeout
     state = container.state
     while state.status == CREATED and not state.finished:
         if not os.path.isdir(container.directory):
             return ExitStatus(code=0)
-        if not _watch(container.directory, deadline):
+        if not _watch(container.directory, deadline, cancel):
             return None
         state = read_state(container.directory)
     if state.alive:
         connection = Connection.open(container.directory)
         if connection is not None:
-            with connection:
+            with connection, cancel.on_cancel(connection.interrupt):
                 try:
                     connection.ask("wait")
                     return connection.wait_end(_left(deadline))
                 except ShimGone:
-                    pass
+                    cancel.check()
         await_shim_end(state, _PATIENCE)
         state = read_state(container.directory)
     return ExitStatus(code=state.code, oom_killed=state.oom_killed, error=state.error)
@@ -49,7 +53,60 @@ def _left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
-def _watch(directory: str, deadline: float | None) -> bool:
+def wait_started(container: Container, cancel: Cancel) -> None:
+    """Until it is started once more than it was, or gone."""
+    from runtime.linux import inotify
+
+    descriptor = inotify.inotify_init()
+    try:
+        inotify.inotify_add_watch(
+            descriptor, container.directory, inotify.IN_MOVED_TO | inotify.IN_DELETE_SELF
+        )
+        while os.path.isdir(container.directory):
+            if read_state(container.directory).started > container.state.started:
+                return
+            _readable(descriptor, None, cancel)
+            os.read(descriptor, 65536)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def wait_removed(container: Container, cancel: Cancel) -> None:
+    """Until its directory is gone."""
+    from runtime.linux import inotify
+
+    descriptor = inotify.inotify_init()
+    try:
+        inotify.inotify_add_watch(descriptor, container.directory, inotify.IN_DELETE_SELF)
+        while os.path.isdir(container.directory):
+            _readable(descriptor, None, cancel)
+            os.read(descriptor, 65536)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _readable(descriptor: int, deadline: float | None, cancel: Cancel) -> bool:
+    """Until there is something to read; False at the deadline."""
+    woken, wake = os.pipe2(os.O_CLOEXEC)
+    try:
+        with cancel.on_cancel(lambda: _wake(wake)):
+            ready = select.select([descriptor, woken], [], [], _left(deadline))[0]
+            cancel.check()
+            return descriptor in ready
+    finally:
+        os.close(woken)
+        os.close(wake)
+
+
+def _wake(descriptor: int) -> None:
+    os.write(descriptor, b"x")
+
+
+def _watch(directory: str, deadline: float | None, cancel: Cancel) -> bool:
     """Until something in the directory changes; False at the deadline."""
     from runtime.linux import inotify
 
@@ -61,7 +118,7 @@ def _watch(directory: str, deadline: float | None) -> bool:
             return True
         if os.path.exists(os.path.join(directory, "state.json")):
             return True  # it came between the look and the watch
-        return bool(select.select([descriptor], [], [], _left(deadline))[0])
+        return _readable(descriptor, deadline, cancel)
     finally:
         os.close(descriptor)
 

@@ -17,6 +17,7 @@ from http import HTTPStatus
 import h11
 
 from registry_client.values import frozen
+from runtime.http.gone import when_gone
 from runtime.http.messages import Disconnected, FileBody, Headers, HttpError, Request, Response
 
 _RECEIVE = 256 << 10
@@ -136,6 +137,7 @@ class Connection:
             path=urllib.parse.unquote(path.partition("?")[0]),
             peer=self._peer,
             http_version=head.http_version.decode("latin-1"),
+            when_gone=lambda callback: when_gone(self._socket, callback),
         )
 
     def body_chunks(self) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
@@ -35,6 +36,14 @@ class BodyReader(Protocol):
     def read(self, limit: int) -> bytes:
         """All of it; HttpError 413 when it has more than `limit` bytes."""
         ...
+
+
+# Called with what to do when the client goes away; it is done, by another thread, only within the block.
+WhenGone = Callable[[Callable[[], None]], AbstractContextManager[None]]
+
+
+def _never_gone(callback: Callable[[], None]) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class Headers:
@@ -69,6 +78,7 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     peer: str = ""  # "127.0.0.1:4711", "" on a unix socket
     http_version: str = "1.1"
+    when_gone: WhenGone = _never_gone
 
     @cached_property
     def query(self) -> Mapping[str, list[str]]:

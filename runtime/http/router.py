@@ -31,24 +31,28 @@ class Router:
         self._routes.append(Route(method, compile_pattern(pattern), handler))
 
     def __call__(self, request: Request) -> Response:
-        allowed: set[str] = set()
-        fallback: tuple[Route, re.Match[str]] | None = None
-        for route in self._routes:
-            match = route.pattern.fullmatch(request.path)
-            if match is None:
-                continue
-            if route.method == request.method:
-                return route.handler(replace(request, params=match.groupdict()))
-            if fallback is None and route.method == "GET" and request.method == "HEAD":
-                fallback = (route, match)
-            allowed.add(route.method)
-        if fallback is not None:
-            route, match = fallback
-            return route.handler(replace(request, params=match.groupdict()))
-        if allowed:
+        if (found := self.find(request)) is not None:
+            handler, wanted = found
+            return handler(wanted)
+        if allowed := {route.method for route in self._routes if route.pattern.fullmatch(request.path)}:
             allow = ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
             raise HttpError(405, f"{request.method} is not allowed here", headers={"Allow": allow})
         raise HttpError(404, f"no such page: {request.path}")
+
+    def find(self, request: Request) -> tuple[Handler, Request] | None:
+        """Who answers, and the request with its parameters."""
+        fallback: tuple[Handler, Request] | None = None
+        for route in self._routes:
+            if route.method != request.method and (route.method, request.method) != ("GET", "HEAD"):
+                continue
+            match = route.pattern.fullmatch(request.path)
+            if match is None:
+                continue
+            found = route.handler, replace(request, params=match.groupdict())
+            if route.method == request.method:
+                return found
+            fallback = fallback or found
+        return fallback
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

@@ -10,6 +10,7 @@ A handler raises HttpError to answer with a status; anything else it raises is a
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import socket
@@ -17,7 +18,8 @@ import ssl
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from runtime.errors import Conflict, HostFault
 from runtime.http.connection import Connection, Limits
@@ -47,23 +49,39 @@ def listen_tcp(host: str, port: int) -> socket.socket:
     return sock
 
 
-def listen_unix(path: str, mode: int = 0o660) -> socket.socket:
-    """A listening unix socket at `path`, which takes the place of one nobody listens on."""
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Nobody may connect before the mode is set: created with no permissions at all.
-        before = os.umask(0o777)
+def listen_unix(path: str, mode: int = 0o660, group: int = -1) -> socket.socket:
+    """A listening unix socket at `path`, which takes the place of one nobody listens on; `group` -1 is our own."""
+    with _alone_in(os.path.dirname(path) or "."):
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        os.chmod(path, mode)
-        sock.listen(128)
+            # Nobody may connect before the mode is set: created with no permissions at all.
+            before = os.umask(0o777)
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(before)
+            os.chown(path, -1, group)
+            os.chmod(path, mode)
+            sock.listen(128)
+        except OSError as error:
+            sock.close()
+            raise HostFault(f"cannot listen on {path}: {error.strerror or error}") from error
+        return sock
+
+
+@contextmanager
+def _alone_in(directory: str) -> Iterator[None]:
+    """Of two who start at once, one must not take the other's socket for a stale one before it listens."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        sock.close()
-        raise HostFault(f"cannot listen on {path}: {error.strerror or error}") from error
-    return sock
+        raise HostFault(f"cannot listen in {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _remove_stale(path: str) -> None:

@@ -7,7 +7,7 @@ snapshot, compression and program give the same bytes, and the diff_id is checke
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from registry_client.oci import media_types
 from registry_client.oci.descriptor import Descriptor
@@ -23,6 +23,9 @@ from runtime.store.index import update_index
 if TYPE_CHECKING:
     from runtime.images.images import Images
     from runtime.store.content import Writer
+    from runtime.store.layers.compression import Compressor
+
+    Packer = Callable[[Sink], Compressor]
 
 _MANIFEST_LIMIT = 4 << 20
 _LAYERS_AT_ONCE = 2  # each holds some 20 MiB of data on its way through its threads
@@ -33,9 +36,11 @@ _TYPES = {
     "gzip": media_types.OCI_LAYER_GZIP,
     "zstd": media_types.OCI_LAYER_ZSTD,
 }
+ESTARGZ = "estargz"  # gzip to whoever does not know it, with another diff_id: see `indexed`
 
 
 Made = Callable[[Descriptor], None]
+Packed = TypeVar("Packed")
 
 
 def ignore_blob(blob: Descriptor) -> None:
@@ -44,7 +49,7 @@ def ignore_blob(blob: Descriptor) -> None:
 
 @frozen
 class Packing:
-    """How layers leave: `kind` is gzip, zstd or "". With a `level`, or by `force`, what is not as asked is made anew."""
+    """How layers leave: `kind` is gzip, zstd, estargz or "". With a `level`, or by `force`, what is not as asked is made anew."""
 
     kind: str = "gzip"
     level: int | None = None
@@ -113,10 +118,11 @@ def parts_of(
 
     `made` is told of each as soon as it is there, from several threads: it may be sent while others are compressed.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    if packing.kind == ESTARGZ:
+        from runtime.images.indexed import indexed_parts
 
+        return indexed_parts(images, image, packing, cancel, made)
     _check_kind(packing.kind)
-    _reuse_memory()
     config = store_config(images.store, image.raw_config)
     made(config)
 
@@ -125,8 +131,16 @@ def parts_of(
         made(layer)
         return layer
 
+    return config, for_each_layer(image, pack)
+
+
+def for_each_layer(image: Image, pack: Callable[[Digest, Digest], Packed]) -> tuple[Packed, ...]:
+    """What `pack` makes of each layer's diff_id and chain_id, some of them at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    _reuse_memory()
     with ThreadPoolExecutor(_LAYERS_AT_ONCE, thread_name_prefix="compress") as pool:
-        return config, tuple(pool.map(pack, image.diff_ids, chain_ids(image.diff_ids)))
+        return tuple(pool.map(pack, image.diff_ids, chain_ids(image.diff_ids)))
 
 
 def _reuse_memory() -> None:
@@ -159,7 +173,7 @@ def _packed_layer(
         if fits:
             return form
     # Not recorded as a form of the layer: what nobody asked to be so again must not depend on it.
-    return _make_blob(images, diff_id, chain_id, packing, cancel)
+    return make_blob(images, diff_id, chain_id, packing.kind, _packer(packing), cancel)
 
 
 def layer_blob(
@@ -172,27 +186,38 @@ def layer_blob(
         came = form.media_type != _TYPES[""] and images.records.came_as(form.digest)
         if came or form.media_type == _TYPES[compression]:
             return form
-    made = _make_blob(images, diff_id, chain_id, Packing(compression), cancel)
+    packer = _packer(Packing(compression))
+    made = make_blob(images, diff_id, chain_id, compression, packer, cancel)
     images.records.put_layer(diff_id, compression, made.digest, made.size, made=True)
     return made
 
 
-def _make_blob(
-    images: Images, diff_id: Digest, chain_id: Digest, packing: Packing, cancel: Cancel | None
+def _packer(packing: Packing) -> Packer:
+    def packer(sink: Sink) -> Compressor:
+        from runtime.store.layers import compress
+
+        return compress(sink, packing.kind, packing.level)
+
+    return packer
+
+
+def make_blob(
+    images: Images, diff_id: Digest, chain_id: Digest, kind: str, packer: Packer, cancel: Cancel | None
 ) -> Descriptor:
+    """The layer's tar as `packer` compresses it; it may be called again when a first attempt was in vain."""
     kept = kept_forms(images, diff_id)
     plain = [each for each in kept if each.media_type == _TYPES[""]]
     if not plain and not _has_files(images, diff_id, chain_id):
         plain = kept  # a base's layer that was fetched and not unpacked
     with images.store.content.writer() as writer:
         if plain:
-            _compress_blob(images, plain[0], packing, stoppable(writer, cancel))
+            _compress_blob(images, plain[0], packer, stoppable(writer, cancel))
         else:
-            _write_again(images, diff_id, chain_id, packing, writer, cancel)
+            _write_again(images, diff_id, chain_id, packer, writer, cancel)
         images.store.leases.keep("blob", writer.digest)
         size = writer.offset
         digest = writer.commit()
-    return Descriptor(_TYPES[packing.kind], digest, size)
+    return Descriptor(_TYPES[kind], digest, size)
 
 
 def kept_forms(images: Images, diff_id: Digest) -> list[Descriptor]:
@@ -205,13 +230,10 @@ def _has_files(images: Images, diff_id: Digest, chain_id: Digest) -> bool:
     return snapshots.by_chain(chain_id) is not None or snapshots.by_layer(diff_id) is not None
 
 
-def _compress_blob(images: Images, blob: Descriptor, packing: Packing, sink: Sink) -> None:
-    from runtime.store.layers import compress, decompress
+def _compress_blob(images: Images, blob: Descriptor, packer: Packer, sink: Sink) -> None:
+    from runtime.store.layers import decompress
 
-    with (
-        images.store.content.open(blob.digest) as file,
-        compress(sink, packing.kind, packing.level) as out,
-    ):
+    with images.store.content.open(blob.digest) as file, packer(sink) as out:
         source = file if blob.media_type == _TYPES[""] else decompress(file)
         while chunk := source.read(_CHUNK):
             out.write(chunk)
@@ -221,18 +243,17 @@ def _write_again(
     images: Images,
     diff_id: Digest,
     chain_id: Digest,
-    packing: Packing,
+    packer: Packer,
     writer: Writer,
     cancel: Cancel | None,
 ) -> None:
     """Write the layer's tar from its snapshot, compressed on other threads while this one reads and hashes."""
-    from runtime.store.layers import compress
     from runtime.store.layers.pipe import Piped
 
     for source in layer_variants(images, diff_id, chain_id):
         writer.restart()
         sink = stoppable(writer, cancel)
-        with compress(sink, packing.kind, packing.level) as out, Piped(out, _CHUNKS_AHEAD) as pipe:
+        with packer(sink) as out, Piped(out, _CHUNKS_AHEAD) as pipe:
             found = source(pipe)
         if found == diff_id:
             return

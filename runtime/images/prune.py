@@ -63,8 +63,13 @@ def users_of(images: Images, image_id: str) -> tuple[str, ...]:
 
 def created_seconds(image: Image) -> float:
     """The image's own time of creation; 0 when it has none."""
+    return seconds_of(image.created)
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of a time in RFC 3339; 0 for anything else."""
     try:
-        return datetime.fromisoformat(image.created.replace("Z", "+00:00")).timestamp()
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return 0.0
 

@@ -152,7 +152,9 @@ class Push:
         images, top = self._images, parcel.top
         for digest, image in parcel.images.items():
             manifest = next(each for each in parcel.manifests if each.digest == digest)
-            for each in dict.fromkeys((manifest, top)):
+            # One of eStargz layers has a config, and so an image, of its own: ours is not known by it.
+            known = dict.fromkeys((manifest, top)) if manifest.config.digest == image.id else ()
+            for each in known:
                 images.records.put_manifest(image.id, each.digest, each.media_type, reference.name)
             images.announce(image.id, "push", name=reference.familiar)
         images.emit(Finished(node=self._node, outcome=Outcome.DONE, detail=top.digest))

@@ -20,6 +20,7 @@ from runtime.events import Emit, Warned, ignore
 
 if TYPE_CHECKING:
     from registry_client.clients import Clients
+    from registry_client.credentials import Credentials
 
 
 class Client(Protocol):
@@ -66,11 +67,14 @@ class RegistryTransport:
         self,
         *,
         docker_config: str = "",
+        credentials: Credentials | None = None,
         ca_bundle: str | None = None,
         insecure: tuple[str, ...] = (),
         emit: Emit = ignore,
     ) -> None:
+        """`credentials` are used instead of those of `docker_config`, which is a directory as DOCKER_CONFIG is."""
         self._docker_config, self._ca_bundle, self._insecure = docker_config, ca_bundle, insecure
+        self._credentials = credentials
         self._emit = emit
         self._clients: Clients | None = None
         self._lock = threading.Lock()
@@ -79,6 +83,7 @@ class RegistryTransport:
         """Another one with the same logins and settings."""
         return RegistryTransport(
             docker_config=self._docker_config,
+            credentials=self._credentials,
             ca_bundle=self._ca_bundle,
             insecure=self._insecure,
             emit=self._emit,
@@ -94,9 +99,8 @@ class RegistryTransport:
         from registry_client.clients import Clients, RegistryOptions
         from registry_client.credentials import DockerConfig, NoCredentials
 
-        # The setting is the directory, as DOCKER_CONFIG is.
         path = os.path.join(self._docker_config, "config.json")
-        credentials = DockerConfig(path) if self._docker_config else NoCredentials()
+        credentials = self._credentials or (DockerConfig(path) if self._docker_config else NoCredentials())
         options = RegistryOptions(insecure=frozenset(self._insecure), ca_bundle=self._ca_bundle or "")
         return Clients(credentials, options, self._warn)
 

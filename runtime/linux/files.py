@@ -27,7 +27,8 @@ def openat2(directory: int, path: str, flags: int, *, mode: int = 0, resolve: in
 
 
 _STATX_BTIME = 0x800
-_AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
+_STATX_BASIC_STATS = 0x7FF
+_AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _AT_STATX_FORCE_SYNC = -100, 0x100, 0x2000
 _MASK, _BTIME, _SIZE = 0, 80, 256  # offsets of struct statx (linux/stat.h) and its size
 
 
@@ -41,3 +42,11 @@ def birth_time(path: bytes) -> int:
         return 0
     seconds = int.from_bytes(raw[_BTIME : _BTIME + 8], byteorder, signed=True)
     return seconds * 10**9 + int.from_bytes(raw[_BTIME + 8 : _BTIME + 12], byteorder)
+
+
+def synchronize_status(path: bytes) -> None:
+    """statx(2) with AT_STATX_FORCE_SYNC: what stat(2) says next is what the file system's server says, not what was kept of it."""
+    record = ctypes.create_string_buffer(_SIZE)
+    flags = c_int(_AT_SYMLINK_NOFOLLOW | _AT_STATX_FORCE_SYNC)
+    arguments = (c_int(_AT_FDCWD), c_char_p(path), flags, c_uint(_STATX_BASIC_STATS))
+    check(libc.statx(*arguments, record), "statx", os.fsdecode(path))

@@ -20,6 +20,7 @@ from registry_client.reference import parse_reference
 from registry_client.values import frozen
 from runtime.errors import InvalidInput, NotFound
 from runtime.images.images import Images
+from runtime.images.variants import note_index
 from runtime.registry.answers import refusal
 from runtime.registry.names import candidates, reference_of, repository_of
 from runtime.registry.records import ManifestRow, Records, TagRow
@@ -98,7 +99,7 @@ class Repositories:
     def _find_by_digest(self, repository: str, digest: Digest) -> Held | None:
         if (row := self._records.manifest(repository, digest)) is not None:
             return Held(digest, row.media_type)
-        shown = set(self._image_tags(repository).values())
+        shown = self._images_shown(repository)
         for image in self._images.records.by_manifest(digest):
             if image in shown:
                 kinds = {
@@ -107,27 +108,62 @@ class Repositories:
                 return Held(digest, kinds[digest])
         return None
 
+    def _images_shown(self, repository: str) -> set[Digest]:
+        """The images its tags name, for all platforms."""
+        found: set[Digest] = set()
+        for candidate in candidates(repository, self._own_hosts()):
+            for name, image in self._records.image_tags(candidate.name):
+                found |= {image, *self._images.records.variants(name)}
+        return found
+
     def _find_by_tag(self, repository: str, tag: str) -> Held | None:
         pushed = self._records.tag(repository, tag)
-        image = self._image_of(repository, tag)
+        name, image = self._image_of(repository, tag)
         if pushed is not None and pushed.image == (image or ""):
             row = self._records.manifest(repository, pushed.digest)
-            return Held(row.digest, row.media_type) if row is not None else None
+            if row is None or self._stands_for(name, row):
+                return Held(row.digest, row.media_type) if row is not None else None
         if image is None:
             return None
-        manifest = self._manifest_of(image)
-        if manifest is None:
+        variants = self._images.records.variants(name)
+        manifests = [self._manifest_of(each) for each in variants or (image,)]
+        top = self._index_of(name) if len(variants) > 1 and all(manifests) else manifests[0]
+        if top is None:
             return None
         # What was deleted here came back with an image that was built or pulled.
-        self._records.undelete_blobs(repository, [part.digest for part in _parts(manifest)])
-        return Held(manifest.digest, manifest.media_type)
+        parts = [part.digest for each in manifests if each is not None for part in _parts(each)]
+        self._records.undelete_blobs(repository, parts)
+        return Held(top.digest, top.media_type)
 
-    def _image_of(self, repository: str, tag: str) -> Digest | None:
+    def _stands_for(self, name: str, row: ManifestRow) -> bool:
+        """Whether an index that was pushed has all images the name stands for: a build may have moved one of them."""
+        variants = self._images.records.variants(name) if name else []
+        if not variants or row.media_type not in media_types.INDEXES:
+            return True
+        index = parse_manifest(self._store.content.read(row.digest, MANIFEST_LIMIT), row.media_type)
+        assert isinstance(index, Index)
+        known = {each for entry in index.manifests for each in self._images.records.by_manifest(entry.digest)}
+        return known.issuperset(variants)
+
+    def _index_of(self, name: str) -> Index | Manifest | None:
+        """The index of a name for several platforms. Its images' manifests are there, so it is quickly made."""
+        from runtime.images.variants import parcel_of
+
+        parcel = parcel_of(self._images, name, "gzip", None)
+        if parcel is None:
+            return None
+        for image in parcel.images.values():
+            self._images.records.put_manifest(image.id, parcel.top.digest, parcel.top.media_type)
+        return parcel.top
+
+    def _image_of(self, repository: str, tag: str) -> tuple[str, Digest | None]:
+        """The name in the store that a tag stands for, and its image."""
         for candidate in candidates(repository, self._own_hosts()):
-            image = self._images.records.by_tag(str(candidate.with_tag(tag)))
+            name = str(candidate.with_tag(tag))
+            image = self._images.records.by_tag(name)
             if image is not None:
-                return image
-        return None
+                return name, image
+        return "", None
 
     def _manifest_of(self, image_id: Digest) -> Manifest | None:
         image = self._images.records.get(image_id)
@@ -155,6 +191,8 @@ class Repositories:
         image = self._adopt(manifest)
         for tag in tags:
             self._set_tag(repository, tag, stored, image)
+            if image is not None and isinstance(manifest, Index):
+                note_index(self._images, manifest, str(reference_of(repository).with_tag(tag)))
         if image is not None:
             update_index(self._store)
         return Stored(stored, manifest.subject.digest if manifest.subject else None)
@@ -268,12 +306,21 @@ class Repositories:
         known = self._find_by_digest(repository, digest) is not None
         for tag in self.tags(repository):
             held = self._records.tag(repository, tag)
-            image = self._image_of(repository, tag)
+            name, image = self._image_of(repository, tag)
             pushed_as = held.digest if held is not None and held.image == (image or "") else None
-            built_as = [row["digest"] for row in self._images.records.manifests_of(image)] if image else []
+            built_as = self._built_as(name, image) if image else []
             if digest == pushed_as or (pushed_as is None and digest in built_as):
                 self.delete_tag(repository, tag)
         return self._records.remove_manifest(repository, digest) or known
+
+    def _built_as(self, name: str, image: Digest) -> list[str]:
+        """What a tag leads to: an index where it stands for several platforms, else a manifest."""
+        several = bool(self._images.records.variants(name))
+        return [
+            row["digest"]
+            for row in self._images.records.manifests_of(image)
+            if not several or row["media_type"] in media_types.INDEXES
+        ]
 
 
 def _parts(manifest: Manifest | Index) -> Iterable[Descriptor]:

@@ -118,7 +118,7 @@ def check_plan(plan: Plan, *, native: bool = True) -> None:
     if not isinstance(process, dict) or not process.get("args"):
         raise _wrong("process.args is empty", hint="give a command to run")
     if not all(isinstance(word, str) and "\0" not in word for word in process["args"]):
-        raise _wrong("process.args holds something that is not a string")
+        raise _wrong("process.args holds something that is not a string, or a string with a NUL byte")
     if not str(process.get("cwd", "/")).startswith("/"):
         raise _wrong(f"process.cwd {process.get('cwd')!r} is not an absolute path")
     if plan.rootfs is None and not (config.get("root") or {}).get("path"):

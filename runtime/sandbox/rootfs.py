@@ -22,7 +22,7 @@ _ELSEWHERE = (
     "another, in a container for example on a volume"
 )
 _PAGE, _SPECIAL = 4000, ",:\\"
-_BY_DESCRIPTOR = 200  # layers whose names in /proc fit into the page
+_BY_DESCRIPTOR = 210  # layers whose names in /proc, of 18 bytes, fit into the page
 _STRING = 255  # bytes of one value for fsconfig(2)
 _MOST_LAYERS = 500  # of one overlay: OVL_MAX_STACK
 # Layers must be comparable and movable: no redirects, no metadata-only copies, no index of inodes.

@@ -1,8 +1,8 @@
 """Who the process is: a user given by number or by a name of the container's own /etc/passwd and /etc/group.
 
 Parsing is pure; the files are read confined and size-capped by the caller (`paths.Root.read`). The rules are Docker's
-(moby/sys/user, GetExecUser): a number needs no entry; without a group the user's primary and supplementary groups apply;
-with one, only that group.
+(moby/sys/user, GetExecUser): a number needs no entry; without a group (`app`, `app:`) the user's
+primary and supplementary groups apply; with one, only that group.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def _memberships(name: str, group: bytes) -> list[int]:
 
 def resolve_user(text: str, groups: list[str], read: Callable[[str, int], bytes]) -> Identity:
     """`text` is "user", "uid", "user:group", … or "" for root; `groups` are additional ones, by name or number."""
-    user, colon, group = text.partition(":")
+    user, _, group = text.partition(":")
     passwd = read("/etc/passwd", _FILE_LIMIT)
     uid, gid, name, home = _find_user(user or "0", passwd)
-    needs_groups = bool(name) or bool(colon) or bool(groups)
+    needs_groups = bool(name) or bool(group) or bool(groups)
     table = read("/etc/group", _FILE_LIMIT) if needs_groups else b""
-    members = [] if colon else _memberships(name, table)
-    if colon and group:
+    members = [] if group else _memberships(name, table)
+    if group:
         gid = _find_group(group, table)
     extra = [_find_group(word, table) for word in groups]
     # The primary group stands among the others too, as Docker has it (CVE-2022-36109): leaving it out was a way around a group's denial.

@@ -15,10 +15,21 @@ from contextlib import suppress
 from enum import StrEnum
 
 from registry_client.values import frozen
-from runtime.linux.files import birth_time
+from runtime.linux.files import birth_time, synchronize_status
 from runtime.store.durable import remove_tree
 from runtime.store.hiding import OVERLAY, form_of
-from runtime.store.merging import BORN, CHANGED, ENTRIES, INODE, Noted, copy_attributes, forget
+from runtime.store.merging import (
+    BORN,
+    CHANGED,
+    ENTRIES,
+    INODE,
+    MARKED,
+    Noted,
+    copy_attributes,
+    forget,
+    is_marked,
+)
+from runtime.store.probing import kind_of
 from runtime.store.written import Written
 
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; change times are read from it
@@ -49,6 +60,8 @@ class Changes:
     def __init__(self, root: str, noted: Noted, written: Written | None = None) -> None:
         self._top, self._noted, self._written = os.fsencode(root), noted, written or {}
         self.statuses: dict[bytes, os.stat_result] = {}
+        # A server in user space may have one file under several names, each with a status the kernel keeps for a while.
+        self._kept = kind_of(root).startswith("fuse")
         self.found = tuple(self._merged(b"", os.lstat(self._top)))
 
     def _full(self, path: bytes) -> bytes:
@@ -62,7 +75,7 @@ class Changes:
             yield Change(Kind.TOUCHED, path)
         left = dict(here[ENTRIES])
         prefix = path + b"/" if path else b""
-        for name, found in _listed(self._full(path)):
+        for name, found in _listed(self._full(path), self._kept):
             child = prefix + name
             before = left.pop(name, b"")
             if stat.S_ISDIR(found.st_mode):
@@ -83,7 +96,7 @@ class Changes:
     def _made(self, path: bytes, status: os.stat_result) -> Iterator[Change]:
         """What is in a new directory."""
         self.statuses[path] = status
-        for name, found in _listed(self._full(path)):
+        for name, found in _listed(self._full(path), self._kept):
             child = path + b"/" + name
             if stat.S_ISDIR(found.st_mode):
                 yield Change(Kind.MADE, child)
@@ -95,11 +108,13 @@ class Changes:
         """Whether a directory is the one that was noted.
 
         Its inode's number says little: it may have been given to another one since, and overlayfs makes some up (overlayfs.rst,
-        Inode properties). The time of its birth tells.
+        Inode properties). The time of its birth tells, or the mark it was given where there is none.
         """
         here = self._noted[path]
         if status.st_ino == here[INODE] and status.st_ctime_ns == here[CHANGED]:
             return True
+        if here[BORN] == MARKED:
+            return bool(status.st_ino == here[INODE]) and is_marked(self._full(path))
         born = birth_time(self._full(path))
         return bool(born == here[BORN] if born else status.st_ino == here[INODE])
 
@@ -115,11 +130,13 @@ class Changes:
         return status.st_ctime_ns == changed or _is_copy(self._full(path), status, source)
 
 
-def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
+def _listed(directory: bytes, kept: bool) -> list[tuple[bytes, os.stat_result]]:
     found = []
     with os.scandir(directory) as entries:
         for entry in entries:
             with suppress(FileNotFoundError):  # a container that runs has removed it meanwhile
+                if kept:
+                    synchronize_status(entry.path)
                 found.append((entry.name, entry.stat(follow_symlinks=False)))
     return sorted(found)
 

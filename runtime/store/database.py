@@ -21,6 +21,12 @@ _MIGRATIONS = os.path.join(os.path.dirname(__file__), "migrations")
 _BUSY_SECONDS = 60.0
 
 
+_HINTS = {
+    "full": "free some space, for example with `pipe system prune`",
+    "disk I/O": "the disk has a fault, or a file system no database can be on: put the store on another one with PIPE_ROOT",
+}
+
+
 class Database:
     """`pipe.db`. Safe to use from many threads; close it when done."""
 
@@ -106,7 +112,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if "no such" in str(error) or "syntax" in str(error):
                 raise  # a bug of ours
-            hint = "free some space" if "full" in str(error) else ""
+            hint = next((hint for word, hint in _HINTS.items() if word in str(error)), "")
             raise HostFault(f"database {self.path}: {error}", hint=hint) from error
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):

@@ -19,6 +19,7 @@ _ELSEWHERE = (
     "the file system cannot do this: put the store on another one with PIPE_ROOT, such as ext4 or xfs"
 )
 _HINTS = {errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EOPNOTSUPP: _ELSEWHERE}
+_ALMOST_FULL = 1 << 20  # bytes
 _LONG = 3000  # bytes of a path; PATH_MAX is 4096, and a name has up to 255
 
 
@@ -31,6 +32,13 @@ def faults_of_the_host(action: str) -> Iterator[None]:
         raise HostFault(
             f"{action}: {error.strerror or error}", hint=_HINTS.get(error.errno or 0, "")
         ) from error
+
+
+def full_hint(path: str) -> str:
+    """What to do where the disk of `path` has no room left; "" where it has."""
+    found = os.statvfs(path)
+    full = found.f_bavail * found.f_frsize < _ALMOST_FULL or (found.f_files and not found.f_favail)
+    return f"the disk of {path} is full: {_SPACE}" if full else ""
 
 
 def sync_directory(path: str) -> None:

@@ -18,12 +18,14 @@ from runtime.store.durable import remove_tree
 from runtime.store.hiding import OVERLAY, Form, form_of
 
 # A noted directory is [inode, change time, time of birth, entries]; its entries are name -> (inode, change time, source) of a
-# file, None for a directory. `source` is where a file with several names was copied from, b"" for others. marshal(3) keeps it.
+# file, None for a directory. Where a file system does not keep times of birth, a directory has the attribute MARK, and that is noted. `source` is where a file with several names was copied from, b"" for others. marshal(3) keeps it.
 Noted = dict[bytes, list]  # type: ignore[type-arg]
 INODE, CHANGED, BORN, ENTRIES = range(4)
+MARK, MARKED = "trusted.pipe.noted", -1
 _FICLONE = 0x40049409
 _CHECKED_EVERY = 256  # files
 _CARRIED = ("user.", "trusted.", "security.capability", "system.posix_acl_")
+_NOT_CARRIED = ("trusted.overlay.", MARK)
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_CLONED = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM)
 _NOT_LINKED = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP)
@@ -113,10 +115,10 @@ class Merged:
     def note_directory(self, path: bytes) -> None:
         """Note a directory as it is now."""
         full = self._full(path)
-        status = os.lstat(full)
         here = self.noted[path]
+        here[BORN] = here[BORN] or birth_time(full) or _mark(full)
+        status = os.lstat(full)
         here[INODE], here[CHANGED] = status.st_ino, status.st_ctime_ns
-        here[BORN] = here[BORN] or birth_time(full)
         self.newest = max(self.newest, status.st_ctime_ns)
 
     def _remove(self, path: bytes, name: bytes) -> None:
@@ -253,8 +255,21 @@ def forget(noted: Noted, path: bytes) -> None:
 
 
 def carried(names: list[str]) -> list[str]:
-    """The extended attributes a copy has too: not overlay's own, nor labels that the kernel gives by itself."""
-    return [name for name in names if name.startswith(_CARRIED) and not name.startswith("trusted.overlay.")]
+    """The extended attributes a copy has too: not overlay's own nor ours, nor labels that the kernel gives by itself."""
+    return [name for name in names if name.startswith(_CARRIED) and not name.startswith(_NOT_CARRIED)]
+
+
+def _mark(directory: bytes) -> int:
+    """Mark a directory, so that another one that gets its inode's number is not taken for it; 0 where that cannot be done."""
+    try:
+        os.setxattr(directory, MARK, b"")
+    except OSError:
+        return 0
+    return MARKED
+
+
+def is_marked(directory: bytes) -> bool:
+    return MARK in os.listxattr(directory, follow_symlinks=False)
 
 
 def copy_attributes(source: bytes, target: bytes, model: os.stat_result) -> None:

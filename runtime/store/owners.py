@@ -44,6 +44,11 @@ def own_token() -> str:
     return _own[1]
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    return _start_of(pid) is not None
+
+
 def is_alive(token: str) -> bool:
     """Whether the process behind `token` may still be working."""
     try:

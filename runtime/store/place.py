@@ -10,7 +10,7 @@ import os
 
 from registry_client.values import frozen
 from runtime.errors import Unsupported
-from runtime.store.durable import replace_file
+from runtime.store.durable import faults_of_the_host, replace_file
 from runtime.store.hiding import FORMS, OVERLAY, PLAIN, Form
 from runtime.store.owners import boot_id
 
@@ -102,5 +102,6 @@ class Places:
         place = Place(form, boot_id(), self._device, probed.refusal)
         if probed.lasting:
             text = f"{form.directory}:{place.boot}:{place.device}:{place.refusal}\n"
-            replace_file(os.path.join(self._root, _NAME), text.encode())
+            with faults_of_the_host(f"cannot write to {self._root}"):
+                replace_file(os.path.join(self._root, _NAME), text.encode())
         return place

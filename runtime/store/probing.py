@@ -96,8 +96,9 @@ def _did(call: Callable[..., object], *arguments: object) -> bool:
 
 def _holds(place: str) -> bool:
     """Whether a whiteout and an opaque mark can be made, and are seen again."""
-    directory, name = os.path.join(place, "opaque"), os.path.join(place, "whiteout")
+    directory, name = os.path.join(place, "opaque"), os.path.join(place, "hiding", "whiteout")
     os.mkdir(directory)
+    os.mkdir(os.path.dirname(name))  # fuse-overlayfs shows nothing any more where one was refused
     if not (_did(OVERLAY.hide, name) and _did(OVERLAY.set_opaque, directory)):
         return False
     return OVERLAY.is_whiteout(os.lstat(name)) and OVERLAY.is_opaque(directory)

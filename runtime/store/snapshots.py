@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -72,12 +72,11 @@ class Snapshots:
         directory = os.path.join(self.drafts, f"{snapshot_id}.{own_token()}")
         with faults_of_the_host(f"cannot make a draft below {self.drafts}"):
             os.mkdir(directory, 0o711)
-            upper = os.path.join(directory, layer)
-            os.mkdir(upper)
-            # The upper directory is what a container sees as the attributes of `/`.
-            os.chmod(upper, 0o755)
-            if lowers:
-                copy_attributes(lowers[0], upper)
+            try:
+                upper = _make_upper(os.path.join(directory, layer), lowers)
+            except OSError:
+                remove_tree(directory)
+                raise
         return Draft(self, snapshot_id, parent, upper, lowers)
 
     def adopt(self, draft: Draft, diff_id: Digest | None, size: int) -> Snapshot:
@@ -297,6 +296,15 @@ def _insert_chain(
 ) -> None:
     row = (chain_id, snapshot, parent, diff_id)
     connection.execute("INSERT OR IGNORE INTO chains VALUES (?, ?, ?, ?)", row)
+
+
+def _make_upper(place: str, lowers: Sequence[str]) -> str:
+    """The directory of a layer; it is what a container sees as the attributes of `/`."""
+    os.mkdir(place)
+    os.chmod(place, 0o755)
+    if lowers:
+        copy_attributes(lowers[0], place)
+    return place
 
 
 def copy_attributes(source: str, target: str) -> None:

@@ -99,7 +99,7 @@ class Store:
             # On a full disk, say. Whoever closes has his own error to tell; leases end with the process anyway.
             import logging
 
-            logging.getLogger("pipe.store").warning("leases of %s stay", self.root, exc_info=True)
+            logging.getLogger("pipe.store").info("leases of %s stay", self.root, exc_info=True)
 
     def __enter__(self) -> Store:
         return self
@@ -113,6 +113,9 @@ def _make(root: str) -> None:
     os.makedirs(root, mode=0o700, exist_ok=True)
     for name in _DIRECTORIES:
         os.makedirs(os.path.join(root, name), exist_ok=True)
+    from runtime.store.reserve import keep
+
+    keep(root)
     index = os.path.join(root, "index.json")
     if not os.path.exists(index):
         replace_file(index, _EMPTY_INDEX)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from runtime.linux import mounts
 
@@ -42,3 +46,66 @@ def in_memory(directory: Path, size: str) -> Iterator[Path]:
     directory.mkdir(parents=True)
     with mounted("tmpfs", directory, "tmpfs", options=f"size={size}") as place:
         yield place
+
+
+@contextmanager
+def on_loop(directory: Path, *maker: str) -> Iterator[Path]:
+    """A file system made by the command `maker` (as `mkfs.xfs -q`), in a file; in user space where the kernel knows it not."""
+    kind = maker[0].removeprefix("mkfs.")
+    if not _is_known(kind) and not _user_space(kind):
+        pytest.skip(
+            f"neither this kernel nor Debian's packages here mount {kind} (a kernel of Debian's does: tools/vm)"
+        )
+    directory.mkdir(parents=True)
+    image = directory.with_name(f"{directory.name}.img")
+    with open(image, "wb") as file:
+        file.truncate(300 << 20)
+    _run(*maker, str(image))
+    device = _run("losetup", "--find", "--show", str(image)).strip()
+    try:
+        if _is_known(kind):
+            with mounted(device, directory, kind) as place:
+                yield place
+        else:
+            _run(_user_space(kind), device, str(directory))
+            try:
+                yield directory
+            finally:
+                _unmount(directory)
+    finally:
+        _run("losetup", "--detach", device)
+        image.unlink()
+
+
+@contextmanager
+def served(directory: Path, *command: str) -> Iterator[Path]:
+    """A file system in user space; in the words of `command`, {place} is where and {beside} a directory with lower, upper, work."""
+    beside = directory.with_name(f"{directory.name}-beside")
+    for each in (directory, *(beside / name for name in ("lower", "upper", "work"))):
+        each.mkdir(parents=True)
+    _run(*(word.format(place=directory, beside=beside) for word in command))
+    try:
+        yield directory
+    finally:
+        _unmount(directory)
+
+
+def _is_known(kind: str) -> bool:
+    if f"\t{kind}\n" in Path("/proc/filesystems").read_text():
+        return True
+    subprocess.run(["modprobe", "-q", "-a", "loop", kind], check=False, capture_output=True)
+    return f"\t{kind}\n" in Path("/proc/filesystems").read_text()
+
+
+def _user_space(kind: str) -> str:
+    return shutil.which(f"mount.{kind}-fuse", path="/usr/sbin:/sbin:/usr/bin") or ""
+
+
+def _unmount(directory: Path) -> None:
+    mounts.umount(str(directory), mounts.MNT_DETACH)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    return done.stdout

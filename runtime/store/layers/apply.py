@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from runtime.errors import HostFault, InvalidInput
 from runtime.store.durable import write_all
-from runtime.store.layers import header
+from runtime.store.layers import header, sparse
 from runtime.store.layers.lowers import Lowers
 from runtime.store.layers.reader import Member, TarReader
 from runtime.store.layers.target import Target, copy_xattrs, joined
@@ -116,7 +116,8 @@ def _file(target: Target, path: bytes, member: Member, reader: TarReader) -> Non
             for chunk in reader.data():
                 write_all(descriptor, chunk)
         else:
-            _write_pieces(descriptor, member, reader)
+            _write_pieces(descriptor, member.pieces, reader)
+            os.ftruncate(descriptor, member.real_size)
         os.fchown(descriptor, member.uid, member.gid)
         os.fchmod(descriptor, member.mode & 0o7777)
         _set_xattrs(full, member)
@@ -125,17 +126,16 @@ def _file(target: Target, path: bytes, member: Member, reader: TarReader) -> Non
         os.close(descriptor)
 
 
-def _write_pieces(descriptor: int, member: Member, reader: TarReader) -> None:
+def _write_pieces(descriptor: int, pieces: sparse.Map[int], reader: TarReader) -> None:
     """The data of a sparse file, each piece at its place; the holes are left."""
     data = reader.data()
     chunk = memoryview(b"")
-    for offset, length in member.pieces or ():
+    for offset, length in sparse.pairs(pieces):
         os.lseek(descriptor, offset, os.SEEK_SET)
         while length:
             chunk = chunk or next(data)
             write_all(descriptor, chunk[:length])
             length, chunk = length - len(chunk[:length]), chunk[length:]
-    os.ftruncate(descriptor, member.real_size)
 
 
 def _special(target: Target, path: bytes, member: Member) -> None:

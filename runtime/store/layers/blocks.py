@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from runtime.cancel import Sink
 
 BLOCK = 1 << 20
-_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: no flags, no time, system 255
+HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # RFC 1952: no flags, no time, system 255
 _LAST = b"\x03\x00"  # RFC 1951: the final block, without content
 _THREADS_LIMIT = 4  # more of them would wait for whoever reads and hashes the data, and hold memory
 
@@ -27,7 +27,7 @@ class Engine(Protocol):
     Z_SYNC_FLUSH: int
 
     def compressobj(self, level: int, method: int, wbits: int, /) -> Any: ...
-    def crc32(self, data: bytes, value: int, /) -> int: ...
+    def crc32(self, data: bytes | memoryview, value: int, /) -> int: ...
 
 
 class GzipBlocks:
@@ -40,7 +40,7 @@ class GzipBlocks:
         self._jobs: deque[Future[bytes]] = deque()
         self._pieces: list[memoryview] = []
         self._filled = self._size = self._crc = 0
-        self._out.write(_HEADER)
+        self._out.write(HEADER)
 
     def write(self, data: bytes) -> int:
         self._crc = self._engine.crc32(data, self._crc)

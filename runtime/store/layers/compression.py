@@ -83,7 +83,7 @@ def _gzip(out: Sink, level: int | None) -> Compressor:
     from runtime.store.layers.blocks import GzipBlocks
 
     # ISA-L has no levels to compare with zlib's, so a level that was asked for is zlib's.
-    engine, level = _deflate_engine() if level is None else (zlib, level)
+    engine, level = deflate_engine() if level is None else (zlib, level)
     return GzipBlocks(out, engine, level)
 
 
@@ -99,7 +99,7 @@ def _zstd(out: Sink, level: int | None) -> Compressor:
 _KINDS: dict[str, Callable[[Sink, int | None], Compressor]] = {"": _plain, "gzip": _gzip, "zstd": _zstd}
 
 
-def _deflate_engine() -> tuple[Any, int]:
+def deflate_engine() -> tuple[Any, int]:
     try:
         from isal import isal_zlib
     except ImportError:
@@ -170,7 +170,7 @@ class _Joined:
 class _Gunzip:
     def __init__(self, source: _Source) -> None:
         self._source = source
-        self._engine, _ = _deflate_engine()
+        self._engine, _ = deflate_engine()
         self._decoder = self._engine.decompressobj(31)
         self._waiting = b""
         self._started = False

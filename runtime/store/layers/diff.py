@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import BinaryIO, Protocol
 
 from runtime.errors import HostFault
@@ -22,6 +23,7 @@ from runtime.store.layers.writer import DiffInfo, LayerWriter
 _CHUNK = 1 << 20
 _SMALL = 16 << 10  # what is read beside us: above that, reading is not what takes the time
 _WORTH_ASKING, _OWN_SHARE, _AT_ONCE = 8, 8, 256
+_LISTED = 20_000  # entries of a directory
 # Attributes with which overlayfs says that the content is elsewhere: such a directory cannot become a layer.
 _ELSEWHERE = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
@@ -96,14 +98,8 @@ class _Asked:
     def parts(self) -> list[bytes]:
         found = self._walk.answer() or [None] * len(self._files)
         parts: list[bytes] = []
-        prefix, of_file, mode_of = self._prefix, self._walk.writer.file_parts, stat.S_IMODE
         for (name, status), data in zip(self._files, found, strict=True):
-            xattrs = NO_XATTRS
-            if data is None:  # whoever was asked for it may not have it, as when it has attributes
-                full = self._full + b"/" + name
-                xattrs, data = _attributes_of(full), _read_whole(full, status.st_size)
-            mode, mtime_ns = mode_of(status.st_mode), status.st_mtime_ns
-            parts += of_file(prefix + name, mode, status.st_uid, status.st_gid, mtime_ns, data, xattrs)
+            parts += self._walk.parts(self._full + b"/" + name, self._prefix + name, status, data)
         return parts
 
 
@@ -111,7 +107,7 @@ class _Walk:
     def __init__(
         self, root: bytes, writer: LayerWriter, lowers: Lowers | None, beside: Beside | None = None
     ) -> None:
-        self._root, self.writer, self._lowers, self._beside = root, writer, lowers, beside
+        self._root, self._writer, self._lowers, self._beside = root, writer, lowers, beside
         self._form = form_of(root)
         # Directories that may turn out to be unchanged: written as soon as something in them is.
         self._held: list[tuple[bytes, os.stat_result, Mapping[str, bytes]]] = []
@@ -122,43 +118,41 @@ class _Walk:
     def _directory(self, full: bytes, path: bytes, opaque: bool) -> None:
         if opaque:
             self._release()
-            self.writer.opaque(path)
+            self._writer.opaque(path)
         prefix = path + b"/" if path else b""
-        found = _listed(full)
         is_whiteout = self._form.is_whiteout
-        entries_left = []
+        found = _listed(full)
         for name, status in found:
-            if not is_whiteout(status):
-                entries_left.append((name, status))
-            elif not self._form.is_mark(name):
+            if is_whiteout(status) and not self._form.is_mark(name):
                 self._release()
-                self.writer.whiteout(prefix + name)
+                self._writer.whiteout(prefix + name)
         small: list[tuple[bytes, os.stat_result]] = []  # one after the other
-        for name, status in entries_left:
-            if self._beside is not None and _is_small(status) and status.st_size <= _SMALL:
-                small.append((name, status))
+        for name, status in found:
+            if is_whiteout(status):
                 continue
-            if small:
+            is_small = self._beside is not None and _is_small(status) and status.st_size <= _SMALL
+            if small and (not is_small or len(small) >= _AT_ONCE):
                 self._small_ones(full, prefix, small)
                 small = []
-            self._entry(full + b"/" + name, prefix + name, status)
+            if is_small:
+                small.append((name, status))
+            else:
+                self._entry(full + b"/" + name, prefix + name, status)
         self._small_ones(full, prefix, small)
 
     def _small_ones(self, full: bytes, prefix: bytes, files: list[tuple[bytes, os.stat_result]]) -> None:
         """Leave most of them to the one beside us, who has less to do for each."""
-        for start in range(0, len(files), _AT_ONCE):
-            some = files[start : start + _AT_ONCE]
-            own = len(some) // _OWN_SHARE if len(some) >= _WORTH_ASKING else len(some)
-            asked = some[own:]
-            if asked and not self._ask(full, asked):
-                own, asked = len(some), []
-            for name, status in some[:own]:
-                self._entry(full + b"/" + name, prefix + name, status)
-            if asked:
-                if self._held:
-                    self._release()
-                size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
-                self.writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
+        own = len(files) // _OWN_SHARE if len(files) >= _WORTH_ASKING else len(files)
+        asked = files[own:]
+        if asked and not self._ask(full, asked):
+            own, asked = len(files), []
+        for name, status in files[:own]:
+            self._entry(full + b"/" + name, prefix + name, status)
+        if asked:
+            if self._held:
+                self._release()
+            size = sum(status.st_size for _, status in asked) + 2 * BLOCK * len(asked)
+            self._writer.add_later(_Asked(self, full, prefix, asked), len(asked), size)
 
     def _ask(self, full: bytes, files: list[tuple[bytes, os.stat_result]]) -> bool:
         names = [(name, status.st_size) for name, status in files]
@@ -167,6 +161,16 @@ class _Walk:
     def answer(self) -> Sequence[bytes | None]:
         assert self._beside is not None
         return self._beside.answer()
+
+    def parts(self, full: bytes, path: bytes, status: os.stat_result, data: bytes | None) -> Sequence[bytes]:
+        """Of a small file; who was asked for it may not have it, as when it has attributes."""
+        xattrs = NO_XATTRS
+        if data is None:
+            xattrs, data = _attributes_of(full), _read_whole(full, status.st_size)
+        mode = stat.S_IMODE(status.st_mode)
+        return self._writer.file_parts(
+            path, mode, status.st_uid, status.st_gid, status.st_mtime_ns, data, xattrs
+        )
 
     def _entry(self, full: bytes, path: bytes, status: os.stat_result) -> None:
         if _is_small(status):
@@ -185,9 +189,9 @@ class _Walk:
         if stat.S_ISREG(mode):
             self._regular(full, path, status, xattrs)
         elif stat.S_ISLNK(mode):
-            self.writer.add(path, status, target=os.readlink(full), xattrs=xattrs)
+            self._writer.add(path, status, target=os.readlink(full), xattrs=xattrs)
         else:
-            self.writer.add(path, status, xattrs=xattrs)
+            self._writer.add(path, status, xattrs=xattrs)
 
     def _subdirectory(
         self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes], opaque: bool
@@ -208,7 +212,7 @@ class _Walk:
 
     def _release(self) -> None:
         for path, status, xattrs in self._held:
-            self.writer.add(path, status, xattrs=xattrs)
+            self._writer.add(path, status, xattrs=xattrs)
         self._held.clear()
 
     def _small(self, full: bytes, path: bytes, status: os.stat_result) -> bool:
@@ -222,13 +226,13 @@ class _Walk:
             os.close(descriptor)
         if len(data) != status.st_size:
             return False
-        self.writer.add_file(
+        self._writer.add_file(
             path, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, data
         )
         return True
 
     def _regular(self, full: bytes, path: bytes, status: os.stat_result, xattrs: Mapping[str, bytes]) -> None:
-        writer, size = self.writer, status.st_size
+        writer, size = self._writer, status.st_size
         if not size or writer.known_link(status):
             writer.add(path, status, b"", xattrs=xattrs)
             return
@@ -249,15 +253,38 @@ class _Walk:
         return self._form.may_be_opaque(names) and self._form.is_opaque(full)
 
 
-def _listed(directory: bytes) -> list[tuple[bytes, os.stat_result]]:
-    """Names and statuses, sorted. From its descriptor: the way there need not be gone again for each."""
+def _listed(directory: bytes) -> Iterable[tuple[bytes, os.stat_result]]:
+    """Names and statuses, sorted; to be gone through several times.
+
+    From the directory's descriptor: the way there need not be gone again for each.
+    """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with os.scandir(handle) as entries:
-            found = [(os.fsencode(entry.name), entry.stat(follow_symlinks=False)) for entry in entries]
+            found = [
+                (os.fsencode(entry.name), entry.stat(follow_symlinks=False))
+                for entry in islice(entries, _LISTED)
+            ]
+            more = [os.fsencode(entry.name) for entry in entries]
     finally:
         os.close(handle)
-    return sorted(found)
+    if more:
+        more += [name for name, _ in found]
+        more.sort()
+        return _Large(directory, more)
+    found.sort()
+    return found
+
+
+class _Large:
+    """A directory of very many entries: looked at each time, for what is known of one takes ten times its name's memory."""
+
+    def __init__(self, full: bytes, names: Sequence[bytes]) -> None:
+        self._full, self._names = full, names
+
+    def __iter__(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        for name in self._names:
+            yield name, os.lstat(self._full + b"/" + name)
 
 
 def _is_small(status: os.stat_result) -> bool:

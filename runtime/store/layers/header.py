@@ -14,7 +14,7 @@ REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = (bytes((
 XATTR_PREFIX = b"SCHILY.xattr."
 
 _ID_LIMIT = 0o7777777
-_SIZE_LIMIT = 0o77777777777
+_LARGEST = 0o77777777777  # a size, or a time: the year 2242
 # Up to the name's end nothing is known; behind the link name all but the device numbers is always the same.
 _TAIL = b"ustar\x0000" + bytes(64) + b"0000000\0" * 2
 _TAIL_SUM = sum(_TAIL)
@@ -22,8 +22,10 @@ _NO_LINK = bytes(100)
 _PADDING = bytes(12)
 _NO_PREFIX = bytes(155 + 12)
 _BLANK_SUM = 8 * 32  # the checksum is taken with blanks in its own place
-_REGULAR_REST = REGULAR + _NO_LINK + _TAIL + _NO_PREFIX
-_REGULAR_SUM = sum(_REGULAR_REST) + _BLANK_SUM - 1  # see `_sum`
+# Of a regular file, behind the checksum.
+_FILE_END = b"\0 " + REGULAR + _NO_LINK + _TAIL + _NO_PREFIX
+_FILE_SUM = REGULAR[0] + _TAIL_SUM + _BLANK_SUM - 1  # -1: see `_sum`
+_OWNERS_LIMIT = 256
 
 NO_XATTRS: Mapping[str, bytes] = {}
 _TYPES = {
@@ -42,10 +44,33 @@ def header(
     link: bytes = b"", device: tuple[int, int] = (0, 0), xattrs: Mapping[str, bytes] = NO_XATTRS,
 ) -> bytes:  # fmt: skip
     """The header blocks of one entry."""
-    small = uid <= _ID_LIMIT and gid <= _ID_LIMIT and size <= _SIZE_LIMIT and mtime >= 0
+    small = uid <= _ID_LIMIT and gid <= _ID_LIMIT and size <= _LARGEST and 0 <= mtime <= _LARGEST
     if small and len(name) <= 100 and len(link) <= 100 and device == (0, 0) and not xattrs:
         return _plain(name, kind, mode, uid, gid, size, mtime, link)
     return _extended(name, kind, mode, uid, gid, size, mtime, link, device, xattrs)
+
+
+_owners: dict[tuple[int, int, int], bytes] = {}  # mode, uid and gid as they are written; there are few
+
+
+def file_header(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
+    """What `header` gives for a regular file without attributes: most entries of most layers are."""
+    owner = _owners.get((mode, uid, gid)) or _owner(mode, uid, gid)
+    if not owner or len(name) > 100 or size > _LARGEST or not 0 <= mtime <= _LARGEST:
+        return _extended(name, REGULAR, mode, uid, gid, size, mtime, b"", (0, 0), NO_XATTRS)
+    numbers = b"%b%011o\0%011o\0" % (owner, size, mtime)
+    checksum = (adler32(name + numbers) & 0xFFFF) + _FILE_SUM
+    return b"%b%b%06o%b" % (name.ljust(100, b"\0"), numbers, checksum, _FILE_END)
+
+
+def _owner(mode: int, uid: int, gid: int) -> bytes:
+    """Nothing where it does not fit."""
+    if uid > _ID_LIMIT or gid > _ID_LIMIT:
+        return b""
+    if len(_owners) >= _OWNERS_LIMIT:
+        _owners.clear()
+    found = _owners[mode, uid, gid] = b"%07o\0%07o\0%07o\0" % (mode, uid, gid)
+    return found
 
 
 def _plain(
@@ -65,15 +90,6 @@ def _plain(
         _TAIL,
         _NO_PREFIX,
     )
-
-
-def regular(name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int) -> bytes:
-    """What `header` gives for a regular file with one name and no attributes, in half the time."""
-    if len(name) > 100 or uid > _ID_LIMIT or gid > _ID_LIMIT or size > _SIZE_LIMIT or mtime < 0:
-        return header(name, REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
-    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
-    checksum = (adler32(name + numbers) & 0xFFFF) + _REGULAR_SUM
-    return b"%b%b%06o\0 %b" % (name.ljust(100, b"\0"), numbers, checksum, _REGULAR_REST)
 
 
 def _sum(data: bytes) -> int:
@@ -99,9 +115,9 @@ def _extended(
         records[b"uid"], uid = b"%d" % uid, 0
     if gid > _ID_LIMIT:
         records[b"gid"], gid = b"%d" % gid, 0
-    if size > _SIZE_LIMIT:
+    if size > _LARGEST:
         records[b"size"], size = b"%d" % size, 0
-    if mtime < 0:
+    if not 0 <= mtime <= _LARGEST:
         records[b"mtime"], mtime = b"%d" % mtime, 0
     return _pax(name, records) + _full(prefix, base, kind, mode, uid, gid, size, mtime, link, device)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from registry_client.oci.digest import Digest
@@ -16,11 +17,12 @@ from runtime.store.layers import header, sparse
 from runtime.store.layers.header import BLOCK, XATTR_PREFIX
 
 _CHUNK = 1 << 20
-_EXTENSION_LIMIT = 4 << 20  # of PAX headers and long names; xattrs may have 64 KiB each
-_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
+EXTENSION_LIMIT = 4 << 20  # of all PAX headers and long names of an entry; xattrs may have 64 KiB each
+_GLOBAL_LIMIT = 64 << 10  # of what PAX headers say of all entries that follow: each of them looks at it
+PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK, GNU_SPARSE = b"x", b"g", b"L", b"K", b"S"
+_EXTENSIONS = (PAX, PAX_GLOBAL, GNU_NAME, GNU_LINK)
 _REGULARS = (b"0", b"\0", b"7")
 _ZEROS = bytes(BLOCK)
-_PIECES_LIMIT = 1_000_000
 _LAST_ID = 0xFFFFFFFE  # the one above means "no change" to chown(2)
 _TIME_LIMIT = 10**9 << 40  # nanoseconds; more than a header field can say
 
@@ -47,7 +49,7 @@ class Member:
         self.name, self.kind, self.mode, self.uid, self.gid = name, kind, mode, uid, gid
         self.size, self.mtime_ns, self.link, self.device = size, mtime_ns, link, device
         self.xattrs: dict[str, bytes] = {}
-        self.pieces: sparse.Map | None = None  # of a sparse file: where the data belongs
+        self.pieces: sparse.Map[int] | None = None  # of a sparse file: where the data belongs
         self.real_size = 0  # likewise: of the whole file
 
 
@@ -64,34 +66,45 @@ class TarReader:
     def __iter__(self) -> Iterator[Member]:
         own: dict[bytes, bytes] = {}
         for_all: dict[bytes, bytes] = {}
+        before = 0  # bytes of the extensions in front of an entry
         while (block := self._block()) is not None and block != _ZEROS:
-            member = _parse(block)
-            self._expect(member.size if _has_data(member.kind) else 0)
-            if member.kind == _PAX:
-                own |= self._pax(member)
-            elif member.kind == _PAX_GLOBAL:
-                for_all |= self._pax(member)
-            elif member.kind == _GNU_NAME:
-                own[b"path"] = self._long(member)
-            elif member.kind == _GNU_LINK:
-                own[b"linkpath"] = self._long(member)
+            member = parse_header(block)
+            self._expect(member.size if has_data(member.kind) else 0)
+            if member.kind in _EXTENSIONS:
+                before += member.size
+                self._extension(member, before, own, for_all)
             else:
                 self._complete(member, block, for_all | own)
-                own = {}
+                own, before = {}, 0
                 yield member
             self.skip()
+
+    def _extension(
+        self, member: Member, before: int, own: dict[bytes, bytes], for_all: dict[bytes, bytes]
+    ) -> None:
+        """Take in what a header says of the entry that follows it, or of all of them."""
+        if before > EXTENSION_LIMIT:
+            raise InvalidInput(f"a tar header of {before} bytes is too large")
+        if member.kind == PAX:
+            own |= self._pax(member)
+        elif member.kind == PAX_GLOBAL:
+            for_all |= self._pax(member)
+            if (size := sum(len(key) + len(value) for key, value in for_all.items())) > _GLOBAL_LIMIT:
+                raise InvalidInput(f"global PAX headers of {size} bytes in the tar are too large")
+        else:
+            own[b"path" if member.kind == GNU_NAME else b"linkpath"] = self._long(member)
 
     def _complete(self, member: Member, block: bytes, records: dict[bytes, bytes]) -> None:
         """Add what PAX records say, and the map of a sparse file."""
         try:
             if records:
-                _extend(member, records)
+                extend(member, records)
                 self._expect(member.size)
-            if member.kind == _GNU_SPARSE:
+            if member.kind == GNU_SPARSE:
                 self._read_old_map(member, block)
             elif sparse.is_sparse(records):
                 self._read_pax_map(member, records)
-            _check(member)
+            check_member(member)
         except ValueError as error:
             raise InvalidInput(f"invalid header in the tar: {error}") from error
 
@@ -99,7 +112,7 @@ class TarReader:
         pieces, more, member.real_size = sparse.parse_header(block)
         while more:
             following = self._block()
-            if following is None or len(pieces) > _PIECES_LIMIT:
+            if following is None or len(pieces) > 2 * sparse.PIECES_LIMIT:
                 raise ValueError("a sparse map does not end")
             found, more = sparse.parse_continuation(following)
             pieces += found
@@ -112,26 +125,35 @@ class TarReader:
         if sparse.map_is_in_data(records):
             self._set_pieces(member, self._map_in_data())
         else:
-            self._set_pieces(member, sparse.parse_list(records[sparse.MAP].split(b",")))
+            self._set_pieces(member, sparse.parse_list(sparse.split(records[sparse.MAP])))
 
-    def _map_in_data(self) -> sparse.Map:
+    def _map_in_data(self) -> sparse.Map[int]:
         """Decimal lines, the number of pieces first, filled up to a whole block."""
-        lines: list[bytes] = []
-        text = b""
-        while len(lines) < 1 or len(lines) < 1 + 2 * int(lines[0]):
-            if self._remaining < BLOCK or len(lines) > 2 * _PIECES_LIMIT:
-                raise ValueError("a sparse map does not end")
-            data = self._block()
-            self._remaining -= BLOCK
-            *complete, text = (text + (data or b"")).split(b"\n")
-            lines += complete
-        return sparse.parse_list(lines[1 : 1 + 2 * int(lines[0])])
+        lines = self._lines()
+        count = 2 * int(next(lines))
+        pieces = sparse.parse_list(islice(lines, count))
+        if len(pieces) < count:
+            raise ValueError("a sparse map does not end")
+        return pieces
 
-    def _set_pieces(self, member: Member, pieces: sparse.Map) -> None:
+    def _lines(self) -> Iterator[bytes]:
+        """What is in blocks of the data as lines; a block is taken when the one before it is used up."""
+        text = b""
+        while self._remaining >= BLOCK and (data := self._block()):
+            self._remaining -= BLOCK
+            *complete, text = (text + data).split(b"\n")
+            yield from complete
+            if len(text) > BLOCK:
+                break
+        raise ValueError("a sparse map does not end")
+
+    def _set_pieces(self, member: Member, pieces: sparse.Map[int]) -> None:
         sparse.check(pieces, self._remaining, member.real_size)
         member.size, member.pieces = self._remaining, pieces
 
     def _expect(self, size: int) -> None:
+        if size < 0:
+            raise InvalidInput(f"a tar entry has the size {size}")
         self._remaining, self._padding = size, -size % BLOCK
 
     def _block(self) -> bytes | None:
@@ -189,8 +211,6 @@ class TarReader:
         return Digest("sha256:" + self._hash.hexdigest())
 
     def _small(self, member: Member) -> bytes:
-        if member.size > _EXTENSION_LIMIT:
-            raise InvalidInput(f"a tar header of {member.size} bytes is too large")
         return b"".join(self.data())
 
     def _long(self, member: Member) -> bytes:
@@ -198,12 +218,12 @@ class TarReader:
 
     def _pax(self, member: Member) -> dict[bytes, bytes]:
         try:
-            return sparse.gathered(_records(self._small(member)))
+            return sparse.gathered(pax_records(self._small(member)))
         except ValueError as error:
             raise InvalidInput(f"invalid PAX header in the tar: {error}") from error
 
 
-def _has_data(kind: bytes) -> bool:
+def has_data(kind: bytes) -> bool:
     return kind not in (
         header.HARD_LINK, header.SYMLINK, header.CHARACTER, header.BLOCK_DEVICE, header.DIRECTORY, header.FIFO,
     )  # fmt: skip
@@ -212,12 +232,12 @@ def _has_data(kind: bytes) -> bool:
 def is_header(block: bytes) -> bool:
     """Whether a tar may begin with this block."""
     try:
-        return len(block) == BLOCK and block != _ZEROS and bool(_parse(block))
+        return len(block) == BLOCK and block != _ZEROS and bool(parse_header(block))
     except InvalidInput:
         return False
 
 
-def _parse(block: bytes) -> Member:
+def parse_header(block: bytes) -> Member:
     try:
         checksum = _number(block[148:156])
         if checksum != sum(block[:148]) + sum(block[156:]) + 256:
@@ -252,7 +272,7 @@ def _number(field_bytes: bytes) -> int:
     return int(field_bytes.strip(b" \0") or b"0", 8)
 
 
-def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     position = 0
     while position < len(data):
         blank = data.index(b" ", position, position + 20)
@@ -265,18 +285,18 @@ def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-def _extend(member: Member, records: dict[bytes, bytes]) -> None:
+def extend(member: Member, records: dict[bytes, bytes]) -> None:
     """Let the PAX records say what they say better than the header."""
     for key, value in records.items():
         if key.startswith(XATTR_PREFIX):
             member.xattrs[key.removeprefix(XATTR_PREFIX).decode("utf-8", "surrogateescape")] = value
         elif value and (setter := _SETTERS.get(key)):
             setter(member, value)
-    if not _has_data(member.kind):
+    if not has_data(member.kind):
         member.size = 0
 
 
-def _check(member: Member) -> None:
+def check_member(member: Member) -> None:
     """Refuse what the kernel has no room for."""
     if not (0 <= member.uid <= _LAST_ID and 0 <= member.gid <= _LAST_ID):
         raise ValueError(f"owner {member.uid}:{member.gid} is out of range")

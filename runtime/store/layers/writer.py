@@ -152,12 +152,13 @@ class LayerWriter:
         mtime, size = mtime_ns // 1_000_000_000, len(data)
         if self._epoch is not None and mtime > self._epoch:
             mtime = self._epoch
-        if xattrs:
-            block = header.header(
+        block = (
+            header.header(
                 path, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime, xattrs=xattrs
             )
-        else:
-            block = header.regular(path, mode, uid, gid, size, mtime)
+            if xattrs
+            else header.file_header(path, mode, uid, gid, size, mtime)
+        )
         return block, data, _ZEROS[: -size % header.BLOCK]
 
     def add_later(self, later: Later, entries: int, size: int) -> None:

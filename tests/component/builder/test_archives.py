@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.operations import roots
 from builder.operations.archive import is_archive, unpack
 from builder.operations.roots import Root
 from builder.operations.step import Setting
@@ -259,13 +260,27 @@ def test_a_file_of_zeros_is_no_archive(tmp_path: Path) -> None:
     assert not is_archive(str(tmp_path / "zeros.gz"))
 
 
-@pytest.mark.slow
-def test_a_million_entries_are_unpacked_with_flat_memory(added: Callable[..., Path]) -> None:
-    empty = b"".join(entry(f"d{n // 1000}/{n}").tobuf(tarfile.USTAR_FORMAT) for n in range(1_000_000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    top = added(empty + bytes(1024))
-    assert sum(len(files) for _, _, files in os.walk(top)) == 1_000_000
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 << 10  # KiB
+def test_directories_keep_their_times_however_many_come_between(
+    added: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a directory that is not remembered any more, the time is that which it was given."""
+    monkeypatch.setattr(roots, "REMEMBERED", 3)
+    folders = [entry(f"d{n}/e", tarfile.DIRTYPE, mtime=1000 + n) for n in range(20)]
+    tops = [entry(f"d{n}", tarfile.DIRTYPE, mtime=2000 + n) for n in range(20)]
+    late = [entry(f"d{n}/e/f{turn}") for turn in range(2) for n in range(20)]
+    top = added(tar_of(*folders, *tops, *late, entry("d7", mtime=5)))
+    assert sorted(path.name for path in (top / "d3").rglob("*")) == ["e", "f0", "f1"]
+    for number in (n for n in range(20) if n != 7):
+        assert (top / f"d{number}" / "e").stat().st_mtime == 1000 + number
+        assert (top / f"d{number}").stat().st_mtime == 2000 + number
+    assert (top / "d7").is_file()
+    assert (top / "d7").stat().st_mtime == 5
+
+
+def test_an_attribute_that_no_file_can_have_is_the_archives_fault(added: Callable[..., Path]) -> None:
+    large = entry("large", pax_headers={"SCHILY.xattr.user.large": "v" * 70_000})
+    with pytest.raises(InvalidInput, match="entry 'large': Argument list too long"):
+        added(tar_of(large))
 
 
 @pytest.mark.linux

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder import digests
-from builder.content import Content, content_of
+from builder.content import Content, ContentWriter, content_of
 from builder.digests import FileDigests, NoMemory
 from builder.operations import regular
 from builder.operations.selection import Tree, select
@@ -151,7 +151,7 @@ def test_files_that_were_just_written_are_read_again(store: Store, tree: Path, r
 def test_lines_are_told_of_files_that_are_remembered(store: Store, tree: Path) -> None:
     content(store, tree)
     found = content(store, tree, keep_lines=True)
-    lines = [line.split(b"\0") for piece in found.lines for line in piece.split(b"\n")]
+    lines = [line.split(b"\0") for _, piece in found.pieces for line in (piece or b"").split(b"\n")]
     assert [line[-1] for line in lines] == [b"a", b"a/link", b"a/one", b"a/two", b"b", b"b/three", b"top"]
     assert found.digest == content(store, tree).digest
 
@@ -180,6 +180,60 @@ def test_much_that_is_learned_is_saved_on_the_way(
     assert len(store.db.read("SELECT directory FROM file_digests")) == 3
     reads.clear()
     assert content(store, tree, keep_lines=True).digest == first.digest
+
+
+def test_files_beside_a_change_in_a_large_directory_stay_known(
+    store: Store, tmp_path: Path, reads: list[str]
+) -> None:
+    """All but one stretch of it are met by their digests alone, which is no sign that their files are gone."""
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(4000):
+        (flat / f"f{number:04}").touch()
+    content(store, flat)
+    (flat / "f0000").write_text("changed")
+    content(store, flat)
+    reads.clear()
+    (flat / "a").touch()  # which moves every stretch
+    opened = []
+    before = regular.os.open
+
+    def opening(path: str, *rest: int) -> int:
+        opened.append(path)
+        return before(path, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regular.os, "open", opening)
+        content(store, flat)
+    assert len(reads) == 4001
+    assert [path for path in opened if os.path.isfile(path) and str(flat) in path] == [str(flat / "a")]
+
+
+def test_lines_that_are_stored_are_not_told_again(store: Store, tree: Path, reads: list[str]) -> None:
+    first = content(store, tree, keep_lines=True)
+    writer = ContentWriter(
+        keep_owner=False, keep_lines=True, stored={name: len(lines or b"") for name, lines in first.pieces}
+    )
+    memory = quiet(store, tree)
+    (group,) = select(Tree(str(tree)), ["."])
+    writer.group(group)
+    for stretch in group.stretches():
+        if stretch.directory is not None:
+            writer.directory(stretch.directory)
+        known = memory.know_stretch(memory.fingerprint(stretch, writer.flavour))
+        assert known is not None and writer.takes_known(known)
+        writer.known(known)
+    again = writer.finish()
+    assert again.digest == first.digest
+    assert again.pieces == tuple((name, None) for name, _ in first.pieces)
+
+
+def test_lines_of_files_that_come_one_by_one_share_a_piece(store: Store, tree: Path) -> None:
+    chosen = select(Tree(str(tree)), ["a/one", "a/two", "top"])
+    found = content_of(chosen, NoMemory(), keep_owner=False, keep_lines=True)
+    ((_, lines),) = found.pieces
+    assert lines is not None
+    assert [line.rpartition(b"\0")[2] for line in lines.split(b"\n")] == [b"one", b"two", b"top"]
 
 
 def test_directories_that_are_gone_and_contexts_nobody_builds_are_forgotten(

@@ -275,7 +275,7 @@ def test_a_layer_is_sent_while_another_is_still_compressed(
     image = build(images, "a", "b")
     images.tag(image.id, NAME)
     sent = threading.Event()
-    make, push = blobs._make_blob, registry.push_blob
+    make, push = blobs.make_blob, registry.push_blob
 
     def make_when_sent(images: Images, diff_id: Digest, *more: Any) -> Descriptor:
         assert diff_id == image.diff_ids[0] or sent.wait(60), "the first layer waits for the second"
@@ -286,7 +286,7 @@ def test_a_layer_is_sent_while_another_is_still_compressed(
         if blob.digest != image.id:
             sent.set()
 
-    monkeypatch.setattr(blobs, "_make_blob", make_when_sent)
+    monkeypatch.setattr(blobs, "make_blob", make_when_sent)
     monkeypatch.setattr(registry, "push_blob", push_and_say)
     images.push(NAME)
     assert registry.manifests["shop/app", "1"][0] == images.manifest(image).raw
@@ -298,7 +298,7 @@ def test_a_blob_that_cannot_be_sent_ends_the_compressing_of_others(
     images.tag(build(images, "a", "b").id, NAME)
 
     def make_for_ever(
-        images: Images, diff_id: Digest, chain_id: Digest, packing: Any, cancel: Cancel
+        images: Images, diff_id: Digest, chain_id: Digest, kind: str, packer: Any, cancel: Cancel
     ) -> None:
         assert cancel.wait(60), "nobody says that the push failed"
         cancel.check()
@@ -306,7 +306,7 @@ def test_a_blob_that_cannot_be_sent_ends_the_compressing_of_others(
     def refuse(*request: Any, **more: Any) -> None:
         raise registry_errors.Denied("push to shop/app is not allowed")
 
-    monkeypatch.setattr(blobs, "_make_blob", make_for_ever)
+    monkeypatch.setattr(blobs, "make_blob", make_for_ever)
     monkeypatch.setattr(registry, "push_blob", refuse)
     with pytest.raises(Denied, match="not allowed"):
         images.push(NAME)

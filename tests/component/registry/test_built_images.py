@@ -13,13 +13,16 @@ import pytest
 
 from registry_client.oci.config import ImageConfig, dump_config
 from registry_client.oci.digest import Digest
-from registry_client.oci.manifest import Manifest, parse_manifest
+from registry_client.oci.manifest import Index, Manifest, parse_manifest
+from registry_client.oci.platform import Platform, host_platform
 from runtime.images.image import Image
 from runtime.images.images import Images
 from runtime.images.transport import RegistryTransport
 from runtime.store import Store
 from runtime.store.layers import hash_layer
 from tests.support.embedded_registry import Served, embedded_registry
+
+OTHER = Platform("linux", "s390x")
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def build(served: Served, content: bytes, name: str) -> Image:
+def build(served: Served, content: bytes, name: str, platform: Platform | None = None) -> Image:
     """What the builder leaves behind: a snapshot and a config, no blobs."""
     with served.store.snapshots.prepare(None) as draft:
         file = Path(draft.upper) / "file"
@@ -37,9 +40,25 @@ def build(served: Served, content: bytes, name: str) -> Image:
             os.utime(path, (1_000_000_000, 1_000_000_000))  # the same content is the same layer
         diff_id = hash_layer(draft.upper).diff_id
         snapshot = draft.commit(diff_id=diff_id)
-    image = served.images.add_built(dump_config(ImageConfig(diff_ids=(diff_id,))), [(diff_id, snapshot.id)])
+    config = ImageConfig(platform=platform or host_platform(), diff_ids=(diff_id,))
+    image = served.images.add_built(dump_config(config), [(diff_id, snapshot.id)])
     served.images.tag(image.id, name)
     return image
+
+
+def build_several(served: Served, other: bytes = b"other\n") -> tuple[Image, Image]:
+    """One for this host and one that is not, under one name."""
+    theirs = build(served, other, "shop/app:1", OTHER)
+    mine = build(served, b"built\n", "shop/app:1")
+    served.images.tag_platforms([mine, theirs], "shop/app:1")
+    return mine, theirs
+
+
+def index_of(served: Served, repository: str = "shop/app", tag: str = "1") -> Index:
+    raw, kind, _ = served.client.manifest(repository, tag)
+    found = parse_manifest(raw, kind)
+    assert isinstance(found, Index)
+    return found
 
 
 def pulled(served: Served, repository: str, tag: str) -> Manifest:
@@ -136,3 +155,48 @@ def test_another_store_pulls_it_and_pushes_its_own(served: Served, tmp_path: Pat
         assert images.push(f"{served.host}/back/again:2").digest == got.manifest_digest
     transport.close()
     assert served.images.get("back/again:2").id == image.id
+
+
+def test_a_name_for_several_platforms_is_served_whole(served: Served) -> None:
+    mine, theirs = build_several(served)
+    index = index_of(served)
+    assert [entry.platform for entry in index.manifests] == [host_platform(), OTHER]
+    for entry, image in zip(index.manifests, (mine, theirs), strict=True):
+        assert pulled(served, "shop/app", entry.digest).config.digest == image.id
+    assert index_of(served).digest == index.digest
+    assert served.client.manifest("shop/app", index.digest)[2] == index.digest
+
+
+def test_an_image_of_another_platform_that_was_built_again_moves_the_name(served: Served) -> None:
+    build_several(served)
+    first = index_of(served)
+    _, theirs = build_several(served, b"changed\n")
+    then = index_of(served)
+    assert then.digest != first.digest
+    assert pulled(served, "shop/app", then.manifests[1].digest).config.digest == theirs.id
+
+
+def test_a_pushed_index_stands_for_all_its_platforms_until_one_is_built_again(served: Served) -> None:
+    mine, theirs = build_several(served)
+    first = index_of(served)
+    for manifest in (served.images.manifest(mine), served.images.manifest(theirs)):
+        served.client.put_manifest("shop/app", manifest.digest, manifest.raw, manifest.media_type)
+        served.client.put_manifest("shop/copy", manifest.digest, manifest.raw, manifest.media_type)
+    for repository in ("shop/copy", "shop/app"):
+        served.client.put_manifest(repository, "1", first.raw, first.media_type)
+    name = "docker.io/shop/copy:1"
+    assert served.images.records.variants(name) == [mine.id, theirs.id]
+    assert index_of(served, "shop/copy").digest == first.digest
+    _, theirs = build_several(served, b"changed\n")
+    then = index_of(served)
+    assert pulled(served, "shop/app", then.manifests[1].digest).config.digest == theirs.id
+    assert index_of(served, "shop/copy").digest == first.digest
+
+
+def test_deleting_one_platforms_manifest_leaves_the_name(served: Served) -> None:
+    build_several(served)
+    index = index_of(served)
+    served.client.delete("shop/app", index.manifests[0].digest)
+    assert index_of(served).digest == index.digest
+    served.client.delete("shop/app", index.digest)
+    assert served.client.catalog() == ()

@@ -13,6 +13,7 @@ import pytest
 from registry_client.oci import media_types
 from registry_client.oci.digest import digest_of
 from registry_client.oci.manifest import Manifest, parse_manifest
+from tests.component.registry.test_built_images import build_several
 from tests.support.embedded_registry import Served, embedded_registry
 from tests.support.registry import docker_registry
 from tests.support.registry_images import small_image
@@ -62,6 +63,16 @@ def test_skopeo_copies_within_and_deletes(served: Served) -> None:
     skopeo("copy", f"docker://{served.host}/shop/app:1", f"docker://{served.host}/shop/copy:1")
     skopeo("delete", f"docker://{served.host}/shop/copy:1")
     assert served.client.catalog() == ("shop/app",)
+
+
+def test_skopeo_gets_every_platform_of_a_name_and_brings_it_back(served: Served, tmp_path: Path) -> None:
+    built = build_several(served)
+    layout = f"oci:{tmp_path / 'layout'}:x"
+    skopeo("copy", "--all", f"docker://{served.host}/shop/app:1", layout)
+    skopeo("copy", "--all", layout, f"docker://{served.host}/copied/there:2")
+    assert served.client.manifest("copied/there", "2")[2] == served.client.manifest("shop/app", "1")[2]
+    there = served.images.records.variants("docker.io/copied/there:2")
+    assert there == [image.id for image in built]
 
 
 def test_skopeo_pushes_dockers_format_too(served: Served, tmp_path: Path) -> None:

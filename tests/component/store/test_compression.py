@@ -104,7 +104,7 @@ def test_gzip_has_no_time_no_name_and_no_system_in_its_header() -> None:
 def test_zlib_does_it_where_isal_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from runtime.store.layers import compression
 
-    monkeypatch.setattr(compression, "_deflate_engine", lambda: (zlib, 6))
+    monkeypatch.setattr(compression, "deflate_engine", lambda: (zlib, 6))
     packed = compressed("gzip")
     assert gzip.decompress(packed) == DATA
     assert decompress(io.BytesIO(packed)).read() == DATA

@@ -179,6 +179,12 @@ def test_add_unpacks_an_archive_by_its_content(root: Path, tmp_path: Path, mode:
     assert "un/odd.name" not in found
 
 
+def test_a_directory_may_be_added_after_an_archive(root: Path, tmp_path: Path) -> None:
+    context = write_files(tmp_path / "c", {"a.tar": make_tar({"in/file": b"x"}, "w"), "d/file": "y"})
+    found = members(root, context, "FROM base:1\nADD a.tar d /deep/er/\n")
+    assert {"deep/er/in/file", "deep/er/file"} <= found.keys()
+
+
 def test_add_leaves_what_is_no_archive_and_what_it_is_told_to(root: Path, tmp_path: Path) -> None:
     import gzip
 

@@ -43,6 +43,28 @@ def test_files_are_written_as_ordered(worker: CopyWorker, tmp_path: Path) -> Non
         assert (status.st_uid, status.st_gid, status.st_mode & 0o7777, status.st_mtime) == (7, 7, 0o4751, 5)
 
 
+def test_links_are_made_as_ordered(worker: CopyWorker, tmp_path: Path) -> None:
+    names = [f"f{number}" for number in range(300)]
+    for directory in ("from", "to"):
+        (tmp_path / directory).mkdir()
+    for name in names:
+        (tmp_path / "from" / name).write_text(name)
+    (tmp_path / "from" / "other").touch()
+    worker.link_all(str(tmp_path / "from"), str(tmp_path / "to"), names[:1])
+    worker.link_all(str(tmp_path / "from"), str(tmp_path / "to"), names[1:])
+    worker.finish()
+    assert sorted(os.listdir(tmp_path / "to")) == sorted(names)
+    for name in names:
+        assert os.path.samefile(tmp_path / "from" / name, tmp_path / "to" / name)
+
+
+def test_a_link_to_what_is_not_there_is_an_error_of_the_system(worker: CopyWorker, tmp_path: Path) -> None:
+    (tmp_path / "to").mkdir()
+    worker.link_all(str(tmp_path), str(tmp_path / "to"), ["missing"])
+    with pytest.raises(FileNotFoundError):
+        worker.finish()
+
+
 def test_a_file_that_changed_since_it_was_listed_is_told(worker: CopyWorker, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_text("before")

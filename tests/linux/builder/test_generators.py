@@ -20,6 +20,9 @@ say() {
 }
 list=$(cd "$BUILDKIT_SCAN_SOURCE" && find . -type f | sort | tr '\n' ' ')
 say "$(basename $BUILDKIT_SCAN_SOURCE)" "$list" > "$BUILDKIT_SCAN_DESTINATION/one.spdx.json"
+for each in ${BUILDKIT_SCAN_SOURCE_EXTRAS:+"$BUILDKIT_SCAN_SOURCE_EXTRAS"/*}; do
+    say "$each" "$(cd "$each" && find . -type f -not -path './bin/*' | sort | tr '\n' ' ')" > "$BUILDKIT_SCAN_DESTINATION/$(basename "$each").spdx.json"
+done
 say extra "$MODE $1 $(pwd) $(id -u) $(touch $BUILDKIT_SCAN_SOURCE/x 2>/dev/null || echo read-only)" > "$BUILDKIT_SCAN_DESTINATION/two.spdx.json"
 echo '{}' > "$BUILDKIT_SCAN_DESTINATION/not-one.json"
 echo "looked at $BUILDKIT_SCAN_SOURCE"
@@ -131,3 +134,81 @@ def test_a_generator_that_cannot_be_run_is_told(root: Path, context: Path, tmp_p
     assert "--sbom generator: " in built(
         root, context, tmp_path / "out", "--sbom", "generator=UPPER CASE", code=2
     )
+
+
+STAGES = """ARG BUILDKIT_SBOM_SCAN_STAGE=tools
+FROM scratch AS tools
+COPY tool /tool
+FROM scratch AS unused
+ARG BUILDKIT_SBOM_SCAN_STAGE=true
+COPY a /unused
+FROM scratch
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
+COPY --from=tools /tool /tool
+COPY sub/a /a
+"""
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Path:
+    files = {"Dockerfile": STAGES, "tool": tmp_path.name, "sub/a": "1", "sub/b": "2", "unasked": "3"}
+    return write_files(tmp_path / "stages", files)
+
+
+def test_a_generator_sees_stages_and_the_context_where_the_dockerfile_asks(
+    root: Path, stages: Path, generator: str, tmp_path: Path
+) -> None:
+    images = run_pipe(root, "images", "-aq").stdout.split()
+    built(root, stages, tmp_path / "out", "--sbom", f"generator={generator}")
+    found = {each["name"]: each["comment"] for each in predicates(tmp_path / "out")}
+    assert found["sbom"] == "./a ./tool "
+    assert found["/run/src/extras/sbom-tools"] == "./tool "
+    assert found["/run/src/extras/sbom-context"] == "./sub/a ./tool "
+    assert len(found) == 4
+    # Only the result itself is an image more than before.
+    assert len(run_pipe(root, "images", "-aq").stdout.split()) == len(images) + 1
+
+
+def test_our_own_scanner_writes_a_document_for_each_of_them(root: Path, stages: Path, tmp_path: Path) -> None:
+    lock = {"lockfileVersion": 3, "packages": {"node_modules/left-pad": {"version": "1.3.0"}}}
+    (stages / "tool").unlink()
+    write_files(stages, {"tool/package-lock.json": json.dumps(lock)})
+    run_pipe(root, "build", "-o", str(tmp_path / "out"), "--sbom=true", str(stages))
+    found = {
+        path.name: {package["name"] for package in json.loads(path.read_text())["predicate"]["packages"]}
+        for path in (tmp_path / "out").glob("*.spdx.json")
+    }
+    assert sorted(found) == ["sbom-context.spdx.json", "sbom-tools.spdx.json", "sbom.spdx.json"]
+    assert all("left-pad" in names for names in found.values())
+
+
+def test_what_is_looked_at_is_not_taken_for_an_image_of_the_users(
+    root: Path, stages: Path, generator: str, tmp_path: Path
+) -> None:
+    run_pipe(root, "build", "--target", "tools", "-t", "tools:1", str(stages))
+    built(root, stages, tmp_path / "out", "--sbom", f"generator={generator}")
+    assert run_pipe(root, "images", "-q", "tools:1").stdout
+
+
+def test_several_platforms_are_looked_at_one_by_one(
+    root: Path, stages: Path, generator: str, tmp_path: Path
+) -> None:
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    run_pipe(
+        root,
+        "build",
+        "-o",
+        str(tmp_path / "out"),
+        *platforms,
+        "--sbom",
+        f"generator={generator}",
+        str(stages),
+    )
+    for name in ("linux_amd64", "linux_arm64"):
+        assert (tmp_path / "out" / name / "sbom-tools.spdx.json").is_file()
+
+
+def test_an_empty_host_name_is_none(root: Path) -> None:
+    """It once was the name of the machine that builds."""
+    dockerfile = b"FROM base:1\nRUN test $(hostname) = buildkitsandbox\n"
+    run_pipe(root, "build", "--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=", "-", stdin=dockerfile)

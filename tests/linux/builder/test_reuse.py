@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,10 +14,14 @@ from pathlib import Path
 import pytest
 
 from builder.build import Builder
+from builder.lines import lines_of
+from builder.operations import selection
 from builder.operations.linking import link_or_copy
 from builder.operations.reuse import Earlier
+from builder.operations.walking import Stretch
 from builder.prune import entries, on_disk
 from builder.request import BuildRequest
+from runtime.errors import InvalidInput
 from runtime.images.images import Images
 from runtime.sandbox.spawner import Spawner
 from runtime.store import Store
@@ -65,17 +71,35 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
+@pytest.fixture(params=[False, True], ids=["at once", "after a look"])
+def looking(request: pytest.FixtureRequest) -> bool:
+    """Whether a build looks first, as the command does, and the work is done with what was seen."""
+    return bool(request.param)
+
+
 @pytest.fixture
-def build(spawner: Spawner | None, context: Path) -> Callable[..., Path]:
+def build(spawner: Spawner | None, looking: bool, context: Path) -> Callable[..., Path]:
     """Build the context; where its layer lies."""
 
-    def build(store: Store, *, no_cache: bool = False, dockerfile: bytes = DOCKERFILE) -> Path:
+    def build(
+        store: Store,
+        *,
+        no_cache: bool = False,
+        dockerfile: bytes = DOCKERFILE,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> Path:
         images = Images(store)
         # With an epoch, which the directory made on the way carries: else it would tell the builds apart.
         request = BuildRequest(
             context=str(context), dockerfile_text=dockerfile, no_cache=no_cache, epoch=10**9
         )
-        result = Builder(store, images, None, spawner).build(request)
+        builder = Builder(store, images, None, spawner)
+        if looking and not no_cache:
+            looker = Builder(store, images, None, None)
+            looker.look_up(request)
+            builder.missed = looker.missed
+        meanwhile()
+        result = builder.build(request)
         image = images.get(result.image_id)
         snapshot = images.snapshot(image)
         assert snapshot is not None
@@ -97,12 +121,12 @@ def same_inode(one: Path, other: Path, name: str) -> bool:
 
 
 @pytest.fixture
-def as_if_new(build: Callable[..., Path], tmp_path: Path) -> Callable[[], bytes]:
+def as_if_new(build: Callable[..., Path], tmp_path: Path) -> Callable[..., bytes]:
     """The layer a store makes of the context that never saw it before."""
 
-    def make() -> bytes:
+    def make(**how: bytes) -> bytes:
         with Store.open(str(tmp_path / f"store-{len(list(tmp_path.iterdir()))}")) as store:
-            return tar_of(build(store))
+            return tar_of(build(store, **how))
 
     return make
 
@@ -119,6 +143,140 @@ def test_unchanged_files_are_links_and_the_layer_is_that_of_a_new_store(
         assert same_inode(before, after, name), name
     assert (before / "d1/f60").read_text() == "file 60"
     assert tar_of(after) == as_if_new()
+
+
+def test_a_context_is_gone_through_once(
+    build: Callable[..., Path], store: Store, context: Path, monkeypatch: pytest.MonkeyPatch, looking: bool
+) -> None:
+    build(store)
+    (context / "d1" / "f60").write_text("changed")
+    listed: list[str] = []
+
+    def counting(top: str, *rest: object) -> Iterator[Stretch]:
+        listed.append(top)
+        return original(top, *rest)  # type: ignore[arg-type]
+
+    original = selection.stretches
+    monkeypatch.setattr(selection, "stretches", counting)
+    build(store, meanwhile=lambda: listed.append("then"))
+    assert listed == ([str(context), "then"] if looking else ["then", str(context)])
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "--chmod=u+w,go-rwx .",
+        "--chown=5:6 --chmod=0755 .",
+        "--exclude=d2 --exclude=d0/f1* .",
+        "--exclude=* --exclude=!d1/** --exclude=!d3/f19* .",
+        "--link .",
+        "--parents d1 d3",
+        "d1 d3",
+        "d1/ d3/f19*",
+        "[^x]*",
+    ],
+)
+def test_however_files_are_chosen_the_layer_is_that_of_a_new_store(
+    build: Callable[..., Path],
+    as_if_new: Callable[..., bytes],
+    store: Store,
+    context: Path,
+    copy: str,
+) -> None:
+    dockerfile = f"FROM scratch\nCOPY {copy} /app/\n".encode()
+    (context / ".dockerignore").write_text("d2\nd0/f2*\n!d0/f21")
+    before = build(store, dockerfile=dockerfile)
+    (context / "d1" / "f60").write_text("changed")
+    after = build(store, dockerfile=dockerfile)
+    (kept,) = after.rglob("f199")
+    assert os.path.samefile(kept, before / kept.relative_to(after))
+    assert tar_of(after) == as_if_new(dockerfile=dockerfile)
+
+
+@pytest.mark.parametrize("looking", [True], indirect=True, ids=["after a look"])
+def test_what_changes_after_the_look_is_in_the_next_image_and_harms_neither(
+    build: Callable[..., Path], as_if_new: Callable[[], bytes], store: Store, context: Path
+) -> None:
+    def change() -> None:
+        (context / "d0" / "f1").write_text("changed in a stretch that was known")
+        (context / "d2" / "f100").unlink()
+        (context / "d1" / "f61").write_text("changed beside the first change")
+        (context / "d1" / "f62").unlink()
+        (context / "d3" / "late").write_text("new")
+
+    build(store)
+    (context / "d1" / "f60").write_text("changed")
+    seen = build(store, meanwhile=change)
+    assert (seen / "d1/f60").read_text() == "changed"
+    assert (seen / "d0/f1").read_text() == "file 1"
+    assert (seen / "d2/f100").read_text() == "file 100"
+    assert (seen / "d1/f61").read_text() == "changed beside the first change"
+    assert not (seen / "d1/f62").exists() and not (seen / "d3/late").exists()
+    after = build(store)
+    assert (after / "d0/f1").read_text() == "changed in a stretch that was known"
+    assert (after / "d3/late").exists() and not (after / "d2/f100").exists()
+    assert tar_of(after) == as_if_new()
+
+
+@pytest.mark.parametrize("looking", [True], indirect=True, ids=["after a look"])
+@pytest.mark.parametrize("name", ["d3/large", "d3/link", "d2"])
+def test_what_is_looked_at_again_and_is_another_ends_the_build(
+    build: Callable[..., Path], as_if_new: Callable[[], bytes], store: Store, context: Path, name: str
+) -> None:
+    def change() -> None:
+        place = context / name
+        shutil.rmtree(place) if place.is_dir() and not place.is_symlink() else place.unlink()
+
+    (context / "d3" / "large").write_bytes(bytes(LARGE))
+    (context / "d3" / "link").symlink_to("large")
+    build(store)
+    (context / "d1" / "f60").write_text("changed")
+    with pytest.raises(InvalidInput, match=f"{name} changed while it was read"):
+        build(store, meanwhile=change)
+    assert os.listdir(store.snapshots.drafts) == []
+    assert tar_of(build(store)) == as_if_new()
+
+
+def test_what_the_snapshot_lacks_is_copied(
+    build: Callable[..., Path], as_if_new: Callable[[], bytes], store: Store, context: Path
+) -> None:
+    before = build(store)
+    (before / "d0" / "f1").unlink()
+    (before / "d2" / "f100").write_text("of another length")
+    (context / "d1" / "f60").write_text("changed")
+    after = build(store)
+    assert same_inode(before, after, "d3/f199")
+    assert tar_of(after) == as_if_new()
+
+
+def test_a_directory_that_the_snapshot_lacks_is_copied(
+    build: Callable[..., Path], as_if_new: Callable[[], bytes], store: Store, context: Path
+) -> None:
+    before = build(store)
+    shutil.rmtree(before / "d2")
+    (before / "d3").rename(before / "elsewhere")
+    (before / "d3").symlink_to("elsewhere")
+    (context / "d1" / "f60").write_text("changed")
+    after = build(store)
+    assert not same_inode(before / "elsewhere", after / "d3", "f199")
+    assert tar_of(after) == as_if_new()
+
+
+def test_why_names_the_file_that_changed_and_no_other(
+    build: Callable[..., Path], store: Store, context: Path
+) -> None:
+    build(store)
+    sizes = []
+    for change in ("one", "two", "three"):
+        (context / "d1" / "f60").write_text(change)
+        build(store)
+        newest = store.db.read("SELECT key FROM cache_records ORDER BY rowid DESC LIMIT 1")[0]["key"]
+        lines = [line.split("\0") for line in lines_of(store.db, newest)]
+        assert {line[-1] for line in lines} == {str(path.relative_to(context)) for path in context.rglob("*")}
+        (digest,) = [line[0] for line in lines if line[-1] == "d1/f60"]
+        assert digest == hashlib.sha256(change.encode()).hexdigest()
+        sizes.append(store.db.read("SELECT count(*) AS n FROM cache_lines")[0]["n"])
+    assert sizes == [sizes[0], sizes[0] + 1, sizes[0] + 2]
 
 
 @pytest.mark.parametrize("name", ["d0/f1", "large", "noted"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builds.bases import make_debian_base
-from tests.support.builds.builders import Buildah, Pipe
+from tests.support.builds.builders import Buildah, Pipe, driver_for
 from tests.support.builds.case import Case, load_cases
 from tests.support.builds.record import CASES
 from tests.support.builds.roots import both, files_that_differ, started_by
@@ -40,7 +40,7 @@ def buildah(pipe: Pipe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bu
     kept, work = os.environ.get("PIPE_DEBIAN_ROOT"), tmp_path_factory.mktemp("debian")
     directory = Path(tempfile.mkdtemp(prefix="pb-"))
     try:
-        builder = Buildah(directory, work)
+        builder = Buildah(directory, work, driver=driver_for(directory))
         builder.load(make_debian_base(pipe.root, work, Path(kept) if kept else None))
         yield builder
     finally:

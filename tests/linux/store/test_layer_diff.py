@@ -14,7 +14,7 @@ import pytest
 
 from runtime.errors import HostFault
 from runtime.store import Store
-from runtime.store.layers import EMPTY_LAYER, LayerWriter, hash_layer, write_layer
+from runtime.store.layers import EMPTY_LAYER, LayerWriter, diff, hash_layer, write_layer
 from runtime.store.layers.writer import order_key
 from tests.support.store import tree
 
@@ -104,6 +104,18 @@ def test_whiteouts_and_the_opaque_mark_come_first_in_their_directory(tmp_path: P
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert {member.size for member in archive if ".wh." in member.name} == {0}
         assert not any("trusted" in key for member in archive for key in member.pax_headers)
+
+
+def test_a_directory_of_very_many_entries_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    varied(root)
+    whiteout(root / "dir" / "away")
+    whiteout(root / "zz")
+    usual = written(root)
+    monkeypatch.setattr(diff, "_LISTED", 2)
+    assert written(root) == usual
 
 
 def test_sockets_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,12 +53,17 @@ class Pipe:
 
 
 class Buildah:
-    """Debian's buildah, with a storage of its own under a short path (its run root must not exceed 50 characters)."""
+    """Debian's buildah, with a storage of its own under a short path (its run root must not exceed 50 characters).
+
+    Its driver vfs works everywhere and copies the whole root for every step; `driver_for` names overlay where that can be mounted.
+    """
 
     name = "buildah"
 
-    def __init__(self, directory: Path, work: Path, command: Sequence[str] = ("buildah",)) -> None:
-        storage = ("--root", f"{directory}/root", "--runroot", f"{directory}/run", "--storage-driver", "vfs")
+    def __init__(
+        self, directory: Path, work: Path, command: Sequence[str] = ("buildah",), driver: str = "vfs"
+    ) -> None:
+        storage = ("--root", f"{directory}/root", "--runroot", f"{directory}/run", "--storage-driver", driver)
         self._command, self._work = (*command, *storage), work
 
     def load(self, archive: Path) -> None:
@@ -77,6 +82,14 @@ class Buildah:
             pushed = _run(*self._command, "push", "-q", "case:1", f"docker-archive:{out}")
             assert pushed.returncode == 0, pushed.stderr.decode()
         return _outcome(done, out)
+
+
+def driver_for(directory: Path) -> str:
+    """The quickest storage driver for a storage in `directory`."""
+    from runtime.store.probing import probe
+
+    found = probe(str(directory))
+    return "overlay" if found.holds and not found.refusal else "vfs"
 
 
 class Docker:

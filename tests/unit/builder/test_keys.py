@@ -54,6 +54,13 @@ def test_a_cache_mounts_id_is_not_in_the_key_but_its_target_is() -> None:
     assert shape(with_cache) != shape(replace(RUN, mounts=(replace(cache, target="/x"),)))
 
 
+def test_a_result_without_a_secret_is_none_for_a_step_that_requires_it() -> None:
+    for kind in ("secret", "ssh"):
+        mount = RunMount(type=kind, target="/run/x", id="x")
+        needs = replace(mount, required=True)
+        assert shape(replace(RUN, mounts=(mount,))) != shape(replace(RUN, mounts=(needs,)))
+
+
 def test_extra_host_names_count_and_ulimits_count() -> None:
     assert shape(RUN, replace(PLAIN, host_names=("db",))) != shape(RUN)
     assert shape(RUN, replace(PLAIN, rlimits=("nofile=5:5",))) != shape(RUN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_a_wildcard_may_match_nothing_but_a_plain_name_must_exist(tree: Path) ->
         names(tree, "a.txt/below")
 
 
+def test_the_directory_a_pattern_begins_with_must_exist(tree: Path) -> None:
+    assert names(tree, "dir/*.none") == names(tree, "dirlink/*.none") == names(tree, "d*/missing/x") == []
+    with pytest.raises(NotFound, match='"/missing": not found'):
+        names(tree, "missing/sub/*.txt")
+    with pytest.raises(NotFound, match='"/dir/missing": not found'):
+        names(tree, "dir/missing/*")
+    with pytest.raises(NotFound, match='"/dir": not found'):
+        names(tree, "dir/*", ignore="dir")
+
+
 def test_what_a_pattern_names_is_followed_but_nothing_inside(tree: Path) -> None:
     assert names(tree, "link") == ["link"]
     groups = select(Tree(str(tree)), ["link"])
@@ -112,3 +123,15 @@ def test_parents_are_kept_from_the_pivot_on(tree: Path) -> None:
     assert names(tree, "**/one", parents=True) == ["dir", "dir/one", "other", "other/one"]
     with pytest.raises(NotFound):
         names(tree, "dir/nothing", parents=True)
+
+
+def test_parents_that_are_links_become_directories_and_lead_out_of_no_tree(tree: Path) -> None:
+    for pattern in ("dirlink/sub/two", "dirl*/sub/two", "dirlink/sub"):
+        found = select(Tree(str(tree)), [pattern], parents=True)[0].items
+        assert [item.name for item in found][:2] == ["dirlink", "dirlink/sub"]
+        assert stat.S_ISDIR(found[0].status.st_mode)
+        assert "dirlink/sub/two" in [item.name for item in found]
+    (tree / "out").symlink_to("/etc")
+    with pytest.raises(NotFound, match='"/out/passwd": not found'):
+        names(tree, "out/passwd", parents=True)
+    assert names(tree, "out/pass*", parents=True) == names(tree, "o*/passwd", parents=True) == []

@@ -107,3 +107,22 @@ def test_help_imports_no_command() -> None:
 def test_every_command_loads_and_has_help(entry: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([entry.name, "--help"]) == 0  # type: ignore[attr-defined]
     assert capsys.readouterr().out.startswith("Usage: pipe")
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_descriptors_lead_nowhere_and_break_nothing(closed: tuple[int, ...]) -> None:
+    code = f"""
+import os, subprocess, sys
+for number in {closed}: os.close(number)
+os.execv(sys.executable, [sys.executable, "-m", "pipeline.cli.main", "version"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert 2 in closed or done.stderr == ""
+
+
+def test_output_that_a_full_disk_does_not_take_is_an_error_of_the_host() -> None:
+    command = [sys.executable, "-m", "pipeline.cli.main", "version"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, "pipe: cannot write the output: No space left on device\n")

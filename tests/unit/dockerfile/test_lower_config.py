@@ -137,6 +137,8 @@ def test_a_broken_trigger_is_told_where_it_fires() -> None:
 
 def test_workdir_of_nothing_stays_where_it_is() -> None:
     assert config("FROM scratch\nWORKDIR /a\nWORKDIR $nothing\n").working_dir == "/a"
+    assert config("FROM scratch\nWORKDIR /a/\nWORKDIR $nothing\n").working_dir == "/a/"
+    assert config("FROM scratch\nWORKDIR /a/../\nWORKDIR $nothing\n").working_dir == "/a/../"
 
 
 def test_a_trigger_of_a_base_image_may_copy_from_a_stage_or_another_image() -> None:

@@ -217,11 +217,6 @@ def test_a_source_stays_within_its_root(source: str, path: str) -> None:
     assert copy_of(f"COPY {source} /x").sources == (CopySource(input=1, paths=(path,)),)
 
 
-def test_several_sources_need_a_directory() -> None:
-    with pytest.raises(DockerfileError, match="must be a directory and end with a /"):
-        copy_of("COPY a b /c")
-
-
 def test_the_delimiter_of_a_heredoc_names_one_file() -> None:
     assert copy_of("COPY <<../x /y/\ntext\n../x").sources[0].paths == ("x",)
     for delimiter in ("a/b", ".."):

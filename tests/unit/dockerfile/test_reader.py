@@ -267,3 +267,11 @@ def test_what_is_shown_cannot_move_the_cursor_nor_shift_the_lines() -> None:
     assert error.span is not None and error.span.line == 3
     assert ">>> \ufffd[2J\ufffd x" in error.span.excerpt()
     assert error.message == "unknown instruction: '\\x1b[2J\\ufffd'"
+
+
+@pytest.mark.parametrize(
+    "line", ["COPY a\0b /x", "ENV A=\0", "RUN echo \0", 'RUN ["a\\u0000"]', "COPY --chown=\0 a /x"]
+)
+def test_a_nul_byte_in_an_instruction_is_told_with_its_line(line: str) -> None:
+    error = error_of(f"# a comment may have one: \0\nFROM a\n{line}\n")
+    assert (error.message, error.span and error.span.line) == ("a NUL byte", 3)

@@ -35,6 +35,7 @@ def read(path: str, limit: int) -> bytes:
         ("1000", 1000, 100, [100, 50, 10], "/home/alice"),
         ("alice:staff", 1000, 50, [50], "/home/alice"),
         ("alice:7", 1000, 7, [7], "/home/alice"),
+        ("alice:", 1000, 100, [100, 50, 10], "/home/alice"),
         ("5:6", 5, 6, [6], "/"),
         ("1001", 7, 7, [7], "/seven"),  # a name that looks like a number is still a name
     ],

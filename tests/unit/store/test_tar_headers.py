@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import InvalidInput
-from runtime.store.layers import header
+from runtime.store.layers import header, sparse
 from runtime.store.layers.reader import Member, TarReader
 from runtime.store.layers.writer import EMPTY_LAYER, LayerWriter, order_key
 
@@ -50,6 +50,26 @@ def by_us(data: bytes) -> list[tuple[Member, bytes]]:
     return [(member, b"".join(reader.data())) for member in reader]
 
 
+def test_the_header_of_a_plain_file_is_that_of_any_other() -> None:
+    """There is a quick way for most files: it gives the same bytes, also where it gives up."""
+    limits = [0, 1, 0o7777777, 0o10000000]
+    for name in (b"a", b"n" * 100, b"n" * 101, b"d/" * 60 + b"n", "ü".encode(), b"\xff" * 100):
+        for size in (0, 512, 0o77777777777, 0o100000000000):
+            for owner in limits:
+                for mode, mtime in ((0o644, 0), (0o7777, 1_700_000_000), (0, -1)):
+                    quick = header.file_header(name, mode, owner, 7, size, mtime)
+                    assert quick == header.header(
+                        name, header.REGULAR, mode=mode, uid=owner, gid=7, size=size, mtime=mtime
+                    )
+                    assert quick == header.file_header(name, mode, owner, 7, size, mtime)
+
+
+def test_many_owners_do_not_stay_in_memory() -> None:
+    for uid in range(1000):
+        header.file_header(b"name", 0o644, uid, uid, 0, 0)
+    assert len(header._owners) <= 256
+
+
 NAMES = st.lists(
     st.binary(min_size=1, max_size=120).filter(lambda b: not {0, 47} & set(b) and b not in (b".", b"..")),
     min_size=1,
@@ -63,7 +83,7 @@ NAMES = st.lists(
     uid=st.integers(0, 2**32 - 2),
     gid=st.integers(0, 2**32 - 2),
     mode=st.integers(0, 0o7777),
-    mtime=st.integers(-(2**33), 2**33),
+    mtime=st.integers(-(2**38), 2**38),
     data=st.binary(max_size=1500),
 )
 def test_a_file_with_any_name_owner_and_time_is_read_back(
@@ -191,20 +211,103 @@ def test_what_follows_the_end_mark_counts_for_the_digest() -> None:
     assert reader.size == len(raw)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(
-    NAMES,
-    st.integers(0, 0o7777),
-    st.sampled_from([0, 1000, 0o7777777, 0o10000000, 2**32 - 2]),
-    st.sampled_from([0, 50, 0o10000000]),
-    st.sampled_from([0, 1, 511, 4096, 0o77777777777, 0o100000000000]),
-    st.sampled_from([0, 1_700_000_000, -1]),
+def extension(kind: bytes, data: bytes) -> bytes:
+    member = tarfile.TarInfo("extension")
+    member.type, member.size = kind, len(data)
+    return member.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+
+
+def pax_record(key: bytes, value: bytes) -> bytes:
+    rest = b" " + key + b"=" + value + b"\n"
+    length = len(rest) + 1
+    while len(b"%d" % length) + len(rest) != length:
+        length = len(b"%d" % length) + len(rest)
+    return b"%d" % length + rest
+
+
+FILE = write((b"f", FakeStatus(), b""))
+LARGE = [extension(b"x", pax_record(b"SCHILY.xattr.user.%d" % n, b"v" * 60_000)) for n in range(70)]
+
+
+def test_what_stands_before_each_of_many_entries_may_be_large() -> None:
+    data = b"".join(b"".join(LARGE[:60]) + FILE[:512] for _ in range(3)) + bytes(1024)
+    assert [len(member.xattrs) for member, _ in by_us(data)] == [60, 60, 60]
+
+
+@pytest.mark.parametrize("kind", [b"x", b"L", b"K"])
+def test_headers_that_pile_up_before_one_entry_are_refused(kind: bytes) -> None:
+    pile = LARGE if kind == b"x" else [extension(kind, b"n" * 60_000)] * 71
+    with pytest.raises(InvalidInput, match=r"tar header of 42\d+ bytes is too large"):
+        by_us(b"".join(pile) + FILE)
+
+
+def test_what_is_said_of_all_entries_must_be_short() -> None:
+    """Each of them looks at all of it."""
+    small = [extension(b"g", pax_record(b"comment%d" % n, b"c" * 1000)) + FILE[:512] for n in range(60)]
+    assert len(by_us(b"".join(small) + bytes(1024))) == 60
+    same = [extension(b"g", pax_record(b"comment", b"c" * 1000)) + FILE[:512] for _ in range(100)]
+    assert len(by_us(b"".join(same) + bytes(1024))) == 100
+    with pytest.raises(InvalidInput, match="global PAX headers"):
+        by_us(b"".join([*small, extension(b"g", pax_record(b"more", b"c" * 10_000))]) + FILE)
+
+
+@pytest.mark.parametrize("kind", [b"0", b"x", b"g", b"L"])
+def test_a_size_below_zero_is_refused_at_once(kind: bytes) -> None:
+    member = tarfile.TarInfo("f")
+    member.type = kind
+    raw = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    raw[124:136] = (-512).to_bytes(12, "big", signed=True)
+    raw[148:156] = b"%06o\0 " % (sum(raw[:148]) + sum(raw[156:]) + 256)
+    stream = io.BytesIO(bytes(raw) + bytes(8 << 20))
+    with pytest.raises(InvalidInput, match="size -512"):
+        list(TarReader(stream))
+    assert stream.tell() <= 1 << 20
+
+
+def sparse_in_data(map_text: bytes, data: bytes, real: int) -> bytes:
+    text = map_text + bytes(-len(map_text) % 512)
+    records = b"".join(
+        pax_record(b"GNU.sparse." + key, value)
+        for key, value in ((b"major", b"1"), (b"minor", b"0"), (b"name", b"s"), (b"realsize", b"%d" % real))
+    )
+    return extension(b"x", records) + write((b"s", FakeStatus(st_size=len(text + data)), text + data))
+
+
+@pytest.mark.parametrize("form", ["data", "list"])
+def test_a_sparse_map_of_very_many_pieces_takes_little_memory(form: str) -> None:
+    import tracemalloc
+
+    count = 200_000
+    if form == "data":
+        text = b"".join(b"%d\n1\n" % (2 * n) for n in range(count))
+        raw = sparse_in_data(b"%d\n" % count + text, b"d" * count, 2 * count)
+    else:
+        records = pax_record(b"GNU.sparse.size", b"%d" % (2 * count)) + pax_record(
+            b"GNU.sparse.map", b",".join(b"%d,1" % (2 * n) for n in range(count))
+        )
+        raw = extension(b"x", records) + write((b"s", FakeStatus(st_size=count), b"d" * count))
+    reader = TarReader(io.BytesIO(raw))
+    tracemalloc.start()
+    try:
+        member = next(iter(reader))
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert member.pieces is not None
+    assert list(sparse.pairs(member.pieces)) == [(2 * n, 1) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"9" * 5000,
+        b"2000000\n" + b"0\n" * 2_000_004,
+        b"2\n0\n0\n",
+        b"-1\n",
+        b"1\n-1\n1\n",
+        b"1\n" + b"9" * 40 + b"\n1\n",
+    ],
 )
-def test_the_quick_header_of_a_regular_file_is_the_general_one(
-    name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int
-) -> None:
-    quick = header.regular(name, mode, uid, gid, size, mtime)
-    assert quick == header.header(name, header.REGULAR, mode=mode, uid=uid, gid=gid, size=size, mtime=mtime)
-    if len(quick) == header.BLOCK:
-        read = tarfile.TarInfo.frombuf(quick, "utf-8", "surrogateescape")
-        assert (read.mode, read.uid, read.gid, read.size, read.mtime) == (mode, uid, gid, size, mtime)
+def test_a_sparse_map_that_cannot_be_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidInput, match="invalid header in the tar"):
+        by_us(sparse_in_data(text, b"", 10))

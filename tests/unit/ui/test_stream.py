@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 
 import pytest
 
 from pipeline.ui import stream
+from pipeline.ui.stream import Stream
+from runtime.errors import HostFault
 from runtime.events import Event, Finished, Outcome, Output, Started
 
 EVENTS: tuple[Event, ...] = (
@@ -45,3 +49,24 @@ def test_a_reader_that_went_away_is_no_error(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(stream, "choose_renderer", lambda *_, **__: renderer)
     stream.show(EVENTS, "plain")
     assert renderer.closed
+
+
+class Full:
+    """A renderer whose disk is full."""
+
+    def update(self, event: Event) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def tick(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_progress_that_cannot_be_written_is_no_error_but_a_result_is() -> None:
+    progress = Stream(Full(), matters=False)
+    progress.emit(Started(node="a", name="a"))
+    progress.close()
+    result = Stream(Full())
+    result.emit(Started(node="a", name="a"))
+    with pytest.raises(HostFault, match="cannot write the output: No space left"):
+        result.close()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from registry_client.oci.config import container_config_to_json
 
 if TYPE_CHECKING:
-    from pipeline.services import Services
     from runtime.containers.container import Container, PlacedMount
+    from runtime.networks.networks import Networks
     from runtime.volumes import Volume
 
 
@@ -21,7 +21,7 @@ def moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1e9):09}Z"
 
 
-def container_record(services: Services, container: Container, size: bool) -> dict[str, Any]:
+def container_record(networks: Networks, container: Container, size: bool) -> dict[str, Any]:
     from runtime.containers.config import argv_of, environment_of, hostname_of
 
     spec, image = container.spec, container.image_config
@@ -43,7 +43,7 @@ def container_record(services: Services, container: Container, size: bool) -> di
         "Driver": "overlay",
         "Platform": "linux",
         "HostConfig": _host_config(container),
-        "Mounts": [_mount(mount) for mount in container.mounts],
+        "Mounts": [mount_record(mount) for mount in container.mounts],
         "Config": container_config_to_json(image)
         | {
             "Hostname": hostname,
@@ -57,7 +57,7 @@ def container_record(services: Services, container: Container, size: bool) -> di
             "WorkingDir": spec.working_dir or image.working_dir,
             "Labels": {**image.labels, **spec.labels},
         },
-        "NetworkSettings": _network(services, container),
+        "NetworkSettings": network_settings(networks, container),
     }
     if size:
         from runtime.containers.listing import disk_use
@@ -124,7 +124,7 @@ def _host_config(container: Container) -> dict[str, Any]:
     }
 
 
-def _mount(mount: PlacedMount) -> dict[str, Any]:
+def mount_record(mount: PlacedMount) -> dict[str, Any]:
     record = {
         "Type": mount.kind,
         "Source": mount.source if mount.type == "bind" else "",
@@ -135,13 +135,13 @@ def _mount(mount: PlacedMount) -> dict[str, Any]:
     return record | ({"Name": mount.volume, "Driver": "local"} if mount.volume else {})
 
 
-def _network(services: Services, container: Container) -> dict[str, Any]:
-    endpoints = services.networks.endpoints(container=container.id)
+def network_settings(networks: Networks, container: Container) -> dict[str, Any]:
+    endpoints = networks.endpoints(container=container.id)
     ports: dict[str, list[dict[str, str]]] = {}
-    for port in services.networks.published(container.id):
+    for port in networks.published(container.id):
         binding = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
         ports.setdefault(f"{port.container_port}/{port.protocol}", []).append(binding)
-    networks = {
+    attached = {
         endpoint.network.name: {
             "NetworkID": endpoint.network.id,
             "EndpointID": endpoint.id,
@@ -153,9 +153,9 @@ def _network(services: Services, container: Container) -> dict[str, Any]:
         }
         for endpoint in endpoints
     }
-    first = next(iter(networks.values()), {"IPAddress": "", "Gateway": "", "MacAddress": ""})
+    first = next(iter(attached.values()), {"IPAddress": "", "Gateway": "", "MacAddress": ""})
     shown = {name: first[name] for name in ("IPAddress", "Gateway", "MacAddress")}
-    return {**shown, "Ports": ports, "Networks": networks}
+    return {**shown, "Ports": ports, "Networks": attached}
 
 
 def volume_record(volume: Volume) -> dict[str, Any]:
