@@ -168,8 +168,10 @@ class Services:
         """A session within a call, for clients that cannot open a connection for it."""
         from builder.control.tunnel import tunnelled
 
+        head = {name.removeprefix(_SESSION): values for name, values in stream.headers.items()}
+        if "uuid" not in head:
+            raise GrpcError(Code.INVALID_ARGUMENT, "the session has no id")
         with tunnelled(stream) as sock:
-            head = {name.removeprefix(_SESSION): values for name, values in stream.headers.items()}
             self._sessions.serve(
                 sock,
                 b"",

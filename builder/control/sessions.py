@@ -6,6 +6,7 @@ in either order, so a build waits a moment for its session.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -14,12 +15,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from runtime.cancel import Cancel
-from runtime.errors import InvalidInput, Unavailable
+from runtime.errors import Unavailable
 from runtime.grpc import client
 from runtime.grpc.connection import Connection
 from runtime.grpc.protobuf import Message
 from runtime.grpc.stream import Stream
 
+log = logging.getLogger("pipe.control")
 _PATIENCE = 15.0  # seconds until a session that was named must be there
 _ANSWER = 60.0  # seconds a client has to answer a question; it may ask its user
 
@@ -73,14 +75,14 @@ class Sessions:
     def serve(
         self, sock: socket.socket, data: bytes, uuid: str, name: str, shared_key: str, methods: Iterable[str]
     ) -> None:
-        """Be there for builds until the connection ends."""
+        """Be there for builds until the connection ends; at once, if there is a session of that name."""
         connection = Connection(sock, data=data)
         session = Session(connection, name, shared_key, methods)
         connection.start()
         with self._changed:
-            if uuid in self._open:
-                raise InvalidInput(f"session {uuid} is open already")
-            self._open[uuid] = session
+            if self._open.setdefault(uuid, session) is not session:
+                log.warning("session %s is open already", uuid)
+                return connection.close()
             self._changed.notify_all()
         try:
             connection.run()

@@ -376,6 +376,27 @@ def test_the_worker_says_what_it_is(client: BuildClient) -> None:
     assert info.version is not None and info.version.version.startswith("v0.")
 
 
+def test_a_session_in_a_call_needs_a_name(client: BuildClient) -> None:
+    stream = open_stream(client.grpc, f"{CONTROL}Session")
+    with pytest.raises(GrpcError) as caught:
+        stream.receive(60)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_second_session_of_a_name_is_closed_and_the_first_one_serves(
+    client: BuildClient, context: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.urandom", lambda size: b"x" * size)  # every session has the same name
+    with client.session(offered(context)) as name:
+        monkeypatch.undo()
+        line = client._upgraded("/session", {"X-Docker-Expose-Session-Uuid": name})
+        with line:
+            line.settimeout(60)
+            while line.recv(1 << 16):
+                pass
+        assert client.build_in(name, exporters=MOBY).error is None
+
+
 @pytest.mark.parametrize("route", ["/grpc", "/session"])
 def test_without_an_upgrade_it_is_a_mistake(daemon: Daemon, route: str) -> None:
     answer = daemon.http.post(route)
