@@ -26,6 +26,8 @@ from runtime.store.durable import remove_tree
 PATH = "/moby.filesync.v1.FileSync/DiffCopy"
 _ON_THE_WAY, _TOGETHER = 64, 16  # contents asked for and not here yet; asked for in one go
 _LONGEST = 4096
+_ENTRY = 64  # bytes an entry counts for, in what is told
+_STEP = 256 << 10  # bytes between two tellings
 _SMALL = 16 << 20  # bytes; nothing that is read into memory is larger
 _KINDS = (
     (files.DIRECTORY, modes.S_IFDIR),
@@ -135,15 +137,21 @@ class Receiver:
         with ExitStack() as stack:
             stack.callback(self._close)
             for packet in _packets(self._stream):
-                self._received += len(packet.data) + 64
-                self._told(self._received)
+                self._tell(len(packet.data) + _ENTRY)
                 self._take(packet)
                 if not self._stream.has_more or len(self._wanted) >= _TOGETHER:
                     self._ask()
                 if self._all_told and not self._open and not self._wanted:
                     self._all_told = False
                     self._finish()
+                    self._told(self._received)
                     self._stream.write(Packet(PacketType.END))
+
+    def _tell(self, size: int) -> None:
+        before = self._received // _STEP
+        self._received += size
+        if self._received // _STEP != before:
+            self._told(self._received)
 
     def _close(self) -> None:
         for file in self._open.values():

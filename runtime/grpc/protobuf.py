@@ -183,6 +183,8 @@ def _write_varint(out: bytearray, value: int) -> None:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    if at < len(data) and data[at] < 0x80:
+        return data[at], at + 1  # most are small
     value = shift = 0
     while shift < 70:
         if at >= len(data):
