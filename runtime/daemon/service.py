@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from registry_client.values import frozen
 from runtime.daemon.api import EngineApi
 from runtime.daemon.attached import Attached
-from runtime.daemon.building import Building, ImageBuilder
+from runtime.daemon.building import Building, ImageBuilder, SessionBuild
 from runtime.daemon.container_files import ContainerFiles
 from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
@@ -90,8 +90,8 @@ def parse_host(text: str, tls: bool = False) -> Address:
     return Address("tcp", host=host.strip("[]") or "127.0.0.1", port=int(port))
 
 
-def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
-    """The API with the routes of this package."""
+def engine_api(engine: Engine, builder: ImageBuilder, in_session: SessionBuild | None = None) -> EngineApi:
+    """The API with the routes of this package. `in_session` builds what comes with a session (`Building`)."""
 
     def within_leases(handler: Handler, request: Request) -> Response:
         # This process lives long: what a request looks at must not be kept from the collector for good.
@@ -102,7 +102,7 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
         {"Server": f"pipe/{engine.facts.version} (linux)", "Docker-Experimental": "false"}, within_leases
     )
     api.add(System(engine, api).routes())
-    api.add(Building(engine, builder).routes())
+    api.add(Building(engine, builder, in_session).routes())
     api.add(Transfers(engine, builder.config_of).routes())
     api.add(ImageRoutes(engine).routes())
     api.add(EventRoutes(engine).routes())

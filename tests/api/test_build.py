@@ -226,7 +226,7 @@ GOOD = context({"Dockerfile": SCRATCH, "a": "1"})
         ({"ulimits": "x"}, "error reading ulimit settings"),
         ({"outputs": "x"}, "invalid outputs specified"),
         ({"version": "9"}, 'invalid version "9"'),
-        ({"version": "2"}, "DOCKER_BUILDKIT=0"),
+        ({"version": "2"}, "needs a session"),
         ({"squash": "1"}, "squash is only supported with experimental mode"),
         ({"platform": "foo/bar/x/y"}, "foo/bar/x/y"),
         ({"t": "UPPER"}, "invalid reference format"),
