@@ -109,6 +109,7 @@ def lower_options(request: BuildRequest, platform: Platform | None, epoch: str |
         no_cache_filter=request.no_cache_filter,
         network=request.network,
         multi_platform=request.as_several,
+        policy=request.policy,
     )
 
 

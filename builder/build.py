@@ -164,9 +164,12 @@ class _Build:
             self._cache.imports = Imports(
                 self._images, self._request.cache_from, self._emit, self._cancel, self._request.node
             )
+        runs = self._request.no_cache and b"RUN" in context.text.upper()
+        if runs:
+            self._workshop.get_ahead()
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
-        if self._request.no_cache and b"RUN" in context.text.upper():
+        if runs:
             # Beside the parsing. What fails here fails again, and is told, when a step needs it.
             pool.submit(self._workshop.warm_up)
         setting = self._timed(setting, context)
@@ -200,8 +203,7 @@ class _Build:
         graphs = [self._lowered(context, setting, platform, bases) for platform in platforms]
         beside = self._looked_at_by_boms(context, setting, bases)
         self._check(pool)
-        if self._owner.on_lowered is not None:
-            self._owner.on_lowered(self._parsed(context), graphs)
+        self._tell_lowered(context, graphs)
         attempt = self._go(context, setting, bases)
         made = attempt.build(graphs, beside, pool, hashing)
         self._gathered = attempt.gathered
@@ -238,6 +240,11 @@ class _Build:
             self.missed,
         )
 
+    def _tell_lowered(self, context: Context, graphs: Sequence[StageGraph]) -> None:
+        """Whoever listens knows now what will be used, before any of it is."""
+        if self._owner.on_lowered is not None:
+            self._owner.on_lowered(self._parsed(context), graphs)
+
     def result_by_looking(self) -> BuildResult:
         """The result of a build whose every step is known; NotYet when one is not."""
         setting = self._setting()
@@ -246,6 +253,7 @@ class _Build:
         platform = next(iter(self._request.platforms), None)
         bases = Bases(self._images, self._request, None, self._cancel, self._images.transport)
         graph = self._lowered(context, setting, platform, bases)
+        self._tell_lowered(context, [graph])
         made = self._go(context, setting, bases).look(graph)
         self._check(None)
         return self._ended([made], context, setting)
@@ -311,10 +319,16 @@ class _Build:
                 self._workshop.agent,
                 url,
                 self._request.keeps_git_dir,
+                self._request.policy,
             )
             path, self._context_key, time_of_it = found
             return path, time_of_it
 
+        if self._request.policy:
+            from builder.policy import Source
+
+            for name in ("dockerfile", "context"):
+                self._request.policy.apply(Source(f"local://{name}"))
         stdin = self._owner._stdin or sys.stdin.buffer
         return ContextOpener(self._request, stdin, new_directory, fetch).open()
 

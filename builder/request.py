@@ -9,6 +9,7 @@ from registry_client.values import field, frozen
 from runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
     from builder.sharing.wanted import CacheFrom, CacheTo
     from builder.ssh import AgentWanted
     from registry_client.oci.digest import Digest
@@ -78,6 +79,8 @@ class BuildRequest:
     rlimits: tuple[Rlimit, ...] = ()
     cgroup_parent: str = ""
     allow: frozenset[str] = frozenset()
+    policy: SourcePolicy | None = None  # of what comes from elsewhere
+    pinned: bool = False  # somebody wants to know the pins of what came from there
     cache_from: tuple[CacheFrom, ...] = ()
     cache_to: tuple[CacheTo, ...] = ()
     node: str = "build"  # the name of this build in the event stream
@@ -140,5 +143,6 @@ class BuildResult:
     warnings: tuple[BuildWarning, ...] = ()
     cached: bool = False
     images: tuple[Digest, ...] = ()  # one for each platform
+    pins: Mapping[str, Any] = field(default_factory=dict, hash=False)  # a source policy
     ref: str = ""  # by which the build is known afterwards
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)  # by platform

@@ -122,7 +122,12 @@ class _Gathering:
                 self._note_mount(command.node, mount, state)
 
     def _note_arguments(self, command: ast.Arg, state: StageState) -> None:
+        from builder.lower.arguments import platform_arguments
+
+        given = platform_arguments(self._options, "")
         for argument in command.arguments:
+            if argument.default is None and argument.name in given:
+                continue  # nobody has to give it
             if argument.default is None and argument.name in self._globals:
                 self._used.add(argument.name)
                 continue

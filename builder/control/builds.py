@@ -19,6 +19,7 @@ from builder.control.layouts import ClientLayout
 from builder.control.lent import LentAgents, LentCredentials, LentSecrets
 from builder.control.messages.common import Bytes, CacheEntry
 from builder.control.messages.control import Exporter
+from builder.control.needs import context_paths
 from builder.control.sessions import Session, Sessions
 from builder.control.sources import Sent, Sources
 from builder.request import BuildRequest, BuildResult
@@ -30,8 +31,10 @@ from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from builder.dockerfile import Dockerfile
+    from builder.graph import StageGraph
     from registry_client.credentials import Credentials
     from runtime.images.images import Images
     from runtime.networks.networks import Networks
@@ -55,6 +58,7 @@ class Ground:
     spawner: Spawner | None
     jobs: int = 4
     version: str = ""
+    cancel: Cancel = field(default_factory=Cancel)  # of all builds
 
 
 @frozen(kw_only=True)
@@ -84,7 +88,7 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
         session = sessions.get(wanted.session, cancel)
         scratch = stack.enter_context(_scratch(ground.root))
         sent = Sent(session, ground.root, NODE, emit, cancel, stack)
-        sources = sent.all(wanted.attrs, wanted.inputs)
+        sources = sent.all_but_context(wanted.attrs, wanted.inputs)
         tags, outputs = outputs_of(wanted.exporters, scratch)
         caches = ClientCaches(session, scratch, cancel)
         request = replace(
@@ -105,18 +109,30 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
         images = stack.enter_context(ground.working(LentCredentials(session), emit))
         emit = caches.telling(images.emit)  # what changes in the store also goes to others
         stdin = stack.enter_context(_upload(session, sources, scratch, cancel))
-        result = _build(ground, images, request, emit, cancel, stdin)
+
+        def lowered(dockerfile: Dockerfile, graphs: Sequence[StageGraph]) -> None:
+            # A scanner of software may look at all of it.
+            sent.fetch_context(None if request.attest.sbom else context_paths(graphs))
+
+        result = _build(ground, images, request, emit, cancel, stdin, lowered)
         if wanted.exporters:
             _deliver(session, result, tags, outputs, emit, cancel)
         return Done(result, {**_response(result), **caches.sent()})
 
 
 def _build(
-    ground: Ground, images: Images, request: BuildRequest, emit: Emit, cancel: Cancel, stdin: BinaryIO | None
+    ground: Ground,
+    images: Images,
+    request: BuildRequest,
+    emit: Emit,
+    cancel: Cancel,
+    stdin: BinaryIO | None,
+    lowered: Callable[[Dockerfile, Sequence[StageGraph]], None],
 ) -> BuildResult:
     """As `pipe build` does: a look first, which needs neither threads nor mounts."""
     told: list[Event] = []
     looking = Builder(images.store, images, None, None, told.append, cancel)
+    looking.on_lowered = lowered
     result = looking.look_up(request)
     if result is not None:
         for event in told:
@@ -133,6 +149,7 @@ def _build(
         stdin=stdin,
     )
     builder.missed = looking.missed
+    builder.on_lowered = lowered
     try:
         return builder.build(request)
     finally:

@@ -2,14 +2,15 @@
 
 Directories are the client's own, called by a name; remote ones are fetched by the builder as for anybody else. The ignore
 patterns are the Dockerfile's own, else the context's (FEATURES A-84), and go along with the question for the files, so
-what is ignored is not even sent.
+what is ignored is not even sent. Of the context only what steps use is asked for, which is known once the Dockerfile is
+lowered (A-94).
 """
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from builder.context import check_sent
@@ -40,6 +41,15 @@ class Sources:
     upload: str = ""  # which of the client's uploads is the context
 
 
+@frozen
+class _Wanted:
+    """A context that is not here yet: the client's name, its place here, what it ignores."""
+
+    key: str
+    root: str
+    ignore: bytes
+
+
 class Sent:
     """Brings what a client has here. Directories stay ours until `stack` is closed."""
 
@@ -48,6 +58,7 @@ class Sent:
     ) -> None:
         self._session, self._root, self._node = session, root, node
         self._emit, self._cancel, self._stack = emit, cancel, stack
+        self._wanted: _Wanted | None = None
 
     def dockerfile(self, attrs: Mapping[str, str]) -> Sources:
         """The Dockerfile and what it ignores; no other file yet."""
@@ -75,19 +86,19 @@ class Sent:
             upload=upload,
         )
 
-    def all(self, attrs: Mapping[str, str], inputs: Mapping[str, str]) -> Sources:
-        """Everything. `inputs` says what `input:NAME` stands for."""
+    def all_but_context(self, attrs: Mapping[str, str], inputs: Mapping[str, str]) -> Sources:
+        """Everything that is known to be wanted. `inputs` says what `input:NAME` stands for."""
         found = self.dockerfile(attrs)
         contexts = {}
         for name, value in named_contexts(attrs).items():
             contexts[name] = self._named(name, value, inputs)
         context = found.context
         if not context:
-            key = attrs.get("contextkey", "context")
-            with self._told("context", "[internal] load build context") as node:
-                context = self._directory(key, found.ignore or b"", node)
+            context = self._kept(key := attrs.get("contextkey", "context"))
+            self._wanted = _Wanted(key, context, found.ignore or b"")
         subdirectory = attrs.get("contextsubdir", "").strip("/")
         if subdirectory:
+            self.fetch_context(None)
             context = self._below(context, subdirectory)
         return Sources(
             context=context,
@@ -125,6 +136,21 @@ class Sent:
         with self._asking(key), self._session.stream(PATH, given, self._cancel) as stream:
             return receive_files(stream)
 
+    def fetch_context(self, paths: Iterable[str] | None) -> None:
+        """Bring what is wanted of the context here, once it is known; None is all of it."""
+        wanted, self._wanted = self._wanted, None
+        paths = None if paths is None else sorted(set(paths))
+        if wanted is None or paths == []:
+            return
+        with self._told("context", "[internal] load build context") as node:
+            try:
+                self._receive(
+                    wanted.key, wanted.root, wanted.ignore, node, None if paths and "" in paths else paths
+                )
+            except BaseException:
+                self._wanted = wanted  # it is not here
+                raise
+
     # --- directories --------------------------------------------------------------------------------------------------
 
     def _named(self, name: str, value: str, inputs: Mapping[str, str]) -> str:
@@ -152,18 +178,23 @@ class Sent:
 
     def _directory(self, key: str, ignore: bytes, node: str) -> str:
         """The client's directory of that name, as it is now."""
-        shared = self._session.shared_key
-        name = f"{shared}:{key}" if shared else os.urandom(16).hex()
-        root = self._stack.enter_context(kept_directory(self._root, name, lasting=bool(shared)))
+        root = self._kept(key)
+        self._receive(key, root, ignore, node, None)
+        return root
 
+    def _kept(self, key: str) -> str:
+        """Where the client's directory of that name lies here, as it was sent last."""
+        shared = self._session.shared_key
+        name = f"{shared}:{key}" if shared else ""
+        return self._stack.enter_context(kept_directory(self._root, name, lasting=bool(shared)))
+
+    def _receive(self, key: str, root: str, ignore: bytes, node: str, paths: list[str] | None) -> None:
         def told(size: int) -> None:
             self._emit(Progress(node=node, item="transferring context:", current=size))
 
-        excluded = _patterns(ignore)
-        given = metadata(key, exclude=excluded)
+        given = metadata(key, exclude=_patterns(ignore), follow=paths or ())
         with self._asking(key), self._session.stream(PATH, given, self._cancel) as stream:
             Receiver(stream, root, told).run()
-        return root
 
     @contextmanager
     def _asking(self, key: str) -> Iterator[None]:

@@ -33,6 +33,14 @@ def export(
         for tag in own:
             images.tag_platforms([each.image for each in built], tag)
     result = replace(result, tags=tags)
+    if request.pinned:
+        from builder.cache import Cache
+        from builder.pins import pins
+        from runtime.errors import Unsupported
+
+        if len(built) > 1:
+            raise Unsupported("--pin-lock of several platforms", hint="build them one by one")
+        result = replace(result, pins=pins(images, Cache(store), built[0]))
     if not request.outputs and not request.metadata and not request.attest:
         return result
     from builder.export.attest import Attestor

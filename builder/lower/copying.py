@@ -5,16 +5,20 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from builder.dockerfile.ast import Add, Copy
 from builder.dockerfile.nodes import Heredoc, Node
 from builder.graph import Copy as CopyOperation
 from builder.graph import CopySource, GitSource, HttpSource, InlineSource, Vertex
 from builder.lower.history import copy_text
-from builder.lower.remotes import remote_source
+from builder.lower.remotes import remote_source, without_credentials
 from builder.lower.state import StageState, clean_path
 from registry_client.oci.digest import parse_digest
 from registry_client.values import frozen, replace
+
+if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
 
 # ug+rwxXst, +x, u=rwX,go=rX: chmod(1)'s symbolic form
 _SYMBOLIC = (
@@ -35,7 +39,12 @@ class Words:
 
 
 def lower_copy(
-    command: Add | Copy, words: Words, state: StageState, source: Vertex, make: Callable[..., Vertex]
+    command: Add | Copy,
+    words: Words,
+    state: StageState,
+    source: Vertex,
+    make: Callable[..., Vertex],
+    policy: SourcePolicy | None = None,
 ) -> None:
     """Append the vertex of a COPY or ADD to `state`; `source` is where its paths lie."""
     node = command.node
@@ -44,13 +53,21 @@ def lower_copy(
     sources = _Sources(state.root)
     for path in words.sources:
         remote = _remote(command, path, words.checksum)
+        if remote is not None and policy:
+            from builder.lower.permitted import permitted_remote
+
+            remote = permitted_remote(policy, remote, node.span)
         if remote is None:
             sources.add(source, _clean_source(path, command.parents), _unpacks(command))
         elif isinstance(remote, HttpSource):
-            vertex = Vertex(operation=remote, label=f"fetch {path}", span=node.span)
+            vertex = Vertex(operation=remote, label=f"fetch {without_credentials(path)}", span=node.span)
             sources.add(vertex, remote.filename, isinstance(command, Add) and command.unpack is True)
         else:
-            sources.add(Vertex(operation=remote, label=f"fetch {path}", span=node.span), ".", False)
+            sources.add(
+                Vertex(operation=remote, label=f"fetch {without_credentials(path)}", span=node.span),
+                ".",
+                False,
+            )
     if words.files:
         names = [_file_name(node, file.name) for file, _text in words.files]
         inline = InlineSource(

@@ -83,6 +83,7 @@ class Lowering:
         self.proxies: Mapping[str, str] = proxy_environment(options.build_args)
         self.network = options.network
         self.cache_namespace = options.build_args.get("BUILDKIT_CACHE_MOUNT_NS", "")
+        self.policy = options.policy
         self.watcher: Watcher | None = watcher
 
     def target(self) -> StageGraph:
@@ -172,6 +173,10 @@ class Lowering:
             remote = remote_source(context.value)
         except ValueError as error:
             raise InvalidInput(f"build context {context.name}: {error}") from error
+        if remote is not None and self._options.policy:
+            from builder.lower.permitted import permitted_remote
+
+            remote = permitted_remote(self._options.policy, remote, node.span)
         operation = LocalSource(name=context.name) if remote is None else remote
         vertex = Vertex(operation=operation, label=label, span=node.span)
         if not isinstance(remote, HttpSource):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from registry_client.oci.config import ImageConfig
 from registry_client.oci.platform import Platform, host_platform
 from registry_client.values import field, frozen
 from runtime.spans import Span
+
+if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
 
 
 @frozen(kw_only=True)
@@ -29,6 +33,7 @@ class LowerOptions:
     no_cache_filter: frozenset[str] = frozenset()
     network: str = "default"
     multi_platform: bool = False  # several results: labels name the platform
+    policy: SourcePolicy | None = None
 
     @property
     def target_platform(self) -> Platform:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from builder.dockerfile import ast
 from builder.dockerfile.heredocs import parse_heredoc
@@ -24,6 +24,9 @@ from builder.lower.running import command_line, lower_run
 from builder.lower.signals import is_signal
 from builder.lower.state import StageState, clean_path
 from runtime.errors import Unsupported
+
+if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
 
 # The Dockerfile's heredoc bodies: quotes are text, and the escape is always `\`.
 _BODY = Lexer(quotes_are_text=True)
@@ -50,6 +53,7 @@ class Surroundings(Protocol):
     proxies: Mapping[str, str]
     network: str
     cache_namespace: str
+    policy: SourcePolicy | None
     watcher: Watcher | None
 
     def source(self, name: str, node: Node, number: int, *, index_allowed: bool) -> Vertex: ...
@@ -149,7 +153,12 @@ class StageLowering:
         origin = command.origin if isinstance(command, ast.Copy) else ""
         source = self._source(origin, node, index_allowed=True)
         lower_copy(
-            command, words, self.state, source, lambda operation, inputs: self._make(node, operation, inputs)
+            command,
+            words,
+            self.state,
+            source,
+            lambda operation, inputs: self._make(node, operation, inputs),
+            self._around.policy,
         )
 
     def _source(self, origin: str, node: Node, *, index_allowed: bool) -> Vertex:

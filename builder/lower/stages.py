@@ -20,7 +20,8 @@ from registry_client.oci.config import ImageConfig
 from registry_client.oci.platform import Platform, parse_platform
 from registry_client.reference import parse_reference
 from registry_client.values import frozen
-from runtime.errors import InvalidInput, did_you_mean
+from runtime.errors import Denied, InvalidInput, did_you_mean
+from runtime.spans import Span
 
 _IMAGE_ID = re.compile("sha256:[0-9a-f]{64}")
 SCRATCH = "scratch"
@@ -50,6 +51,7 @@ class PlannedStage:
         self.stage, self.base, self.platform = stage, base, platform
         self.replaced = replaced  # by a named context: its instructions are not run
         self.triggers: tuple[Command, ...] = ()
+        self.refusal: Denied | None = None  # by the source policy; told if the stage is needed
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -69,12 +71,20 @@ class StagePlans:
         self.planned: list[PlannedStage] = []
         self._so_far: dict[str, Stage] = {}  # what FROM finds: the latest before the stage at hand
         for stage in dockerfile.stages:
-            self.planned.append(self._plan(stage))
+            self.planned.append(self._plan_unless_denied(stage))
             if stage.name:
                 self._so_far[stage.name] = stage
         self.target = self._find_target()
 
     # --- FROM -----------------------------------------------------------------------------------------------------
+
+    def _plan_unless_denied(self, stage: Stage) -> PlannedStage:
+        try:
+            return self._plan(stage)
+        except Denied as error:
+            planned = PlannedStage(stage, None, None)
+            planned.refusal = error
+            return planned
 
     def _plan(self, stage: Stage) -> PlannedStage:
         name = self._expand(stage.base, stage)
@@ -122,7 +132,15 @@ class StagePlans:
             raise node.error(str(error), name, hint=did_you_mean(name, names)) from error
         if context := self.named_context(name, wanted):
             return self._context_origin(context, node, wanted)
-        return BaseWanted(str(reference), wanted, node.locate(name))
+        return self._permitted(str(reference), wanted, node.locate(name))
+
+    def _permitted(self, reference: str, wanted: Platform, span: Span | None) -> BaseWanted:
+        """The image, or what the source policy takes in its place."""
+        if self.options.policy:
+            from builder.lower.permitted import permitted_image
+
+            reference = permitted_image(self.options.policy, reference, span)
+        return BaseWanted(reference, wanted, span)
 
     # --- named contexts -------------------------------------------------------------------------------------------
 
@@ -145,7 +163,7 @@ class StagePlans:
             if _IMAGE_ID.fullmatch(reference):
                 return BaseWanted(reference, wanted, node.span)  # of the store, whatever names it has
             try:
-                return BaseWanted(str(parse_reference(reference).or_latest()), wanted, node.span)
+                return self._permitted(str(parse_reference(reference).or_latest()), wanted, node.span)
             except ValueError as error:
                 raise InvalidInput(f"build context {context.name}={context.value}: {error}") from error
         if context.value.startswith(LAYOUT_SCHEME):
@@ -234,6 +252,8 @@ class StagePlans:
                 continue
             numbers.add(origin.number)
             planned = self.planned[origin.number]
+            if planned.refusal is not None:
+                raise planned.refusal
             queue.append(planned.base)
             planned.triggers = self._triggers(planned, configs)
             for command in planned.commands:

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_EXECUTABLE = 126
 _TAIL = 16 << 10
+_LOG_LIMIT = 2 << 20  # as BuildKit's
+_CLIPPED = b"\n[output clipped, log limit 2MiB reached]\n"
 _PIECE = 64 << 10
 
 
@@ -331,15 +333,24 @@ class ExecStep:
 
     def _read(self, pipes: _Pipes) -> bytes:
         """Pass the output on until the command and all it started have ended; its last bytes."""
-        tail = b""
+        tail, size = b"", 0
         secrets = self._workshop.secret_values() if self._operation.mounts else ()
         maskers = {stream: Masker(secrets) for stream in ("stdout", "stderr")}
         for stream, data in pipes.read():
             masked = maskers[stream].feed(data) if data else maskers[stream].flush()
             if masked:
-                self._setting.emit(Output(node=self._node, stream=stream, data=masked))
                 tail = (tail + masked)[-_TAIL:]
+                size += len(masked)
+                self._tell(stream, masked, size)
         return tail
+
+    def _tell(self, stream: str, data: bytes, size: int) -> None:
+        """Show output, up to a limit: a screen takes less than a command can give, and what waits for it takes memory."""
+        over = max(0, size - _LOG_LIMIT)
+        if shown := data[: max(0, len(data) - over)]:
+            self._setting.emit(Output(node=self._node, stream=stream, data=shown))
+        if 0 < over <= len(data):  # it is this piece that does not fit
+            self._setting.emit(Output(node=self._node, stream=stream, data=_CLIPPED))
 
     def _failure(self, exit_info: ExitInfo, tail: bytes, upper: str) -> StepFailed:
         words = self._operation.argv

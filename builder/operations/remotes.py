@@ -13,6 +13,7 @@ from registry_client.values import replace
 from runtime.store.store import Store
 
 if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
     from builder.ssh import Agent
 
 
@@ -23,12 +24,17 @@ def fetch_context(
     agent: Agent,
     url: str,
     keep_git_dir: bool = False,
+    policy: SourcePolicy | None = None,
 ) -> tuple[str, str, int | None]:
     """A path (a directory, or an archive or Dockerfile), the key of the cache record that says what it is, and its time."""
     from builder.lower.remotes import remote_source
 
     source = remote_source(url)
     assert source is not None
+    if policy:
+        from builder.lower.permitted import permitted_remote
+
+        source = permitted_remote(policy, source)
     if keep_git_dir and isinstance(source, GitSource):
         source = replace(source, keep_git_dir=True)
     files = _fetch(store, setting, secrets, agent, source)

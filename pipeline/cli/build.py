@@ -31,7 +31,7 @@ PIPE_FILES = ("pipe.yaml", "pipe.yml")
 _OWN_FLAGS = (
     "file", "tag", "target", "output", "build_arg", "build_context", "iidfile", "metadata_file", "check", "call", "push",
     "label", "annotation", "attest", "provenance", "sbom", "platform", "add_host", "cache_from", "cache_to",
-    "on_failure",
+    "on_failure", "pin_lock", "source_policy_file",
 )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _build_dockerfile(session: Session, context: str, flags: dict[str, Any]) -> 
                 services.builder.on_failure = enter
             services.builder.missed = missed
             result = build_told(services, request)
-    if flags["iidfile"] or flags["metadata_file"]:
+    if flags["iidfile"] or flags["metadata_file"] or flags["pin_lock"]:
         _write_results(result, flags)
     if (flags["quiet"] or progress == "quiet") and not any(output.dest == "-" for output in request.outputs):
         print(result.image_id, flush=True)
@@ -166,7 +166,13 @@ def _look_up(
 def _begin(request: BuildRequest, name: str = "") -> Event:
     from runtime.events import Started
 
-    return Started(node=request.node, name=name or f"build {request.context}")
+    if not name:
+        name = f"build {request.context}"
+        if "@" in name:
+            from builder.lower.remotes import without_credentials
+
+            name = f"build {without_credentials(request.context)}"
+    return Started(node=request.node, name=name)
 
 
 def _end(request: BuildRequest, result: BuildResult) -> Finished:
@@ -218,6 +224,10 @@ def _familiar(tag: str) -> str:
 def _write_results(result: BuildResult, flags: dict[str, Any]) -> None:
     if flags["iidfile"]:
         write_file(flags["iidfile"], result.image_id)
+    if flags["pin_lock"]:
+        import json
+
+        write_file(flags["pin_lock"], json.dumps(result.pins, indent=2) + "\n")
     if flags["metadata_file"]:
         import json
 

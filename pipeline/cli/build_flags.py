@@ -11,13 +11,27 @@ from registry_client.oci.platform import Platform, parse_platform
 from runtime.errors import HostFault, InvalidInput, NotFound, Unsupported, did_you_mean
 
 if TYPE_CHECKING:
+    from builder.policy import SourcePolicy
     from builder.ssh import AgentWanted
     from runtime.containers.spec import Limits, Rlimit
 
 OUTPUT_TYPES = ("image", "registry", "oci", "docker", "local", "tar", "cacheonly")
 ENTITLEMENTS = ("network.host", "security.insecure")
 COMPRESSIONS = ("gzip", "zstd", "estargz", "uncompressed")
+_POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"  # as buildx reads it
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def _policy(path: str) -> SourcePolicy | None:
+    if not path:
+        return None
+    from builder.policy import parse_policy
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_policy(file.read(1 << 24), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(f"cannot read the source policy {path}: {error}") from error
 
 
 def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str], epoch: str) -> BuildRequest:
@@ -53,6 +67,8 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
         rlimits=tuple(_ulimit(text) for text in flags["ulimit"]),
         cgroup_parent=flags["cgroup_parent"] or "",
         allow=_allowed(flags["allow"]),
+        pinned=bool(flags["pin_lock"]),
+        policy=_policy(flags["source_policy_file"] or env.get(_POLICY, "")),
         **_shared_caches(flags, env),
     )
 

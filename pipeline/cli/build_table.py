@@ -56,6 +56,7 @@ TABLE = (
     Flag("no-cache-filter", "many", "Run every step of these stages again."),
     Flag("on-failure", "one", "Open a shell in the sandbox of a step that failed.", choices=("shell",)),
     Flag("output", "many", "Where the result goes: type=oci,dest=FILE or a directory.", "o"),
+    Flag("pin-lock", "one", "Write what came from elsewhere to a file, as a --source-policy-file that pins it."),
     Flag("platform", "many", "Build for a platform, for example linux/arm64."),
     Flag("progress", "one", "How work is shown.", choices=PROGRESS),
     Flag("provenance", "one", "Say how it was built beside the result: true, false, mode=min or mode=max."),
@@ -65,6 +66,7 @@ TABLE = (
     Flag("sbom", "one", "Say which software is in it beside the result: true, false or generator=IMAGE."),
     Flag("secret", "many", "A secret for build steps: id=NAME[,src=FILE|,env=VARIABLE]."),
     Flag("shm-size", "one", "Size of /dev/shm in build steps."),
+    Flag("source-policy-file", "one", "Rules that allow, deny or exchange images and downloads, as JSON."),
     Flag("ssh", "many", "An ssh agent for build steps: default or NAME[=SOCKET|KEY[,KEY]]."),
     Flag("tag", "many", "Name the image.", "t"),
     Flag("target", "one", "The stage to build."),
@@ -88,14 +90,18 @@ def parse(arguments: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
         parameter(flag): False if flag.kind == "switch" else None for flag in (*TABLE, *IGNORED)
     }
 
+    given: dict[str, tuple[Flag, str]] = {}
+
     def take(flag: Flag, text: str) -> None:
         name = parameter(flag)
         if flag.kind == "many":
             many[name].append(text)
         else:
-            values[name] = _value(flag, text)
+            given[name] = flag, text
 
     names = _FLAGS.read(arguments, take, mixed=True)
+    # Of a flag that is given twice the last one counts, and only that has to make sense, as with click.
+    values |= {name: _value(flag, text) for name, (flag, text) in given.items()}
     return names, {**values, **{name: tuple(texts) for name, texts in many.items()}}
 
 

@@ -4,7 +4,7 @@
     #3 0.412 cc -o main main.c
     #3 DONE 1.9s
 
-Lines of one node are whole; an output without a newline is held back until the rest comes or the node ends.
+Lines of one node are whole; an output without a newline is held back until the rest comes or the node ends, or becomes long.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ WORDS = {
     Outcome.SKIPPED: "SKIPPED",
     Outcome.WARNING: "FAILED (allowed)",
 }
+
+
+LINE_LIMIT = 64 << 10  # bytes: a longer one is broken, lest it is put together over and over
 
 
 class _Node:
@@ -77,6 +80,8 @@ class PlainRenderer:
     def _output(self, event: Output) -> None:
         node = self._node(event.node, event.time)
         *lines, rest = (node.rest.get(event.stream, b"") + event.data).split(b"\n")
+        if len(rest) > LINE_LIMIT:
+            lines, rest = [*lines, rest], b""
         node.rest[event.stream] = rest
         for line in lines:
             self._line(node, f"{event.time - node.started:.3f} {plain_text(line)}")

@@ -23,6 +23,7 @@ from pipeline.ui.text import duration, plain_text, size
 from runtime.events import Event, Finished, Outcome, Output, Progress, Started, Warned
 
 TAIL = 6  # lines of output kept under a running node
+REST_LIMIT = 64 << 10  # bytes kept of a line that does not end
 SHOWN = 12  # running nodes drawn at once
 FAILED = (Outcome.FAILED, Outcome.ERROR, Outcome.TIMEOUT)
 STYLES = {
@@ -82,7 +83,8 @@ class TtyRenderer:
 
     def _output(self, event: Output) -> None:
         if node := self._running.get(event.node):
-            *lines, node.rest = (node.rest + event.data).split(b"\n")
+            *lines, rest = (node.rest + event.data).split(b"\n")
+            node.rest = rest[-REST_LIMIT:]
             node.tail.extend(plain_text(line) for line in lines)
 
     def _finish(self, event: Finished) -> None:

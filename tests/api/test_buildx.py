@@ -77,6 +77,21 @@ def test_a_build_is_told_cached_and_named(daemon: Daemon, tmp_path: Path) -> Non
     assert "bx:1" in [tag for image in daemon.docker.images.list() for tag in image.tags]
 
 
+def test_only_what_steps_use_comes_over_links_too(daemon: Daemon, tmp_path: Path) -> None:
+    text = "FROM base:1\nCOPY link/x /\nRUN --mount=source=m,target=/m cat /x /m/y\n"
+    write_files(
+        tmp_path / "c",
+        {"Dockerfile": text, "real/x": "via-link", "real/z": "", "m/y": "mounted", "big": "b" * 9999},
+    )
+    (tmp_path / "c" / "link").symlink_to("real")
+    told = buildx(daemon, tmp_path, "build", "--progress", "plain", "--no-cache", "c")
+    assert "via-link" in told and "mounted" in told
+    (size,) = {
+        line.split()[3] for line in told.splitlines() if "transferring context:" in line and "done" in line
+    }
+    assert size.endswith("B") and not size.endswith(("kB", "MB"))
+
+
 def test_a_mistake_shows_its_lines(daemon: Daemon, tmp_path: Path) -> None:
     write_files(tmp_path / "c", {"Dockerfile": "FROM base:1\nRUN exit 7\n"})
     told = buildx(daemon, tmp_path, "build", "--progress", "plain", "c", code=1)

@@ -5,6 +5,7 @@ What it sends is what was seen of buildx 0.29.1; that the messages are BuildKit'
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import os
 import posixpath
@@ -161,7 +162,9 @@ class Offered:
 
 
 def _leads(path: str, wanted: str) -> bool:
-    return path == wanted or posixpath.normpath(wanted).startswith(path + "/")
+    """Whether it is what is wanted, in it, or on the way there; without fsutil's care for links."""
+    parts, pattern = path.split("/"), posixpath.normpath(wanted).split("/")
+    return all(fnmatch.fnmatchcase(part, each) for part, each in zip(parts, pattern))
 
 
 @dataclass

@@ -83,7 +83,8 @@ def _directory(target: Target, parts: tuple[bytes, ...], member: Member) -> None
     path = target.make_directory(parts) if parts else b""
     full = target.full(path)
     os.chown(full, member.uid, member.gid)
-    os.chmod(full, member.mode & 0o7777)
+    # `/` stays open to all: tars of directories made for one user would lock out every other (docker has 0755 there, buildah 0555).
+    os.chmod(full, member.mode & 0o7777 | (0 if parts else 0o555))
     _set_xattrs(full, member)
     target.set_time(path, member.mtime_ns)
 

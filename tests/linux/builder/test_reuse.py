@@ -121,12 +121,12 @@ def same_inode(one: Path, other: Path, name: str) -> bool:
 
 
 @pytest.fixture
-def as_if_new(build: Callable[..., Path], tmp_path: Path) -> Callable[[], bytes]:
+def as_if_new(build: Callable[..., Path], tmp_path: Path) -> Callable[..., bytes]:
     """The layer a store makes of the context that never saw it before."""
 
-    def make() -> bytes:
+    def make(**how: bytes) -> bytes:
         with Store.open(str(tmp_path / f"store-{len(list(tmp_path.iterdir()))}")) as store:
-            return tar_of(build(store))
+            return tar_of(build(store, **how))
 
     return make
 
@@ -160,6 +160,37 @@ def test_a_context_is_gone_through_once(
     monkeypatch.setattr(selection, "stretches", counting)
     build(store, meanwhile=lambda: listed.append("then"))
     assert listed == ([str(context), "then"] if looking else ["then", str(context)])
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "--chmod=u+w,go-rwx .",
+        "--chown=5:6 --chmod=0755 .",
+        "--exclude=d2 --exclude=d0/f1* .",
+        "--exclude=* --exclude=!d1/** --exclude=!d3/f19* .",
+        "--link .",
+        "--parents d1 d3",
+        "d1 d3",
+        "d1/ d3/f19*",
+        "[^x]*",
+    ],
+)
+def test_however_files_are_chosen_the_layer_is_that_of_a_new_store(
+    build: Callable[..., Path],
+    as_if_new: Callable[..., bytes],
+    store: Store,
+    context: Path,
+    copy: str,
+) -> None:
+    dockerfile = f"FROM scratch\nCOPY {copy} /app/\n".encode()
+    (context / ".dockerignore").write_text("d2\nd0/f2*\n!d0/f21")
+    before = build(store, dockerfile=dockerfile)
+    (context / "d1" / "f60").write_text("changed")
+    after = build(store, dockerfile=dockerfile)
+    (kept,) = after.rglob("f199")
+    assert os.path.samefile(kept, before / kept.relative_to(after))
+    assert tar_of(after) == as_if_new(dockerfile=dockerfile)
 
 
 @pytest.mark.parametrize("looking", [True], indirect=True, ids=["after a look"])

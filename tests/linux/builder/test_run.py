@@ -259,3 +259,12 @@ def test_a_failed_build_leaves_nothing_and_the_steps_before_stay_cached(root: Pa
     assert os.listdir(root / "drafts") == []
     done = run_pipe(root, "build", "-f", "-", str(context), stdin=dockerfile.encode(), code=1)
     assert b"CACHED" in done.stdout + done.stderr
+
+
+def test_output_is_clipped_where_buildkit_clips_it_but_what_failed_is_told(root: Path, context: Path) -> None:
+    dockerfile = b"FROM base:1\nRUN head -c 9000000 /dev/zero | tr '\\0' x; echo; yes line | head -c 3000000; echo the end; exit 3\n"
+    done = run_pipe(root, "build", "-f", "-", str(context), stdin=dockerfile, code=1)
+    text = (done.stdout + done.stderr).decode()
+    assert text.count("x" * 1000) > 2000 and len(text) < 3 << 20
+    assert text.count("[output clipped, log limit 2MiB reached]") == 1
+    assert "the end\n" in text.rpartition("clipped")[2]

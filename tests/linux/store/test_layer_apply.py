@@ -41,6 +41,14 @@ def is_opaque(path: Path) -> bool:
     return "trusted.overlay.opaque" in os.listxattr(path)
 
 
+def test_the_root_is_open_to_all_whatever_its_tar_says(tmp_path: Path) -> None:
+    unpack(tmp_path / "target", directory(".", mode=0o700), directory("a", mode=0o700))
+    assert [stat.S_IMODE(os.stat(tmp_path / "target" / name).st_mode) for name in (".", "a")] == [
+        0o755,
+        0o700,
+    ]
+
+
 # --- round trips ----------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.cli import build as building
@@ -56,6 +56,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return words
 
 
+@example([".", "--on-failure", "", "--on-failure", "shell"])
 @given(command_lines())
 def test_the_table_reads_a_command_line_as_click_does(words: list[str]) -> None:
     try:

@@ -191,6 +191,12 @@ ARG ELSEWHERE
 """
 
 
+def test_an_outline_leaves_out_what_the_platform_gives() -> None:
+    text = "FROM scratch\nARG TARGETARCH\nARG BUILDPLATFORM=x\nARG HTTP_PROXY\n"
+    outline = outline_of(parse_dockerfile(text), options_with())
+    assert [argument.name for argument in outline.arguments] == ["BUILDPLATFORM", "HTTP_PROXY"]
+
+
 def test_an_outline_lists_what_a_target_can_be_given() -> None:
     dockerfile = parse_dockerfile(OUTLINE)
     outline = outline_of(dockerfile, options_with(target="app", build_args={"JOBS": "8"}))

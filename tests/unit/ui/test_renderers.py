@@ -143,3 +143,10 @@ def test_a_stream_shows_everything_emitted_before_it_is_closed() -> None:
 def test_auto_is_plain_where_there_is_no_terminal(kind: str, name: str) -> None:
     renderer: Renderer = choose_renderer(kind, io.StringIO())
     assert type(renderer).__name__ == name
+
+
+def test_plain_breaks_a_line_that_does_not_end() -> None:
+    pieces = [Output(node="a", stream="stdout", data=b"x" * 40_000, time=1.0) for _ in range(50)]
+    lines = rendered([Started(node="a", name="a", time=1.0), *pieces]).splitlines()
+    assert all(len(line) < 120_000 for line in lines)
+    assert sum(line.count("x") for line in lines) > 1_900_000
