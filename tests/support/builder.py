@@ -49,13 +49,18 @@ def run_pipe(
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli.main", "--root", str(root), "--progress", "plain", *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(PROJECT), **kept, **env},
+        env={"PYTHONPATH": _python_path(), **kept, **env},
         input=stdin,
         capture_output=True,
         timeout=240,
     )
     assert code is None or done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
     return done
+
+
+def _python_path() -> str:
+    """Ours, and where the packages are in a machine without a virtual environment (tools/vm)."""
+    return os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
 
 
 def build(root: Path, context: Path, *arguments: str, **settings: Any) -> str:

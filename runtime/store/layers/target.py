@@ -16,6 +16,7 @@ from runtime.store.hiding import form_of
 from runtime.store.layers.lowers import Lowers
 
 _LINK_LIMIT = 40  # as in path_resolution(7)
+_REMEMBERED = 10_000  # ways to directories
 
 
 def joined(parent: bytes, name: bytes) -> bytes:
@@ -44,11 +45,19 @@ class Target:
 
     def below(self, path: bytes) -> tuple[bytes, os.stat_result] | None:
         """The lower layers' `path`, unless this layer hides it."""
-        if not self._lowers or any(
-            not each or path == each or path.startswith(each + b"/") for each in self._opaque
-        ):
+        if not self._lowers or self._is_hidden(path):
             return None
         return self._lowers.find(path)
+
+    def _is_hidden(self, path: bytes) -> bool:
+        """Whether a directory on the way is opaque. There may be as many of these as a layer has entries."""
+        if b"" in self._opaque:
+            return True
+        while path and self._opaque:
+            if path in self._opaque:
+                return True
+            path = path.rpartition(b"/")[0]
+        return False
 
     # --- resolving --------------------------------------------------------------------------------------------------
 
@@ -57,6 +66,8 @@ class Target:
         known = self._resolved.get(parts)
         if known is None:
             known = self._step(self.directory(parts[:-1]), parts[-1], 0)
+            if len(self._resolved) > _REMEMBERED:
+                self._forget()
             self._resolved[parts] = known
         return known
 
@@ -131,10 +142,20 @@ class Target:
         if not stat.S_ISDIR(status.st_mode):
             os.unlink(self.full(path))
             return
+        self._forget_times(path)
         remove_tree(os.fsdecode(self.full(path)))
         self._forget()
-        inside = path + b"/"
-        self._times = {p: t for p, t in self._times.items() if p != path and not p.startswith(inside)}
+
+    def _forget_times(self, path: bytes) -> None:
+        """Of a directory that goes, with those in it; no more is looked at than goes."""
+        waiting = [path]
+        while waiting:
+            directory = waiting.pop()
+            self._times.pop(directory, None)
+            with os.scandir(self.full(directory)) as entries:
+                waiting += [
+                    joined(directory, each.name) for each in entries if each.is_dir(follow_symlinks=False)
+                ]
 
     def _forget(self) -> None:
         """What paths led through is no directory any more, or another one."""

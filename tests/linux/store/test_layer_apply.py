@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -452,3 +453,39 @@ def digest_hex(data: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(data).hexdigest()
+
+
+# --- layers that mean to take for ever ------------------------------------------------------------------------------
+
+
+def replaced(count: int) -> list[Entry]:
+    """Directories, and then a file in place of each."""
+    names = [f"n{number}" for number in range(count)]
+    return [*(directory(f"{name}/in") for name in names), *(Entry(name) for name in names)]
+
+
+def opaque(count: int) -> list[Entry]:
+    """Opaque directories, and directories that may be in lower layers."""
+    marks = [Entry(f"o{number}/.wh..wh..opq") for number in range(count)]
+    return [*marks, *(directory(f"d{number}") for number in range(count))]
+
+
+@pytest.mark.parametrize("kind", [replaced, opaque])
+def test_a_layer_takes_as_long_as_it_is(tmp_path: Path, kind: type) -> None:
+    taken = []
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    for count in (2_000, 16_000):
+        target, data = tmp_path / str(count), make_tar(*kind(count))
+        target.mkdir()
+        begin = time.process_time()
+        apply_layer(io.BytesIO(data), str(target), lowers=[str(lower)])
+        taken.append(time.process_time() - begin)
+        assert len(os.listdir(target)) == count * (1 if kind is replaced else 2)
+    assert taken[1] < taken[0] * 8 * 3  # as the square of it, it would be 64 times
+
+
+def test_times_of_directories_go_with_them_and_no_further(tmp_path: Path) -> None:
+    made = [directory("a", mtime=5), directory("a/b", mtime=6), directory("ab", mtime=7)]
+    unpack(tmp_path / "t", *made, Entry("a", mtime=8), directory("c/d", mtime=9), Entry("ab/f"))
+    assert [os.stat(tmp_path / "t" / name).st_mtime for name in ("a", "ab", "c/d")] == [8, 7, 9]
