@@ -164,9 +164,12 @@ class _Build:
             self._cache.imports = Imports(
                 self._images, self._request.cache_from, self._emit, self._cancel, self._request.node
             )
+        runs = self._request.no_cache and b"RUN" in context.text.upper()
+        if runs:
+            self._workshop.get_ahead()
         pool = self._stack.enter_context(Pool("step", max(2, self._owner._jobs)))
         hashing = self._stack.enter_context(Pool("hash", 2))
-        if self._request.no_cache and b"RUN" in context.text.upper():
+        if runs:
             # Beside the parsing. What fails here fails again, and is told, when a step needs it.
             pool.submit(self._workshop.warm_up)
         setting = self._timed(setting, context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -148,21 +148,28 @@ class Workshop:
         with self._lock:
             return self.pool
 
-    def warm_up(self) -> None:
-        """Have a first process and a network namespace ready, and what a RUN imports, before the first one needs it."""
-        if self._spawner is None or self._networks is None or self.facilities.network != "default":
+    def get_ahead(self) -> None:
+        """Have the first RUN's own process made. What fails here fails again, and is told, when the step needs it."""
+        if self._spawner is None:
             return
         from runtime.containers.config import build_step_config
+        from runtime.sandbox.errors import SandboxError
 
         config = build_step_config(
             argv=("true",),
             env=(),
             cgroup=self.cgroup,
-            network="of the pool",
+            network="" if self.facilities.network == "none" else "of the pool",
             rlimits=self.facilities.rlimits,
             limits=self.facilities.limits,
         )
-        self._spawner.get_ahead(config)
+        with suppress(SandboxError):
+            self._spawner.get_ahead(config)
+
+    def warm_up(self) -> None:
+        """Have a network namespace ready before the first RUN needs it."""
+        if self._spawner is None or self._networks is None or self.facilities.network != "default":
+            return
         self.network_pool().prepare()
 
     # --- the sandbox ----------------------------------------------------------------------------------------------

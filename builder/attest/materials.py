@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from builder.attest.purl import image_purl
 from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.graph import GitSource, HttpSource, ImageSource, Vertex
+from builder.lower.remotes import without_credentials
 from builder.solver import reachable
 from builder.state import FilesState, State
 from registry_client.oci.digest import Digest
@@ -74,14 +74,6 @@ def context_material(cache: Cache, occasion: Occasion) -> Material | None:
 
     source = remote_source(occasion.request.context)
     return None if source is None else remote_material(cache, source, occasion.context_key)
-
-
-def without_credentials(url: str) -> str:
-    """A URL as it may be published: nobody's user name, password or token in it."""
-    parts = urlsplit(url)
-    if "://" not in url or "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def all_materials(cache: Cache, occasion: Occasion, built: Built) -> tuple[Material, ...]:

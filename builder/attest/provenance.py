@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from builder.attest.materials import all_materials, context_material, without_credentials
+from builder.attest.materials import all_materials, context_material
 from builder.attest.statement import SLSA_PROVENANCE, Attestation
 from builder.built import Built, Occasion
 from builder.cache import Cache
 from builder.graph import Exec, LocalSource, RunMount
+from builder.lower.remotes import without_credentials
 from builder.result import rfc3339
 from builder.solver import reachable
 from registry_client.oci.manifest import Manifest

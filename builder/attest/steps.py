@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from builder.attest.materials import without_credentials
 from builder.built import Built, Occasion
 from builder.graph import GitSource, HttpSource, Vertex, operation_record
+from builder.lower.remotes import without_credentials
 from builder.solver import reachable
 from builder.state import RootState
 from registry_client.oci.digest import Digest

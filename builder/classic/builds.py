@@ -16,6 +16,7 @@ from builder.context import check_sent
 from builder.request import BuildRequest
 from registry_client.credentials import Credentials
 from registry_client.oci.config import ContainerConfig
+from registry_client.values import replace
 from runtime.cancel import Cancel
 from runtime.containers.inspect import moment
 from runtime.containers.spec import Limits, Rlimit
@@ -52,7 +53,9 @@ class ClassicBuilds:
 
     def build(self, asked: BuildAsked, credentials: Credentials, tell: Tell, cancel: Cancel) -> None:
         node = f"build-{next(self._numbers)}"
-        request = request_of(asked, node)
+        # The steps of an image that is here are known; only elsewhere is there anything to learn from a name.
+        caches = tuple(name for name in asked.cache_from if self._engine.images.find(name) is None)
+        request = request_of(replace(asked, cache_from=caches), node)
         transcript = Transcript(tell, node, quiet=asked.quiet, labels=asked.labels)
         with self._engine.working(credentials, transcript.emit) as images:
             store = images.store

@@ -58,6 +58,7 @@ class Ground:
     spawner: Spawner | None
     jobs: int = 4
     version: str = ""
+    cancel: Cancel = field(default_factory=Cancel)  # of all builds
 
 
 @frozen(kw_only=True)

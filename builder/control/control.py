@@ -75,7 +75,10 @@ class Services:
             raise GrpcError(Code.UNIMPLEMENTED, _NO_LLB)
         job = self._jobs.begin(request.ref, request.session)
         try:
-            with stream.cancel.on_cancel(lambda: job.cancel.cancel("the client went away")):
+            with (
+                stream.cancel.on_cancel(lambda: job.cancel.cancel("the client went away")),
+                self._ground.cancel.on_cancel(lambda: job.cancel.cancel("the daemon ends")),
+            ):
                 done = self._recorded(job, request)
         finally:
             self._jobs.end(job)

@@ -124,6 +124,14 @@ class Receiver:
         self._all_told = False
 
     def run(self) -> None:
+        try:
+            self._run()
+        except OSError as error:
+            raise HostFault(f"cannot keep the client's files: {error.strerror or error}") from error
+        except (OverflowError, ValueError) as error:
+            raise InvalidInput(f"the client's files cannot be kept here: {error}") from error
+
+    def _run(self) -> None:
         with ExitStack() as stack:
             stack.callback(self._close)
             for packet in _packets(self._stream):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from builder.control.builds import Ground
 from builder.control.control import Services
 from builder.control.errors import in_grpc
+from builder.control.older import SessionBuilds
 from builder.control.sessions import Sessions
+from runtime.grpc.encrypted import plain
 from runtime.grpc.server import serve
 from runtime.http.messages import HttpError, Request, Response
 
@@ -23,6 +25,7 @@ class BuildKit:
     def __init__(self, ground: Ground) -> None:
         self._sessions = Sessions()
         self._methods = Services(ground, self._sessions).methods()
+        self.older = SessionBuilds(ground, self._sessions)
 
     def routes(self) -> list[Route]:
         return [("POST", "/grpc", self._grpc), ("POST", "/session", self._session)]
@@ -35,7 +38,8 @@ class BuildKit:
         _check_upgrade(request)
 
         def takeover(sock: socket.socket, data: bytes) -> None:
-            serve(sock, self._methods, data, in_grpc)
+            with plain(sock) as line:
+                serve(line, self._methods, data, in_grpc)
 
         return Response(101, _UPGRADED, takeover=takeover)
 
@@ -49,7 +53,8 @@ class BuildKit:
         methods = headers.all(f"{_HEADER}grpc-method")
 
         def takeover(sock: socket.socket, data: bytes) -> None:
-            self._sessions.serve(sock, data, uuid, name, shared_key, methods)
+            with plain(sock) as line:
+                self._sessions.serve(line, data, uuid, name, shared_key, methods)
 
         return Response(101, _UPGRADED, takeover=takeover)
 

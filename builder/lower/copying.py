@@ -12,7 +12,7 @@ from builder.dockerfile.nodes import Heredoc, Node
 from builder.graph import Copy as CopyOperation
 from builder.graph import CopySource, GitSource, HttpSource, InlineSource, Vertex
 from builder.lower.history import copy_text
-from builder.lower.remotes import remote_source
+from builder.lower.remotes import remote_source, without_credentials
 from builder.lower.state import StageState, clean_path
 from registry_client.oci.digest import parse_digest
 from registry_client.values import frozen, replace
@@ -60,10 +60,14 @@ def lower_copy(
         if remote is None:
             sources.add(source, _clean_source(path, command.parents), _unpacks(command))
         elif isinstance(remote, HttpSource):
-            vertex = Vertex(operation=remote, label=f"fetch {path}", span=node.span)
+            vertex = Vertex(operation=remote, label=f"fetch {without_credentials(path)}", span=node.span)
             sources.add(vertex, remote.filename, isinstance(command, Add) and command.unpack is True)
         else:
-            sources.add(Vertex(operation=remote, label=f"fetch {path}", span=node.span), ".", False)
+            sources.add(
+                Vertex(operation=remote, label=f"fetch {without_credentials(path)}", span=node.span),
+                ".",
+                False,
+            )
     if words.files:
         names = [_file_name(node, file.name) for file, _text in words.files]
         inline = InlineSource(

@@ -85,3 +85,15 @@ def _flag(values: dict[str, str], name: str, default: bool, text: str) -> bool:
     if value.lower() not in ("", "1", "true", "0", "false"):
         raise ValueError(f"invalid {name}={value} in git source {text!r}")
     return value.lower() not in ("0", "false")
+
+
+def without_credentials(url: str) -> str:
+    """A URL as it may be published: nobody's user name, password or token in it."""
+    if "@" not in url:
+        return url
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(url)
+    if "://" not in url or "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from builder.graph import GitSource
 from builder.keys import Shape
+from builder.lower.remotes import without_credentials
 from builder.operations import fetched
 from builder.operations.roots import Root
 from builder.state import FilesState
@@ -131,7 +132,7 @@ def _run(operation: GitSource, action: Any) -> str:
     except git.GitCommandNotFound as error:
         raise Unavailable("git is not installed", hint="install the package git") from error
     except git.GitCommandError as error:
-        raise Unavailable(f"cannot fetch {operation.url}: {_reason(error)}") from error
+        raise Unavailable(f"cannot fetch {without_credentials(operation.url)}: {_reason(error)}") from error
 
 
 def _reason(error: Any) -> str:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from builder.cache import Cache
 from builder.graph import HttpSource
 from builder.keys import Shape
+from builder.lower.remotes import without_credentials
 from builder.operations import fetched
 from builder.operations.step import Setting
 from builder.state import FilesState
@@ -41,7 +42,9 @@ def fetch_http(
             _check(operation, str(earlier[1].get("sha256")))
             return fetched.as_files(store, earlier[0], name=name, time=_time_of(earlier[1]))
         if response.status_code >= 400:
-            raise Unavailable(f"{operation.url} answered {response.status_code} {response.reason_phrase}")
+            raise Unavailable(
+                f"{without_credentials(name)} answered {response.status_code} {response.reason_phrase}"
+            )
         notes: dict[str, str] = {
             "etag": response.headers.get("etag", ""),
             "last-modified": response.headers.get("last-modified", ""),
@@ -75,9 +78,9 @@ def _response(url: str, headers: dict[str, str]) -> Any:
             ):
                 yield response
         except httpx.HTTPError as error:
-            raise Unavailable(f"cannot fetch {url}: {error}") from error
+            raise Unavailable(f"cannot fetch {without_credentials(url)}: {error}") from error
         except httpx.InvalidURL as error:
-            raise InvalidInput(f"invalid URL {url}: {error}") from error
+            raise InvalidInput(f"invalid URL {without_credentials(url)}: {error}") from error
 
     return opened()
 
@@ -107,7 +110,9 @@ def _modified_ns(text: str) -> int | None:
 
 def _check(operation: HttpSource, digest: str) -> None:
     if operation.checksum and operation.checksum != digest:
-        raise InvalidInput(f"{operation.url} has digest {digest}, not {operation.checksum}")
+        raise InvalidInput(
+            f"{without_credentials(operation.url)} has digest {digest}, not {operation.checksum}"
+        )
 
 
 def _conditions(fields: Mapping[str, Any]) -> dict[str, str]:

@@ -23,6 +23,8 @@ _ENOUGH = 128  # files that take as long to read as a process to fork
 _PIPE = 1 << 20
 _MESSAGE = 1 << 18
 _LENGTH = struct.Struct("<I")
+# A pipe that took a file's place must not hold us up.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SecondReader:
@@ -121,22 +123,23 @@ def read_files(directory: bytes, files: Sequence[tuple[bytes, int]]) -> list[byt
         place = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return [None] * len(files)
+    found: list[bytes | None] = []
     try:
-        return [_read(place, name, size) for name, size in files]
+        for name, size in files:
+            data = _read(place, name, size)
+            found.append(data if data is not None and len(data) == size else None)
     finally:
         os.close(place)
+    return found
 
 
 def _read(place: int, name: bytes, size: int) -> bytes | None:
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        descriptor = os.open(name, _FLAGS, dir_fd=place)
     except OSError:
         return None
     try:
-        if os.listxattr(descriptor):
-            return None
-        data = os.read(descriptor, size + 1)
-        return data if len(data) == size else None
+        return None if os.listxattr(descriptor) else os.read(descriptor, size + 1)
     except OSError:
         return None
     finally:

@@ -107,6 +107,15 @@ def _called(session: Session, baking: Baking, calls: Mapping[str, str], flags: M
     return worst
 
 
+def _short(name: str, text: str) -> Any:
+    """What a word alone means: a reference of a cache, a directory of an output."""
+    if name.startswith("cache-"):
+        return {"type": "registry", "ref": text}
+    if name == "output":
+        return {"type": "tar" if text == "-" else "local", "dest": text}
+    return text
+
+
 def printed(baking: Baking) -> dict[str, Any]:
     """As buildx prints it: what has fields as objects, and what is only needed by others without an output of its own."""
     import csv
@@ -128,7 +137,7 @@ def printed(baking: Baking) -> dict[str, Any]:
                     fields["disabled"] = fields["disabled"] == "true"
                 found.append(fields)
             else:
-                found.append({"type": "registry", "ref": text} if name.startswith("cache-") else text)
+                found.append(_short(name, text))
         return found
 
     def escaped(value: Any) -> Any:
@@ -140,7 +149,7 @@ def printed(baking: Baking) -> dict[str, Any]:
         own = {"output": ["type=cacheonly"]} if title not in baking.asked else {}
         whole = {"context": ".", "dockerfile": "Dockerfile", **own, **target}
         made = {name: shown(name, value) for name, value in whole.items()}
-        targets[title] = {name: value for name, value in made.items() if value != {}}
+        targets[title] = {name: value for name, value in made.items() if value not in ({}, [])}
     groups = {name: {"targets": list(members)} for name, members in baking.groups.items()}
     return {"group": groups, "target": targets}
 

@@ -166,7 +166,13 @@ def _look_up(
 def _begin(request: BuildRequest, name: str = "") -> Event:
     from runtime.events import Started
 
-    return Started(node=request.node, name=name or f"build {request.context}")
+    if not name:
+        name = f"build {request.context}"
+        if "@" in name:
+            from builder.lower.remotes import without_credentials
+
+            name = f"build {without_credentials(request.context)}"
+    return Started(node=request.node, name=name)
 
 
 def _end(request: BuildRequest, result: BuildResult) -> Finished:

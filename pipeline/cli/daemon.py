@@ -101,7 +101,6 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
     from runtime.daemon.service import engine_api
     from runtime.networks.networks import Networks
 
-    api = engine_api(engine, ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs))
     ground = Ground(
         root=engine.store.root,
         working=engine.working,
@@ -109,8 +108,12 @@ def make_api(services: Services, engine: Engine) -> EngineApi:
         spawner=services.spawner_if_any,
         jobs=services.jobs,
         version=engine.facts.version,
+        cancel=engine.cancel,
     )
-    api.add(BuildKit(ground).routes())
+    kit = BuildKit(ground)
+    classic = ClassicBuilds(engine, services.spawner_if_any, Networks, services.jobs)
+    api = engine_api(engine, classic, kit.older.build)
+    api.add(kit.routes())
     return api
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +44,15 @@ def json_of(request: Request, name: str, what: str) -> Any:
         raise InvalidInput(f"{what}: {error}") from error
 
 
+@contextmanager
+def expecting(what: str) -> Iterator[None]:
+    """Within the block, values of other types than expected are the client's mistake."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
+        raise InvalidInput(f"{what} is not as it should be: {error}") from error
+
+
 def filters_of(request: Request, known: Collection[str]) -> dict[str, list[str]]:
     """`filters`: a map from name to values, or to a map whose keys are the values, as older clients send it."""
     record = json_of(request, "filters", "invalid filter")
@@ -73,9 +84,13 @@ def is_true(text: str, name: str) -> bool:
 def time_of(text: str) -> float:
     """Seconds since 1970 of a unix time, an RFC 3339 time, or how long ago (`10m`, `1h30m`)."""
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         pass
+    else:
+        if not math.isfinite(seconds):
+            raise InvalidInput(f"invalid time {text!r}")
+        return seconds
     if _DURATION.sub("", text) == "" and text:
         return time.time() - sum(float(count) * _UNITS[unit] for count, unit in _DURATION.findall(text))
     try:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 from runtime.cancel import Cancel
@@ -115,20 +114,20 @@ class Attached:
             except PipeError:
                 each.give(None, [])  # it has ended already
 
-    @contextmanager
-    def ending(self, container: Container) -> Iterator[Ending]:
-        """For the length of the block: how it will end, if it is started from here."""
+    def expect(self, container: Container) -> Ending:
+        """How it will end, if it is started from here; to be forgotten."""
         ending = Ending()
         with self._lock:
             self._endings.setdefault(container.id, []).append(ending)
-        try:
-            yield ending
-        finally:
-            with self._lock:
-                if ending in (left := self._endings.get(container.id, [])):
-                    left.remove(ending)
-                if not left:
-                    self._endings.pop(container.id, None)
+        return ending
+
+    def forget(self, container: Container, ending: Ending) -> None:
+        with self._lock:
+            left = self._endings.get(container.id, [])
+            if ending in left:
+                left.remove(ending)
+            if not left:
+                self._endings.pop(container.id, None)
 
     def _watch(self, container: Container, connection: Connection, endings: list[Ending]) -> None:
         with connection, self._engine.cancel.on_cancel(connection.interrupt):
@@ -164,7 +163,7 @@ class Attached:
     def attach(self, request: Request) -> Response:
         container = self._get(request)
         wanted = tuple(name for name in _STREAMS if flag(request, name))
-        keys = detach_keys(request) if container.spec.tty else b""
+        keys = detach_keys(request.argument("detachKeys")) if container.spec.tty else b""
         streams = wanted if container.spec.stdin else tuple(name for name in wanted if name != "stdin")
         follow = flag(request, "stream", default="stream" in request.query)
         waiting = None

@@ -13,7 +13,7 @@ from typing import Any
 from registry_client.oci.platform import Platform, parse_platform
 from registry_client.reference import parse_reference
 from registry_client.values import field, frozen
-from runtime.daemon.asked import filters_of, flag, json_of, number, time_of
+from runtime.daemon.asked import expecting, filters_of, flag, json_of, number, time_of
 from runtime.errors import InvalidInput, Unsupported
 from runtime.http.messages import Request
 
@@ -159,8 +159,10 @@ def _hosts(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """`NAME:ADDRESS`; all in one value, as JSON or separated by commas, is seen too."""
     found = []
     for text in texts:
-        for each in json.loads(text) if text.startswith("[") else filter(None, text.split(",")):
-            name, colon, address = str(each).partition("=" if "=" in each else ":")
+        with expecting("extrahosts"):
+            given = json.loads(text) if text.startswith("[") else list(filter(None, text.split(",")))
+        for each in map(str, given):
+            name, colon, address = each.partition("=" if "=" in each else ":")
             if not name or not colon or not address:
                 raise InvalidInput(f'invalid extra host "{each}": want NAME:ADDRESS')
             found.append((name, address.strip("[]")))

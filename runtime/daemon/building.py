@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from runtime.errors import HostFault
 from runtime.http.messages import HttpError, Request, Response, json_response
 from runtime.store.durable import remove_tree
 from runtime.store.owners import own_token
+
+SessionBuild = Callable[[Request, Tell, Cancel], None]
 
 
 class ImageBuilder(Protocol):
@@ -47,8 +49,14 @@ class ImageBuilder(Protocol):
 
 
 class Building:
-    def __init__(self, engine: Engine, builder: ImageBuilder) -> None:
-        self._engine, self._builder = engine, builder
+    def __init__(
+        self,
+        engine: Engine,
+        builder: ImageBuilder,
+        in_session: SessionBuild | None = None,
+    ) -> None:
+        """`in_session` builds what clients ask for as version 2, with a session beside the request."""
+        self._engine, self._builder, self._in_session = engine, builder, in_session
         self._lock = threading.Lock()
         self._running: dict[str, Cancel] = {}  # by the id a client gave its build
 
@@ -58,6 +66,8 @@ class Building:
         yield "POST", "/build/cancel", self.cancel
 
     def build(self, request: Request) -> Response:
+        if request.argument("version") == "2" and self._in_session is not None:
+            return self._build_in_session(request, self._in_session)
         asked = parse_build(request)
         credentials = sent_logins(request)
         place = _Place(self._engine.store.root)
@@ -74,6 +84,16 @@ class Building:
                     self._builder.build(place.of(asked), credentials, tell, cancel)
                 finally:
                     place.remove()
+
+        return stream(request, work, self._engine.cancel)
+
+    def _build_in_session(self, request: Request, build: SessionBuild) -> Response:
+        for _ in request.body:
+            pass  # the context comes through the session
+
+        def work(tell: Tell, cancel: Cancel) -> None:
+            with self._known(request.argument("buildid"), cancel):
+                build(request, tell, cancel)
 
         return stream(request, work, self._engine.cancel)
 

@@ -15,8 +15,8 @@ from runtime.containers.spec import ExitStatus
 from runtime.containers.waiting import wait, wait_removed, wait_started
 from runtime.daemon import wire_containers as wire
 from runtime.daemon.api import Route
-from runtime.daemon.asked import filters_of, flag, number, time_of
-from runtime.daemon.attached import Attached
+from runtime.daemon.asked import expecting, filters_of, flag, number, time_of
+from runtime.daemon.attached import Attached, Ending
 from runtime.daemon.container_query import container_spec
 from runtime.daemon.engine import Engine
 from runtime.daemon.images import no_image
@@ -97,7 +97,8 @@ class ContainerRoutes:
 
     def create(self, request: Request) -> Response:
         record = json_body(request)
-        spec = container_spec(record, request.argument("name"), request.argument("platform"))
+        with expecting("the container's JSON"):
+            spec = container_spec(record, request.argument("name"), request.argument("platform"))
         if self._engine.images.find(spec.image) is None:
             raise no_image(spec.image)
         container = self._containers.create(spec, pull="never")
@@ -160,23 +161,28 @@ class ContainerRoutes:
         return Response(200)
 
     def wait(self, request: Request) -> Response:
-        """The head comes at once: clients wait for it before they start the container."""
+        """The head comes at once, when we are ready: clients wait for it before they start the container."""
         container, condition = self._get(request), request.argument("condition")
         if condition not in _CONDITIONS:
             raise InvalidInput(f'invalid condition: "{condition}"')
 
+        ending = self._attached.expect(container)
+
         def work(tell: Tell, cancel: Cancel) -> None:
-            tell(wire.waited(self._waited(container, condition, cancel)))
+            try:
+                tell(wire.waited(self._waited(container, condition, ending, cancel)))
+            finally:
+                self._attached.forget(container, ending)
 
         return stream(request, work, self._engine.cancel, at_once=True)
 
-    def _waited(self, container: Container, condition: str, cancel: Cancel) -> ExitStatus | None:
+    @staticmethod
+    def _waited(container: Container, condition: str, ending: Ending, cancel: Cancel) -> ExitStatus | None:
         if condition in ("", "not-running") and not container.running:
             return container.exit
-        with self._attached.ending(container) as ending:
-            if not container.running:
-                wait_started(container, cancel)
-            ended = ending.get(cancel) if ending.claimed else wait(container, cancel=cancel)
+        if not container.running:
+            wait_started(container, cancel)
+        ended = ending.get(cancel) if ending.claimed else wait(container, cancel=cancel)
         if condition == "removed":
             wait_removed(container, cancel)
         return ended

@@ -11,11 +11,11 @@ from runtime.containers.client import Connection
 from runtime.containers.container import Container
 from runtime.containers.spec import ExecSpec, ExitStatus
 from runtime.daemon.api import Route
-from runtime.daemon.asked import number
+from runtime.daemon.asked import expecting, number
 from runtime.daemon.container_query import exec_spec
 from runtime.daemon.containers import found, json_body
 from runtime.daemon.engine import Engine
-from runtime.daemon.hijack import hijacked, plain, relay
+from runtime.daemon.hijack import detach_keys, hijacked, plain, relay
 from runtime.errors import Conflict, NotFound, PipeError
 from runtime.http.messages import Request, Response, json_response
 
@@ -25,9 +25,9 @@ _EXECS_KEPT = 1000  # of those that ended; clients ask for the exit code at once
 class _Exec:
     """A process that was asked for with `/exec`."""
 
-    def __init__(self, container: Container, spec: ExecSpec) -> None:
+    def __init__(self, container: Container, spec: ExecSpec, keys: str) -> None:
         self.id = os.urandom(32).hex()
-        self.container, self.spec = container, spec
+        self.container, self.spec, self.detach_keys = container, spec, keys
         self.connection: Connection | None = None
         self.begun = False
         self.ended: ExitStatus | None = None
@@ -46,10 +46,14 @@ class Execs:
         yield "GET", "/exec/{id}/json", self.inspect
 
     def create(self, request: Request) -> Response:
-        container, spec = found(self._engine, request.params["id"]), exec_spec(json_body(request))
+        container = found(self._engine, request.params["id"])
+        with expecting("the process's JSON"):
+            record = json_body(request)
+            # Go reads names without case, and docker-py writes this one so.
+            spec, keys = exec_spec(record), str(record.get("DetachKeys") or record.get("detachKeys") or "")
         if container.state.status != "running":
             raise Conflict(f"container {container.id} is not running")
-        made = _Exec(container, spec)
+        made = _Exec(container, spec, keys)
         with self._lock:
             ended = [each.id for each in self._execs.values() if each.ended is not None]
             for old in ended[: max(0, len(ended) - _EXECS_KEPT)]:
@@ -66,8 +70,9 @@ class Execs:
 
     def start(self, request: Request) -> Response:
         made, record = self._exec(request), json_body(request)
-        rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
-        size = (int(rows), int(columns))
+        with expecting("ConsoleSize"):
+            rows, columns = (record.get("ConsoleSize") or (0, 0))[:2]
+            size = (int(rows), int(columns))
         if self._containers.get(made.container.id).state.status != "running":
             raise Conflict(f"container {made.container.id} is not running")
         with self._lock:
@@ -79,14 +84,22 @@ class Execs:
             threading.Thread(target=self._followed, args=(made, connection), name="exec", daemon=True).start()
             return Response(200)
 
+        # How output is framed is said here; whether the process has a terminal was said before.
+        raw = bool(record.get("Tty"))
+        keys = detach_keys(made.detach_keys) if made.spec.tty else b""
+
         def take(line: socket.socket, begun: bytes) -> None:
             # Begun only now: some clients lose what comes in one piece with the head.
-            with plain(line) as clear, self._begin(made, size) as connection:
-                # Without a client the process goes on, as docker has it; its end is still to be known.
-                ended = relay(connection, clear, begun, made.spec.tty, made.spec.stdin, b"")
-                made.ended = ended or self._drained(connection)
+            connection = self._begin(made, size)
+            with plain(line) as clear:
+                made.ended = relay(connection, clear, begun, raw, made.spec.stdin, keys)
+            if made.ended is not None:
+                connection.close()
+                return
+            # Without a client the process goes on; its end is still to be known.
+            threading.Thread(target=self._followed, args=(made, connection), name="exec", daemon=True).start()
 
-        return hijacked(request, take, made.spec.tty)
+        return hijacked(request, take, raw)
 
     def _begin(self, made: _Exec, size: tuple[int, int]) -> Connection:
         try:
@@ -131,7 +144,7 @@ class Execs:
                 "OpenStdout": True,
                 "CanRemove": False,
                 "ContainerID": made.container.id,
-                "DetachKeys": "",
+                "DetachKeys": made.detach_keys,
                 "Pid": 0,
             }
         )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from runtime.events import Changed
 
@@ -26,18 +24,16 @@ class Happened:
             for listener in self._listeners:
                 listener.put(event)
 
-    @contextmanager
-    def listening(self) -> Iterator[tuple[tuple[Changed, ...], Listener]]:
-        """What is kept, and one who hears all that follows."""
+    def listen(self) -> tuple[tuple[Changed, ...], Listener]:
+        """What is kept, and one who hears all that follows until he is forgotten."""
         listener = Listener()
         with self._lock:
-            kept = tuple(self._kept)
             self._listeners.append(listener)
-        try:
-            yield kept, listener
-        finally:
-            with self._lock:
-                self._listeners.remove(listener)
+            return tuple(self._kept), listener
+
+    def forget(self, listener: Listener) -> None:
+        with self._lock:
+            self._listeners.remove(listener)
 
     @property
     def listeners(self) -> int:

@@ -10,6 +10,7 @@ from runtime.daemon import wire
 from runtime.daemon.api import Route
 from runtime.daemon.asked import filters_of, time_of
 from runtime.daemon.engine import Engine
+from runtime.daemon.happened import Listener
 from runtime.daemon.streams import Tell, stream
 from runtime.errors import InvalidInput
 from runtime.events import Changed
@@ -37,18 +38,28 @@ class EventRoutes:
             raise InvalidInput("`since` time cannot be after `until` time")
         wanted = Wanted(filters_of(request, FILTERS))
 
+        # From before the answer begins: a client that has its head counts on what follows.
+        kept, listener = self._engine.happened.listen()
+
         def work(tell: Tell, cancel: Cancel) -> None:
-            with self._engine.happened.listening() as (kept, listener), cancel.on_cancel(listener.close):
-                for event in kept if since or until else ():
-                    if event.time >= since and (not until or event.time <= until) and wanted.fits(event):
-                        tell(wire.event_record(event, old=True))
-                while (left := until - time.time() if until else None) is None or left > 0:
-                    if cancel.cancelled or (new := listener.next(left)) is None:
-                        return
-                    if wanted.fits(new):
-                        tell(wire.event_record(new, old=True))
+            try:
+                with cancel.on_cancel(listener.close):
+                    for event in kept if since or until else ():
+                        if event.time >= since and (not until or event.time <= until) and wanted.fits(event):
+                            tell(wire.event_record(event, old=True))
+                    self._follow(listener, until, wanted, tell, cancel)
+            finally:
+                self._engine.happened.forget(listener)
 
         return stream(request, work, self._engine.cancel, at_once=True)
+
+    @staticmethod
+    def _follow(listener: Listener, until: float, wanted: Wanted, tell: Tell, cancel: Cancel) -> None:
+        while (left := until - time.time() if until else None) is None or left > 0:
+            if cancel.cancelled or (new := listener.next(left)) is None:
+                return
+            if wanted.fits(new):
+                tell(wire.event_record(new, old=True))
 
 
 class Wanted:

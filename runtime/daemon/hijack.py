@@ -77,6 +77,7 @@ def plain(line: socket.socket) -> Iterator[socket.socket]:
     finally:
         inner.close()
         threads[1].join()
+        outer.close()
 
 
 def _pass_on(source: socket.socket, target: socket.socket) -> None:
@@ -88,5 +89,6 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
         pass  # one of them has gone, and the other will
 
 
-def detach_keys(request: Request) -> bytes:
-    return parse_detach_keys(request.argument("detachKeys") or _DETACH_KEYS)
+def detach_keys(text: str) -> bytes:
+    """What is typed to leave; "" is docker's own."""
+    return parse_detach_keys(text or _DETACH_KEYS)

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from runtime.containers.connecting import Connecting
-from runtime.containers.spec import NetworkAttachment
 from runtime.daemon.api import Route
-from runtime.daemon.asked import filters_of
+from runtime.daemon.asked import expecting, filters_of
 from runtime.daemon.containers import found, json_body
 from runtime.daemon.engine import Engine
+from runtime.daemon.place_query import attachment, string_map
 from runtime.errors import Conflict, HostFault, InvalidInput, NotFound, Unsupported
 from runtime.http.messages import HttpError, Request, Response, json_response
 from runtime.networks.inspect import FILTERS, fits, network_record
@@ -57,27 +57,9 @@ class NetworkRoutes:
         return json_response(_record(network, self._networks.endpoints(network=network.id)))
 
     def create(self, request: Request) -> Response:
-        record = json_body(request)
-        ipam: dict[str, Any] = record.get("IPAM") or {}
-        if record.get("EnableIPv6"):
-            raise Unsupported("networks are IPv4 only", hint="leave EnableIPv6 out")
-        if (ipam.get("Driver") or "default") != "default":
-            raise Unsupported(f"IPAM driver {ipam['Driver']!r}", hint="only `default`")
-        ranges = ipam.get("Config") or []
-        if len(ranges) > 1:
-            raise Unsupported("a network has one range of addresses", hint="give one IPAM.Config")
-        config: dict[str, Any] = ranges[0] if ranges else {}
-        made = self._networks.create(
-            str(record.get("Name") or ""),
-            driver=str(record.get("Driver") or "bridge"),
-            subnet=str(config.get("Subnet") or ""),
-            gateway=str(config.get("Gateway") or ""),
-            ip_range=str(config.get("IPRange") or ""),
-            reserved={str(k): str(v) for k, v in (config.get("AuxiliaryAddresses") or {}).items()},
-            internal=bool(record.get("Internal")),
-            labels={str(k): str(v) for k, v in (record.get("Labels") or {}).items()},
-            options={str(k): str(v) for k, v in (record.get("Options") or {}).items()},
-        )
+        with expecting("the network's JSON"):
+            name, wanted = _wanted(json_body(request))
+        made = self._networks.create(name, **wanted)
         return json_response({"Id": made.id, "Warning": ""}, 201)
 
     def remove(self, request: Request) -> Response:
@@ -96,14 +78,9 @@ class NetworkRoutes:
     def connect(self, request: Request) -> Response:
         network, record = self._get(request.params["id"]), json_body(request)
         container = found(self._engine, str(record.get("Container") or ""))
-        config: dict[str, Any] = record.get("EndpointConfig") or {}
-        attachment = NetworkAttachment(
-            network=network.name,
-            aliases=tuple(str(each) for each in config.get("Aliases") or ()),
-            ipv4=str((config.get("IPAMConfig") or {}).get("IPv4Address") or ""),
-            mac=str(config.get("MacAddress") or ""),
-        )
-        self._connecting().connect(container.id, attachment)
+        with expecting("EndpointConfig"):
+            attached = attachment(network.name, record.get("EndpointConfig"))
+        self._connecting().connect(container.id, attached)
         return Response(200)
 
     def disconnect(self, request: Request) -> Response:
@@ -117,6 +94,29 @@ class NetworkRoutes:
         if engine.containers.spawner is None:
             raise HostFault("this process cannot change networks of containers")
         return Connecting(engine.store, engine.networks, engine.containers.spawner)
+
+
+def _wanted(record: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and the rest of what `Networks.create` takes."""
+    ipam: dict[str, Any] = record.get("IPAM") or {}
+    if record.get("EnableIPv6"):
+        raise Unsupported("networks are IPv4 only", hint="leave EnableIPv6 out")
+    if (ipam.get("Driver") or "default") != "default":
+        raise Unsupported(f"IPAM driver {ipam['Driver']!r}", hint="only `default`")
+    ranges = ipam.get("Config") or []
+    if len(ranges) > 1:
+        raise Unsupported("a network has one range of addresses", hint="give one IPAM.Config")
+    config: dict[str, Any] = ranges[0] if ranges else {}
+    return str(record.get("Name") or ""), {
+        "driver": str(record.get("Driver") or "bridge"),
+        "subnet": str(config.get("Subnet") or ""),
+        "gateway": str(config.get("Gateway") or ""),
+        "ip_range": str(config.get("IPRange") or ""),
+        "reserved": string_map(config.get("AuxiliaryAddresses")),
+        "internal": bool(record.get("Internal")),
+        "labels": string_map(record.get("Labels")),
+        "options": string_map(record.get("Options")),
+    }
 
 
 def _record(network: Network, endpoints: Any) -> dict[str, Any]:

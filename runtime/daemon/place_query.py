@@ -35,14 +35,15 @@ def networks(record: Json, host: Json) -> tuple[str, tuple[NetworkAttachment, ..
     first = "bridge" if mode in ("default", "bridge") else mode
     names = [first, *(name for name in given if name not in (first, mode))]
     found = tuple(
-        _attachment(name, given.get(name, given.get(mode) if name == first else None)) for name in names
+        attachment(name, given.get(name, given.get(mode) if name == first else None)) for name in names
     )
     if found == (NetworkAttachment(network="bridge"),):
         return "bridge", ()
     return "", found
 
 
-def _attachment(name: str, record: Json | None) -> NetworkAttachment:
+def attachment(name: str, record: Json | None) -> NetworkAttachment:
+    """EndpointSettings of one network."""
     record = record or {}
     addresses: Json = record.get("IPAMConfig") or {}
     return NetworkAttachment(

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from registry_client.values import frozen
 from runtime.daemon.api import EngineApi
 from runtime.daemon.attached import Attached
-from runtime.daemon.building import Building, ImageBuilder
+from runtime.daemon.building import Building, ImageBuilder, SessionBuild
 from runtime.daemon.container_files import ContainerFiles
 from runtime.daemon.containers import ContainerRoutes
 from runtime.daemon.disk import DiskRoutes
@@ -22,6 +22,7 @@ from runtime.daemon.execs import Execs
 from runtime.daemon.happenings import EventRoutes
 from runtime.daemon.images import ImageRoutes
 from runtime.daemon.networks import NetworkRoutes
+from runtime.daemon.stats import StatsRoutes
 from runtime.daemon.system import System
 from runtime.daemon.transfers import Transfers
 from runtime.daemon.volumes import VolumeRoutes
@@ -89,8 +90,8 @@ def parse_host(text: str, tls: bool = False) -> Address:
     return Address("tcp", host=host.strip("[]") or "127.0.0.1", port=int(port))
 
 
-def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
-    """The API with the routes of this package."""
+def engine_api(engine: Engine, builder: ImageBuilder, in_session: SessionBuild | None = None) -> EngineApi:
+    """The API with the routes of this package. `in_session` builds what comes with a session (`Building`)."""
 
     def within_leases(handler: Handler, request: Request) -> Response:
         # This process lives long: what a request looks at must not be kept from the collector for good.
@@ -101,7 +102,7 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
         {"Server": f"pipe/{engine.facts.version} (linux)", "Docker-Experimental": "false"}, within_leases
     )
     api.add(System(engine, api).routes())
-    api.add(Building(engine, builder).routes())
+    api.add(Building(engine, builder, in_session).routes())
     api.add(Transfers(engine, builder.config_of).routes())
     api.add(ImageRoutes(engine).routes())
     api.add(EventRoutes(engine).routes())
@@ -110,6 +111,7 @@ def engine_api(engine: Engine, builder: ImageBuilder) -> EngineApi:
     api.add(Execs(engine).routes())
     api.add(ContainerRoutes(engine, attached).routes())
     api.add(ContainerFiles(engine).routes())
+    api.add(StatsRoutes(engine).routes())
     api.add(NetworkRoutes(engine).routes())
     api.add(VolumeRoutes(engine).routes())
     api.add(DiskRoutes(engine, builder).routes())

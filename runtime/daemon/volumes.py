@@ -7,9 +7,10 @@ from typing import Any
 
 from runtime.containers.inspect import volume_record
 from runtime.daemon.api import Route, version_of
-from runtime.daemon.asked import filters_of, flag, is_true
+from runtime.daemon.asked import expecting, filters_of, flag, is_true
 from runtime.daemon.containers import json_body
 from runtime.daemon.engine import Engine
+from runtime.daemon.place_query import string_map
 from runtime.errors import NotFound, Unsupported
 from runtime.http.messages import Request, Response, json_response
 from runtime.volumes import Volume
@@ -61,11 +62,10 @@ class VolumeRoutes:
         record: dict[str, Any] = json_body(request)
         if (record.get("Driver") or "local") != "local":
             raise Unsupported(f"volume driver {record['Driver']!r}", hint="only `local`")
-        volume = self._volumes.create(
-            str(record.get("Name") or ""),
-            labels={str(k): str(v) for k, v in (record.get("Labels") or {}).items()},
-            options={str(k): str(v) for k, v in (record.get("DriverOpts") or {}).items()},
-        )
+        with expecting("the volume's JSON"):
+            name, labels = str(record.get("Name") or ""), string_map(record.get("Labels"))
+            options = string_map(record.get("DriverOpts"))
+        volume = self._volumes.create(name, labels=labels, options=options)
         return json_response(volume_record(volume), 201)
 
     def remove(self, request: Request) -> Response:

@@ -10,6 +10,7 @@ import tarfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -388,3 +389,53 @@ def test_a_call_for_a_build_that_is_not_there_is_told(
     with pytest.raises(GrpcError) as caught:
         call(client.grpc, "/moby.buildkit.v1.frontend.LLBBridge/Ping", Empty(), gateway.Pong)
     assert caught.value.code is Code.NOT_FOUND
+
+
+# --- /build?version=2 ---------------------------------------------------------------------------------------------
+
+
+def older_build(daemon: Daemon, client: BuildClient, files: Offered, **query: str) -> list[dict[str, Any]]:
+    """As docker's command line did before buildx: the records of the answer."""
+    with client.session(files) as session:
+        asked = {"version": "2", "session": session, "remote": "client-session", "t": "old:1", **query}
+        answer = daemon.http.post("/build", params=asked)
+    # What is wrong before there is anything to tell is a status.
+    records = [json.loads(line) for line in answer.text.splitlines()]
+    return records if answer.status_code == 200 else [{"error": records[0]["message"]}]
+
+
+def test_an_older_client_builds_over_its_session(daemon: Daemon, client: BuildClient, context: Path) -> None:
+    (context / "Dockerfile").write_text("FROM scratch\nARG X\nCOPY $X /\n")
+    query = {"buildargs": '{"X":"a.txt","Y":null}', "labels": '{"l":"v"}', "dockerfile": "Dockerfile"}
+    *trace, last = older_build(daemon, client, offered(context), **query)
+    assert {each["id"] for each in trace} == {"moby.buildkit.trace"}
+    told = [control.StatusResponse.decode(base64.b64decode(each["aux"])) for each in trace]
+    assert any("COPY a.txt /" in vertex.name for each in told for vertex in each.vertexes)
+    image = daemon.docker.images.get("old:1")
+    assert last == {"id": "moby.image.id", "aux": {"ID": image.id}} and image.labels == {"l": "v"}
+
+
+def test_an_older_clients_output_and_mistake(
+    daemon: Daemon, client: BuildClient, context: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    files = offered(context, targets={0: tmp_path / "out"})
+    older_build(daemon, client, files, outputs='[{"Type":"local","Attrs":{}}]')
+    assert (tmp_path / "out" / "files" / "a.txt").read_text() == "a"
+    (context / "Dockerfile").write_text("FROM scratch\nRUM x\n")
+    assert "unknown instruction: RUM" in older_build(daemon, client, offered(context))[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"remote": "upload-request"}, "archive"),
+        ({"session": ""}, "needs a session"),
+        ({"outputs": '[{"Type":"elsewhere"}]'}, "elsewhere"),
+        ({"remote": "/etc"}, "/etc"),
+    ],
+)
+def test_what_an_older_client_cannot_have_is_told(
+    daemon: Daemon, client: BuildClient, context: Path, query: dict[str, str], words: str
+) -> None:
+    assert words in older_build(daemon, client, offered(context), **query)[-1]["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,6 +146,26 @@ def test_a_build_whose_client_goes_away_leaves_nothing(
         assert not thread.is_alive()
         assert build(client, tmp_path / "d", "FROM base:1\nRUN true\n").error is None
         assert until(lambda: not sleeping() and not any((daemon.root / "drafts").iterdir()))
+
+
+def test_a_daemon_that_is_ended_ends_its_builds_first(tmp_path: Path) -> None:
+    make_base(tmp_path / "store", tmp_path / "base")
+    context = write_files(tmp_path / "c", {"Dockerfile": "FROM base:1\nRUN echo begun; sleep 3077\n"})
+    with daemon_process(tmp_path / "store") as daemon, build_client(daemon.path) as client:
+        found: list[Built] = []
+        offered = Offered({"context": context, "dockerfile": context})
+        thread = threading.Thread(target=lambda: found.append(client.build(offered, exporters=MOBY)))
+        thread.start()
+        assert until(sleeping) and daemon.process is not None
+        began = time.monotonic()
+        daemon.process.terminate()
+        daemon.process.wait(60)
+        took = time.monotonic() - began
+        thread.join(60)
+        assert not thread.is_alive() and until(lambda: not sleeping())
+    assert found[0].error is not None and "the daemon ends" in found[0].error.message
+    assert took < 30, took
+    assert list((tmp_path / "store" / "drafts").iterdir()) == []
 
 
 def run_until_lost(client: BuildClient, session: str, built: Built) -> None:

@@ -96,6 +96,14 @@ def test_an_image_that_is_not_here_is_told_so_that_clients_pull_it(daemon: Daemo
         daemon.docker.containers.create("nope:2")
 
 
+@pytest.mark.parametrize(
+    "record",
+    ['{"Image":"base:1","HostConfig":"x"}', '{"Image":"base:1","HostConfig":{"Memory":"much"}}', "[]", "{"],
+)
+def test_json_that_is_none_of_a_container_is_refused(daemon: Daemon, record: str) -> None:
+    assert daemon.http.post("/containers/create", content=record).status_code == 400
+
+
 def test_a_containers_life(daemon: Daemon) -> None:
     made = daemon.docker.containers.create("base:1", ["sleep", "1000"], name="one", labels={"a": "b"})
     assert made.status == "created"
@@ -280,6 +288,30 @@ def test_further_processes(daemon: Daemon) -> None:
     assert daemon.http.post(f"/containers/{made.id}/exec", json={"Cmd": ["x"]}).status_code == 409
 
 
+def test_a_process_with_a_terminal_can_be_left(daemon: Daemon) -> None:
+    made = start(daemon, "sleep 1000")
+    api = daemon.docker.api
+    asked = api.exec_create(made.id, ["cat"], stdin=True, tty=True, detach_keys="ctrl-x,q")["Id"]
+    line = api.exec_start(asked, tty=True, socket=True)._sock
+    line.settimeout(WAIT)
+    line.sendall(b"typed\n")
+    told = b""
+    while told.count(b"typed") < 2:  # the terminal's echo, and what cat says
+        told += line.recv(100)
+    line.sendall(b"\x18q")
+    while line.recv(100):
+        pass
+    line.close()
+    assert api.exec_inspect(asked)["Running"] is True
+    made.kill()
+
+
+def test_the_start_of_a_process_says_how_its_output_is_framed(daemon: Daemon) -> None:
+    made = start(daemon, "sleep 1000")
+    asked = daemon.docker.api.exec_create(made.id, ["echo", "hi"], tty=True)["Id"]
+    assert daemon.docker.api.exec_start(asked, tty=False, demux=True) == (b"hi\r\n", None)
+
+
 def test_files_are_copied_in_and_out(daemon: Daemon) -> None:
     made = start(daemon, "sleep 1000")
     body = io.BytesIO()
@@ -319,6 +351,24 @@ def test_events_of_a_life(daemon: Daemon) -> None:
         pause.wait(0.05)
     assert sorted(each["Action"] for each in told) == ["create", "destroy", "die", "start"]
     assert [each["Actor"]["Attributes"]["exitCode"] for each in told if each["Action"] == "die"] == ["5"]
+
+
+def test_what_a_container_uses(daemon: Daemon) -> None:
+    made = start(daemon, "while true; do :; done", mem_limit="64m", nano_cpus=500_000_000)
+    found = made.stats(stream=False)
+    conforms("ContainerStatsResponse", found)
+    assert (found["name"], found["memory_stats"]["limit"]) == (f"/{made.name}", 64 << 20)
+    assert 0 < found["memory_stats"]["usage"] < 64 << 20
+    assert found["pids_stats"]["current"] >= 1
+    assert set(found["networks"]) == {"eth0"}
+    busy = found["cpu_stats"]["cpu_usage"]["total_usage"] - found["precpu_stats"]["cpu_usage"]["total_usage"]
+    all_of_it = found["cpu_stats"]["system_cpu_usage"] - found["precpu_stats"]["system_cpu_usage"]
+    assert 0 < busy <= all_of_it
+    several = made.stats(stream=True, decode=True)
+    assert next(several)["read"] < next(several)["read"]
+    several.close()
+    made.kill()
+    assert made.stats(stream=False)["memory_stats"] == {}
 
 
 def test_prune_removes_what_does_not_run(daemon: Daemon) -> None:

@@ -7,7 +7,9 @@ import json
 import tarfile
 from collections.abc import Iterator
 
+from builder.control.messages.files import Packet, PacketType
 from tests.fuzz.targets import DATA, MANY, ONE
+from tests.support.packets import recorded
 
 WORDS = ("$a ${b:-${a}} ${a##*/} 'x'\"$b\"\\$c", "${a//b/c} ${a%?} ${b:?no} ${a/x}", 'a=b c="d e" f\\ g')
 IGNORES = (
@@ -37,8 +39,14 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (path.read_bytes() for path in (DATA / "dockerfile").glob(pattern) if path.is_file())
         for path in (DATA / "builds").glob("*.case"):
             yield path.read_bytes().partition(b"-- Dockerfile --\n")[2].partition(b"\n-- ")[0]
-    elif target in ("tar", "add"):
+    elif target == "hcl":
+        for path in (DATA / "bake").glob("*.case"):
+            lines = path.read_bytes().splitlines(keepends=True)
+            yield b"".join(line for line in lines if not line.startswith((b"--- ", b"args: ", b"env: ")))
+    elif target in ("tar", "add", "estargz"):
         yield from _archives()
+    elif target == "transfer":
+        yield _recorded_transfer()
     elif target in ("config", "manifest"):
         yield from _documents()
     elif target == "flags":
@@ -48,6 +56,18 @@ def seeds(target: str) -> Iterator[bytes]:
     else:
         texts = {"words": WORDS, "ignore": IGNORES, "remote": REMOTES, "reference": REFERENCES}[target]
         yield from (text.encode() for text in texts)
+
+
+def _recorded_transfer() -> bytes:
+    """What docker's client sent, with less content."""
+    played = recorded()
+    packets = [
+        *played.coming,
+        *(Packet(PacketType.DATA, id=number) for number in played.contents),
+        Packet(PacketType.END),
+    ]
+    encoded = [packet.encode() for packet in packets]
+    return b"".join(len(data).to_bytes(2) + data for data in encoded)
 
 
 def _archives() -> Iterator[bytes]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from builder.checks import check_source
 from builder.checks.outline import outline_of, targets_of
+from builder.control.filesync import Receiver
+from builder.control.messages.files import Packet
 from builder.dockerfile import parse_dockerfile
 from builder.dockerfile.words import Lexer, WordError
 from builder.export.options import image_form
@@ -23,6 +25,8 @@ from builder.lower.remotes import remote_source
 from builder.operations.archive import is_archive, unpack
 from builder.operations.roots import Root
 from builder.operations.step import Setting
+from pipeline.bake.evaluated import evaluated
+from pipeline.bake.hcl.parser import parse_hcl
 from pipeline.cli.build_flags import build_request
 from registry_client.errors import RegistryError
 from registry_client.oci.config import dump_config, parse_config
@@ -30,6 +34,8 @@ from registry_client.oci.manifest import Index, parse_manifest
 from registry_client.oci.platform import host_platform
 from registry_client.reference import parse_reference
 from runtime.errors import PipeError
+from runtime.grpc.protobuf import DecodeError
+from runtime.store.layers.estargz import EStargz
 from runtime.store.layers.reader import TarReader
 from tests.support import REPOSITORY
 from tests.support.dockerfile import options_with, resolved
@@ -112,6 +118,46 @@ def add(data: bytes) -> None:
         shutil.rmtree(top, ignore_errors=True)
 
 
+def transfer(data: bytes) -> None:
+    """Packets of a client that sends its files, each with two bytes of length before it; nothing may appear beside them."""
+    packets = []
+    while len(data) > 2:
+        size = int.from_bytes(data[:2])
+        packets.append(data[2 : 2 + size])
+        data = data[2 + size :]
+    with tempfile.TemporaryDirectory(prefix="pipe-fuzz-", dir="/dev/shm") as directory:
+        top = Path(directory, "root")
+        top.mkdir()
+        for _ in range(2):  # what the first one left is what the second one finds
+            try:
+                Receiver(_Packets(packets), str(top)).run()  # type: ignore[arg-type]
+            except PipeError as error:
+                _speaks(error)
+        assert [path.name for path in Path(directory).iterdir()] == ["root"]
+
+
+class _Packets:
+    """Stands for a stream on which everything has come already."""
+
+    has_more = False
+
+    def __init__(self, packets: list[bytes]) -> None:
+        self._packets = packets
+
+    def messages(self, kind: type[Packet]) -> Iterator[Packet]:
+        for packet in self._packets:
+            try:
+                yield kind.decode(packet)
+            except DecodeError:
+                return
+
+    def write(self, *packets: Packet) -> None:
+        pass
+
+    def end_sending(self) -> None:
+        pass
+
+
 def config(data: bytes) -> None:
     """An image's config; what is written back is read as the same."""
     try:
@@ -159,6 +205,23 @@ MANY = (
 ONE = ("network", "memory", "shm_size", "provenance", "sbom", "cgroup_parent", "epoch", "cpuset_cpus")
 
 
+def hcl(data: bytes) -> None:
+    """A bake file, worked out."""
+    try:
+        evaluated([parse_hcl(data.decode(errors="replace"), "fuzz.hcl")], {})
+    except PipeError as error:
+        _speaks(error)
+
+
+def estargz(data: bytes) -> None:
+    """A tar on its way into an eStargz layer."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch, EStargz(io.BytesIO(), scratch) as out:
+            out.write(data)
+    except PipeError as error:
+        _speaks(error)
+
+
 def flags(data: bytes) -> None:
     """The flags of `pipe build`: each line is a number, which flag, and its value."""
     given: dict[str, object] = dict.fromkeys(MANY, ()) | dict.fromkeys(FLAGS)
@@ -177,11 +240,12 @@ def flags(data: bytes) -> None:
 
 FLAGS = (
     *ONE, "file", "target", "no_cache", "pull", "metadata_file", "push", "load", "cpu_shares", "cpu_period", "cpu_quota",
-    "cpuset_mems",
+    "cpuset_mems", "pin_lock", "source_policy_file",
 )  # fmt: skip
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "dockerfile": dockerfile, "words": words, "ignore": ignore, "tar": tar, "add": add, "config": config,
+    "dockerfile": dockerfile, "words": words, "ignore": ignore, "tar": tar, "add": add, "transfer": transfer, "config": config,
     "manifest": manifest, "reference": reference, "remote": remote, "flags": flags,
+    "hcl": hcl, "estargz": estargz,
 }  # fmt: skip
 
 

@@ -56,6 +56,8 @@ def on_loop(directory: Path, *maker: str) -> Iterator[Path]:
         pytest.skip(
             f"neither this kernel nor Debian's packages here mount {kind} (a kernel of Debian's does: tools/vm)"
         )
+    if shutil.which(maker[0], path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
+        pytest.skip(f"{maker[0]} is not installed")
     directory.mkdir(parents=True)
     image = directory.with_name(f"{directory.name}.img")
     with open(image, "wb") as file:
@@ -81,6 +83,8 @@ def on_loop(directory: Path, *maker: str) -> Iterator[Path]:
 def served(directory: Path, *command: str) -> Iterator[Path]:
     """A file system in user space; in the words of `command`, {place} is where and {beside} a directory with lower, upper, work."""
     beside = directory.with_name(f"{directory.name}-beside")
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"Debian's package {command[0]} is not installed")
     for each in (directory, *(beside / name for name in ("lower", "upper", "work"))):
         each.mkdir(parents=True)
     _run(*(word.format(place=directory, beside=beside) for word in command))

@@ -192,7 +192,7 @@ def _operation(node: Operation, around: Lookup) -> Any:
         raise
     except InvalidInput as error:
         raise HclError(node.place, f"{node.operator}: {error.message}") from error
-    except ArithmeticError as error:
+    except (ArithmeticError, ValueError) as error:
         raise HclError(node.place, f"{node.operator}: {error}") from error
 
 

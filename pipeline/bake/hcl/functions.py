@@ -161,6 +161,14 @@ def parseint(text: Any, base: Any) -> int:
     return int(as_text(text), int(as_number(base)))
 
 
+def power(number: Any, exponent: Any) -> int | float:
+    """Whole numbers stay exact up to a length that is a number still."""
+    base, times = as_number(number), as_number(exponent)
+    if abs(times) > 1024:
+        base = float(base)
+    return plain(base**times)
+
+
 def signum(number: Any) -> int:
     value = as_number(number)
     return (value > 0) - (value < 0)
@@ -447,7 +455,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "notequal": lambda a, b: not same(a, b),
     "or": lambda a, b: as_truth(a) or as_truth(b),
     "parseint": parseint,
-    "pow": lambda a, b: plain(as_number(a) ** as_number(b)),
+    "pow": power,
     "range": number_range,
     "regex": regex,
     "regex_replace": regex_replace,

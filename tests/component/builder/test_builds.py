@@ -87,8 +87,10 @@ def test_records_are_forgotten_one_by_one_or_all(place: Path) -> None:
     assert "no build yet" in pipe(place, "builds", "logs", code=2)
 
 
-def test_passwords_in_a_context_are_not_kept(place: Path) -> None:
-    pipe(place, "build", "http://me:hunter2@127.0.0.1:1/x.tar.gz", code=3)
+def test_passwords_in_a_context_are_neither_shown_nor_kept(place: Path) -> None:
+    shown = pipe(place, "build", "http://me:hunter2@127.0.0.1:1/x.tar.gz", code=3)
+    assert "cannot fetch http://127.0.0.1:1/x.tar.gz" in shown
+    assert "hunter2" not in shown
     assert "hunter2" not in pipe(place, "builds", "inspect")
     assert "hunter2" not in pipe(place, "builds", "logs")
 

@@ -135,6 +135,26 @@ def test_records_from_a_future_the_clock_came_back_from_still_serve(fresh_root: 
     assert contents_of(fresh_root, context, ["a"]) == {"a": b"2"}
 
 
+def test_a_clock_that_jumps_between_builds_makes_nothing_stale_and_nothing_forgotten(
+    fresh_root: Path, tmp_path: Path
+) -> None:
+    libraries = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not libraries:
+        pytest.skip("Debian's package faketime is not installed")
+    make_base(fresh_root, tmp_path / "base")
+    dockerfile = "FROM base:1\nCOPY . /x/\nRUN cat /x/a > /sum\n"
+    context = write_files(tmp_path / "context", {"Dockerfile": dockerfile, "a": "0"})
+    jumps = ("+0", "+3650d", "-3650d", "+2h", "-18000d", "-2h", "+30000d", "+0")
+    for number, jump in enumerate(jumps):
+        clock = {"LD_PRELOAD": str(libraries[0]), "FAKETIME": jump, "FAKETIME_NO_CACHE": "1"}
+        write_files(context, {"a": str(number % 3)})  # of one length, and back to what it was
+        assert contents_of(fresh_root, context, ["sum"], env=clock) == {"sum": str(number % 3).encode()}
+        said = run_pipe(fresh_root, "build", "-t", "made:1", str(context), env=clock).stderr
+        assert said.count(b" CACHED") == 3
+    for command in (("images",), ("cache", "ls"), ("cache", "gc"), ("why", "made:1")):
+        run_pipe(fresh_root, *command, env=clock)
+
+
 def test_a_file_changed_behind_its_times_is_read_again(root: Path, tmp_path: Path) -> None:
     context = write_files(tmp_path / "context", {"Dockerfile": COPY_ALL, "a": "old"})
     far = 4_000_000_000

@@ -11,6 +11,7 @@ import pytest
 
 from runtime.linux import mounts
 from runtime.sandbox import defaults
+from runtime.sandbox.errors import SandboxError
 from runtime.sandbox.plan import Json, Plan
 from runtime.sandbox.spawner import Spawner
 from tests.linux.sandbox.test_leaks import children_of, groups_of, is_gone, wait_until_gone
@@ -46,7 +47,7 @@ def config(*args: str, group: str = "pipe/") -> Json:
 
 def waiting(spawner: Spawner) -> list[int]:
     """Processes the spawner has before it was asked for a container; a request is answered when those before it are."""
-    with pytest.raises(Exception, match=r"process.args is empty"):
+    with pytest.raises(SandboxError, match=r"process.args is empty"):
         spawner.create(Plan({"process": {}}))
     return children_of(spawner.pid)
 
@@ -162,10 +163,10 @@ def test_a_plan_too_long_for_its_line_is_started_without_it(fresh: Bench) -> Non
 
 def test_what_a_container_like_it_cannot_have_is_told_by_the_container(fresh: Bench) -> None:
     wanted = config("true")
-    wanted["linux"]["resources"] = {"memory": {"limit": -7}}
+    wanted["linux"]["resources"] = {"cpu": {"cpus": "99999"}}
     fresh.spawner.get_ahead(wanted)
     assert waiting(fresh.spawner) == []
-    with pytest.raises(Exception, match="memory"):
+    with pytest.raises(SandboxError, match=r"cpuset\.cpus|99999"):
         fresh.spawner.create(fresh.plan(config=wanted))
 
 

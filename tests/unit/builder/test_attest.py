@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from builder.attest.materials import without_credentials
 from builder.attest.purl import image_purl, purl
 from builder.attest.statement import Attestation, image_subjects, statement
+from builder.lower.remotes import without_credentials
 from builder.sbom.licenses import spdx_expression
 from builder.sbom.package import Distribution, Package
 from builder.sbom.scan import Inventory

@@ -46,6 +46,10 @@ def image(*rules: dict[str, Any]) -> str:
         ([rule("DENY", "docker-image://docker.io/*"), rule("CONVERT", BUSYBOX, "docker-image://here/b:1")], "here/b:1"),
         ([rule("CONVERT", BUSYBOX, "docker-image://a:1"), rule("CONVERT", "docker-image://a:1", "docker-image://b:1")], "b:1"),
         ([], "docker.io/library/busybox:1"),
+        # The example of docs/builder.md.
+        ([rule("DENY", "*"), rule("ALLOW", "local://*"),
+          rule("CONVERT", "docker-image://docker.io/library/*", "docker-image://mirror.example.org/library/${1}"),
+          rule("ALLOW", "docker-image://mirror.example.org/*")], "mirror.example.org/library/busybox:1"),
     ],
 )  # fmt: skip
 def test_rules_say_which_image_is_taken(rules: list[dict[str, Any]], taken: str) -> None:

@@ -47,7 +47,7 @@ def test_times() -> None:
     assert time_of("2023-11-14T22:13:20Z") == 1700000000
     assert time_of("2023-11-14T23:13:20+01:00") == 1700000000
     assert abs(time.time() - 5400 - time_of("1h30m")) < 5
-    for wrong in ("yesterday", "", "1x"):
+    for wrong in ("yesterday", "", "1x", "inf", "nan"):
         with pytest.raises(InvalidInput, match="invalid time"):
             time_of(wrong)
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_client.oci.config import Healthcheck
 from runtime.containers.spec import Mount, NetworkAttachment, PortBinding, RestartPolicy, Rlimit, Throttle
+from runtime.daemon.asked import expecting
 from runtime.daemon.container_query import container_spec, exec_spec
 from runtime.errors import InvalidInput, PipeError, Unsupported
+
+NAMES = (
+    "Image", "Cmd", "Entrypoint", "Env", "User", "Labels", "Healthcheck", "Test", "Interval", "Volumes", "NetworkingConfig", "EndpointsConfig", "StopTimeout",
+    "Binds", "Mounts", "Type", "Target", "Source", "Tmpfs", "PortBindings", "80/tcp", "HostPort", "Memory", "NanoCpus", "Ulimits", "Name", "Soft", "Hard",
+    "RestartPolicy", "SecurityOpt", "ExtraHosts", "Links", "Devices", "PathOnHost", "LogConfig", "Sysctls", "NetworkMode", "BlkioWeightDevice",
+)  # fmt: skip
 
 
 def spec(host: dict[str, Any] | None = None, **record: Any) -> Any:
@@ -174,3 +184,22 @@ def test_a_container_needs_an_image_and_an_exec_a_command() -> None:
         True,
         True,
     )
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 1 << 40) | st.text("ab:/0=,-", max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES) | st.text("ab", max_size=5), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6),
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6),
+)
+def test_whatever_is_sent_is_a_spec_or_a_refusal(record: dict[str, Any], host: dict[str, Any]) -> None:
+    with suppress(InvalidInput, Unsupported), expecting("it"):
+        container_spec({"Image": "i", **record, "HostConfig": host}, "", "")
