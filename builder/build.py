@@ -309,10 +309,10 @@ class _Build:
             os.mkdir(path)
             return path
 
-        def fetch(url: str) -> tuple[str, int | None]:
+        def remote(url: str) -> tuple[str, str, int | None]:
             from builder.operations.remotes import fetch_context
 
-            found = fetch_context(
+            return fetch_context(
                 self._store,
                 setting,
                 self._request.secrets,
@@ -321,7 +321,9 @@ class _Build:
                 self._request.keeps_git_dir,
                 self._request.policy,
             )
-            path, self._context_key, time_of_it = found
+
+        def fetch(url: str) -> tuple[str, int | None]:
+            path, self._context_key, time_of_it = remote(url)
             return path, time_of_it
 
         if self._request.policy:
@@ -330,7 +332,7 @@ class _Build:
             for name in ("dockerfile", "context"):
                 self._request.policy.apply(Source(f"local://{name}"))
         stdin = self._owner._stdin or sys.stdin.buffer
-        return ContextOpener(self._request, stdin, new_directory, fetch).open()
+        return ContextOpener(self._request, stdin, new_directory, fetch, lambda url: remote(url)[0]).open()
 
     # --- one platform ---------------------------------------------------------------------------------------------
 

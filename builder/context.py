@@ -32,7 +32,8 @@ class Context:
 
 
 class ContextOpener:
-    """Opens the context of one build. `fetch` brings a remote to a directory; `new_directory` makes one in the scratch."""
+    """Opens the context of one build. `fetch` brings a remote to a directory, `fetch_file` the file of a URL;
+    `new_directory` makes one in the scratch."""
 
     def __init__(
         self,
@@ -40,9 +41,10 @@ class ContextOpener:
         stdin: BinaryIO | None,
         new_directory: Callable[[], str],
         fetch: Callable[[str], tuple[str, int | None]],
+        fetch_file: Callable[[str], str],
     ) -> None:
         self._request, self._stdin = request, stdin
-        self._new_directory, self._fetch = new_directory, fetch
+        self._new_directory, self._fetch, self._fetch_file = new_directory, fetch, fetch_file
 
     def open(self) -> Context:
         context = self._request.context
@@ -92,6 +94,8 @@ class ContextOpener:
             return self._request.dockerfile_text, self._request.dockerfile or "Dockerfile"
         if self._request.dockerfile == "-":
             return self._read_stdin().read(DOCKERFILE_LIMIT), "-"
+        if (url := self._request.dockerfile or "").startswith(("http://", "https://")):
+            return read_limited(self._fetch_file(url), DOCKERFILE_LIMIT), url
         return None
 
     # --- standard input -------------------------------------------------------------------------------------------

@@ -103,6 +103,8 @@ def _mount_fields(mount: RunMount) -> dict[str, Any]:
         fields |= {"id": mount.id, "mode": mount.mode, "uid": mount.uid, "gid": mount.gid, "env": mount.env}
         if mount.required:  # or a result without the secret would do
             fields["required"] = True
+    if mount.type == "cache" and (mount.uid or mount.gid or mount.mode not in (None, 0o755)):
+        fields |= {"mode": mount.mode, "uid": mount.uid, "gid": mount.gid}
     if mount.type == "tmpfs":
         fields["size"] = mount.size
     return fields

@@ -52,7 +52,7 @@ class BuildRequest:
     """`context` is a directory, `-`, a git or http URL. Secrets are values."""
 
     context: str = "."
-    dockerfile: str | None = None  # a path, or "-" for standard input; None: Dockerfile in the context
+    dockerfile: str | None = None  # a path, a URL, or "-" for standard input; None: Dockerfile in the context
     archive: str = ""  # with context "-": the file that is read in place of standard input, and removed
     dockerfile_text: bytes | None = None  # the text itself, wherever it came from
     ignore_text: bytes | None = None  # of the ignore file, likewise: none is looked for beside the Dockerfile

@@ -76,7 +76,7 @@ def _opened(session: Session, request: BuildRequest, stack: ExitStack) -> Contex
         )
         return path, time
 
-    return ContextOpener(request, sys.stdin.buffer, new_directory, fetch).open()
+    return ContextOpener(request, sys.stdin.buffer, new_directory, fetch, lambda url: fetch(url)[0]).open()
 
 
 def _report(

@@ -34,6 +34,15 @@ def _policy(path: str) -> SourcePolicy | None:
         raise NotFound(f"cannot read the source policy {path}: {error}") from error
 
 
+def _own_dockerfile(context: str, path: str | None) -> bytes | None:
+    """An absolute -f is a file of ours, also where the context is a URL; another is a name in that context."""
+    if path is None or not path.startswith("/") or ("://" not in context and "@" not in context):
+        return None
+    from builder.context import DOCKERFILE_LIMIT, is_remote, read_limited
+
+    return read_limited(path, DOCKERFILE_LIMIT) if is_remote(context) else None
+
+
 def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str], epoch: str) -> BuildRequest:
     """What the flags ask for."""
     from builder.build import parse_epoch
@@ -42,6 +51,7 @@ def build_request(context: str, flags: Mapping[str, Any], env: Mapping[str, str]
     return BuildRequest(
         context=context,
         dockerfile=flags["file"],
+        dockerfile_text=_own_dockerfile(context, flags["file"]),
         target=flags["target"] or "",
         build_args=_build_args(flags["build_arg"], env),
         tags=_tags(flags["tag"]),

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import build_text, contents_of, run_pipe, tree_of, write_files
+from tests.support.store import Entry, make_tar
 
 pytestmark = pytest.mark.linux
 COPY_ALL = "FROM scratch\nCOPY . /x/\n"
@@ -359,3 +360,18 @@ def test_provenance_names_the_commit_of_a_context_and_the_digest_of_a_download(
         {"uri": source["uri"], "digest": source["digest"]},
     ]
     assert "token" not in raw
+
+
+def test_a_dockerfile_comes_from_a_url_or_is_our_own_beside_a_remote_context(
+    root: Path, empty: Path, server: Server, tmp_path: Path
+) -> None:
+    own = tmp_path / "Own"
+    own.write_text("FROM scratch\nCOPY a /own\n")
+    (empty / "a").write_text("here")
+    server.files = {"/df": b"FROM scratch\nCOPY a /fetched\n", "/c.tar": make_tar(Entry("a", b"there"))}
+    assert list(tree_of(root, empty, "-f", f"{server.url}/df")) == ["fetched"]
+    done = run_pipe(root, "build", "-o", "type=tar,dest=-", "-f", str(own), f"{server.url}/c.tar")
+    assert b"own" in done.stdout and b"there" in done.stdout
+    done = run_pipe(root, "build", "-f", "Own", f"{server.url}/c.tar", cwd=tmp_path, code=2)
+    assert b"no Own in the context" in done.stderr
+    assert b"404" in run_pipe(root, "build", "-f", f"{server.url}/no", str(empty), code=3).stderr

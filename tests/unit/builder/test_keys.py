@@ -52,6 +52,9 @@ def test_a_cache_mounts_id_is_not_in_the_key_but_its_target_is() -> None:
     with_cache = replace(RUN, mounts=(cache,))
     assert shape(with_cache) == shape(replace(RUN, mounts=(replace(cache, id="other", sharing="locked"),)))
     assert shape(with_cache) != shape(replace(RUN, mounts=(replace(cache, target="/x"),)))
+    assert shape(with_cache) == shape(replace(RUN, mounts=(replace(cache, mode=0o755),)))
+    for other in (replace(cache, uid=5), replace(cache, gid=5), replace(cache, mode=0o700)):
+        assert shape(with_cache) != shape(replace(RUN, mounts=(other,)))
 
 
 def test_a_result_without_a_secret_is_none_for_a_step_that_requires_it() -> None:
