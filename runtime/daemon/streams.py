@@ -117,7 +117,7 @@ def stream(request: Request, work: Work, outer: Cancel, *, at_once: bool = False
         try:
             work(line.tell, cancel)
         except BaseException as error:
-            if line.told:
+            if line.told or at_once:  # the status is sent
                 line.tell(error_record(error))
             raise
 
