@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from builder.graph import GitSource
@@ -25,18 +26,28 @@ _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "http:https:git:ssh",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_CONFIG_NOSYSTEM": "1",
+    # What is kept of a repository says nothing of who fetched it, and when.
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "core.logAllRefUpdates",
+    "GIT_CONFIG_VALUE_0": "false",
 }
 
 
 def fetch_git(store: Store, operation: GitSource, agent: Agent) -> FilesState:
     """The tree at `ref`, from `subdir` on. Over ssh the agent `default` of the build signs, else whichever git finds."""
     socket = agent("default") if _is_ssh(operation.url) else None
-    commit = _resolve(operation, socket)
+    commit, ref = _resolve(operation, socket)
     if operation.checksum and not commit.startswith(operation.checksum):
         raise InvalidInput(f"{operation.url} has commit {commit}, not {operation.checksum}")
+    kept = ref if operation.keep_git_dir else ""
     shape = Shape.of(
-        "git.v2",
-        {"url": operation.url, "keep .git": operation.keep_git_dir, "submodules": operation.submodules},
+        "git.v3",
+        {
+            "url": operation.url,
+            "keep .git": operation.keep_git_dir,
+            "ref": kept,
+            "submodules": operation.submodules,
+        },
     )
     record = fetched.find(store, shape, commit)
     if record is None:
@@ -44,7 +55,7 @@ def fetch_git(store: Store, operation: GitSource, agent: Agent) -> FilesState:
             store,
             shape,
             commit,
-            lambda place: _check_out(operation, commit, place, socket),
+            lambda place: _check_out(operation, commit, kept, place, socket),
             {"commit": commit},
         )
     top = store.snapshots.path(record.snapshot)
@@ -71,25 +82,25 @@ def _git(agent: str | None, directory: str | None = None) -> Any:
     return command
 
 
-def _resolve(operation: GitSource, agent: str | None) -> str:
-    """The commit of a ref: asked from the server, unless it is one already."""
+def _resolve(operation: GitSource, agent: str | None) -> tuple[str, str]:
+    """The commit of a ref and the ref in full: asked from the server, unless it is a commit already, which has none."""
     if _COMMIT.fullmatch(operation.ref):
-        return operation.ref
+        return operation.ref, ""
     wanted = operation.ref or "HEAD"
     lines = _run(operation, lambda: _git(agent).ls_remote("--", operation.url)).splitlines()
     refs = {name: commit for commit, _, name in (line.partition("\t") for line in lines)}
     for name in (wanted, f"refs/heads/{wanted}", f"refs/tags/{wanted}^{{}}", f"refs/tags/{wanted}"):
         # A tag object's commit is the peeled one.
         if commit := refs.get(f"{name}^{{}}") or refs.get(name):
-            return commit
+            return commit, name.removesuffix("^{}") if name.startswith("refs/") else ""
     raise NotFound(f"{operation.url} has no ref {wanted!r}")
 
 
-def _check_out(operation: GitSource, commit: str, place: str, agent: str | None) -> None:
+def _check_out(operation: GitSource, commit: str, ref: str, place: str, agent: str | None) -> None:
     git = _git(agent, place)
 
     def work() -> str:
-        git.init("--quiet", place)
+        git.init("--quiet", "--template=", place)
         try:
             git.fetch("--quiet", "--depth=1", "--", operation.url, commit)
         except Exception:  # noqa: BLE001  many servers give no bare commits, and dumb ones know no depth
@@ -102,9 +113,24 @@ def _check_out(operation: GitSource, commit: str, place: str, agent: str | None)
 
     _run(operation, work)
     time = int(_run(operation, lambda: git.log("-1", "--format=%ct", commit)))
-    if not operation.keep_git_dir:
+    if operation.keep_git_dir:
+        _run(operation, lambda: _settle(git, operation, commit, ref, place))
+    else:
         _drop_git(place)
     _set_times(place, time * 10**9)
+
+
+def _settle(git: Any, operation: GitSource, commit: str, ref: str, place: str) -> str:
+    """Leave in .git what is the same for everybody who fetches this commit: its ref and origin, no traces of the fetch."""
+    if ref:
+        git.update_ref(ref, commit)
+    if "origin" not in git.remote().split():
+        git.remote("add", "origin", without_credentials(operation.url))
+    for name in ("FETCH_HEAD", "ORIG_HEAD"):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(place, ".git", name))
+    git.read_tree(commit)  # an index without this disk's inodes and times
+    return ""
 
 
 def _set_times(place: str, time_ns: int) -> None:

@@ -305,6 +305,28 @@ def test_a_repository_as_context_keeps_its_history_if_asked(root: Path, reposito
             assert ("x/.git/HEAD" in archive.getnames()) == (value == "1")
 
 
+def test_a_history_that_is_kept_is_the_same_whoever_fetched_it_and_when(
+    root: Path, fresh_root: Path, empty: Path, repository: str, tmp_path: Path
+) -> None:
+    dockerfile = f"FROM scratch\nADD --keep-git-dir=true {repository}#v1 /src\n".encode()
+    kept: list[dict[str, bytes]] = []
+    for number, store in enumerate((root, fresh_root)):
+        place, who = tmp_path / str(number), {"GIT_COMMITTER_NAME": f"n{number}", "GIT_COMMITTER_EMAIL": "x"}
+        run_pipe(
+            store, "build", "-o", f"type=local,dest={place}", "-f", "-", str(empty), stdin=dockerfile, env=who
+        )
+        files = (path for path in place.rglob("*") if path.is_file())
+        kept.append({str(path.relative_to(place)): path.read_bytes() for path in files})
+    assert kept[0] == kept[1]
+    assert "src/.git/HEAD" in kept[0]
+    git = ["git", "-c", "safe.directory=*", "-C", str(tmp_path / "0/src")]
+    told = [
+        subprocess.run([*git, *arguments.split()], check=True, capture_output=True, text=True).stdout.strip()
+        for arguments in ("describe --tags", "status --porcelain", "remote get-url origin")
+    ]
+    assert told == ["v1", "", repository]
+
+
 def test_what_git_says_first_is_the_reason(root: Path) -> None:
     # Port 1 of the loopback of these tests' own network namespace: nobody listens.
     failed = run_pipe(root, "build", "ssh://git@127.0.0.1:1/x.git", code=3)
