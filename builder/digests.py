@@ -32,6 +32,7 @@ _STATE = struct.Struct("<Qqq")  # size, mtime, ctime
 _FILE = struct.Struct("<Q24s32s")  # inode, state, digest
 _PAIR = 64
 _MOST_LEARNED = 8 << 20
+_MOST_OF_ONE = 64 * 65_536  # bytes of a directory's records; beyond, its stretches are all that is remembered
 _MOST_LOADED = 4 << 20  # bytes of records held ready; one directory always is
 _KEPT_NS = 60 * 24 * 3600 * 10**9
 
@@ -94,6 +95,8 @@ class _Files:
         return loaded
 
     def learn(self, status: os.stat_result, digest: bytes) -> None:
+        if len(self.new) >= _MOST_OF_ONE:
+            return
         if status.st_dev == self._owner.device and self._owner.was_quiet(status):
             state = _STATE.pack(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             self.new += _FILE.pack(status.st_ino, state, digest)
@@ -106,7 +109,8 @@ class _Files:
         if len(old) // size > 4 * max(self._owner.seen.get(self._inode, 0), len(new)) + 1000:
             old = b""
         kept = (old[at : at + size] for at in range(0, len(old), size))
-        return b"".join(each for each in kept if int.from_bytes(each[:8], "little") not in new) + self.new
+        left = b"".join(each for each in kept if int.from_bytes(each[:8], "little") not in new)
+        return (bytes(self.new) + left)[:_MOST_OF_ONE]
 
 
 class FileDigests:

@@ -12,12 +12,14 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 from registry_client.tuples import NamedTuple
 from runtime.errors import InvalidInput, PipeError
 
 LONGEST = 512  # files of a stretch
+_RUN = 20_000  # names that are sorted at once
 STATUS = struct.Struct("<IQQQqq")  # mode, inode, device, size, mtime, ctime
 
 
@@ -113,15 +115,15 @@ class _Place:
         self.path, self.inode, self.prefix, self.item, self.held = path, inode, prefix, item, held
         # Never through a link that was a directory when it was looked at; the top may be one.
         self._flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if item else 0)
-        self._names: Sequence[str] | None = None
-        self._next = 0
+        self._names: Iterator[str] | None = None
+        self._ended = False
         self.waiting: list[tuple[str, os.stat_result]] = []  # looked at, last first
 
     def look(self) -> bool:
         """Have some names in `waiting`; False when there are no more."""
         if self.waiting:
             return True
-        if self._names is not None and self._next == len(self._names):
+        if self._ended:
             return False
         try:
             return self._read()
@@ -132,9 +134,9 @@ class _Place:
         handle = os.open(self.path, self._flags)
         try:
             if self._names is None:
-                self._names = _sorted(os.listdir(handle))
-            some = self._names[self._next : self._next + LONGEST]
-            self._next += len(some)
+                self._names = _names_in(handle)
+            some = list(islice(self._names, LONGEST))
+            self._ended = len(some) < LONGEST
             self.waiting = [
                 (name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in reversed(some)
             ]
@@ -152,6 +154,30 @@ def unreadable(path: str, error: OSError) -> PipeError:
 
 def changed_while_read(path: str) -> PipeError:
     return InvalidInput(f"{path} changed while it was read", hint="build again when nothing writes there")
+
+
+def _names_in(handle: int) -> Iterator[str]:
+    """The names in a directory, sorted by their bytes. All are read now."""
+    with os.scandir(handle) as entries:
+        names = [entry.name for entry in islice(entries, _RUN)]
+        if len(names) < _RUN:
+            return iter(_sorted(names))
+        # As strings they would take five times as much.
+        runs = []
+        while names:
+            runs.append(b"".join(os.fsencode(name) + b"\0" for name in _sorted(names)))
+            names = [entry.name for entry in islice(entries, _RUN)]
+    from heapq import merge
+
+    return map(os.fsdecode, merge(*map(_split, runs)))
+
+
+def _split(run: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(run):
+        end = run.index(0, start)
+        yield run[start:end]
+        start = end + 1
 
 
 def _sorted(names: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder.ignore import Patterns
+from builder.operations import walking
 from builder.operations.selection import Tree, select
 from builder.operations.walking import LONGEST, Item, Stretch, stretches
 from runtime.errors import InvalidInput
@@ -22,7 +23,11 @@ def names(found: list[Stretch]) -> list[str]:
     return [item.name for stretch in found for item in stretch.items()]
 
 
-def test_everything_comes_once_in_the_order_of_a_layer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [20_000, 3, 1])
+def test_everything_comes_once_in_the_order_of_a_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(walking, "_RUN", at_once)
     for name in (
         "b/one",
         "b/sub/deep",
