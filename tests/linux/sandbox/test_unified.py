@@ -43,8 +43,14 @@ def group() -> Iterator[Cgroup]:
 
 @pytest.fixture
 def sleeper(group: Cgroup) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(["/bin/busybox", "sh", "-c", "sleep 600 & wait"])
+    # It has no child before it is in the group: one that stays outside would outlive us.
+    process = subprocess.Popen(
+        ["/bin/busybox", "sh", "-c", "read go; sleep 600 & wait"], stdin=subprocess.PIPE
+    )
     group.enter(process.pid)
+    assert process.stdin is not None
+    with process.stdin as line:
+        line.write(b"\n")
     yield process
     process.kill()
     process.wait(60)
