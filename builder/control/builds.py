@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from builder.build import Builder
 from builder.control.attributes import FILES, Output, cache_imports, outputs_of, request_of
 from builder.control.caches import ClientCaches
-from builder.control.contexts import collect_contexts
+from builder.control.contexts import collect_contexts, passing_directory
 from builder.control.filesend import send_output
 from builder.control.layouts import ClientLayout
 from builder.control.lent import LentAgents, LentCredentials, LentSecrets
@@ -28,7 +28,6 @@ from runtime.cancel import Cancel
 from runtime.errors import HostFault, PipeError
 from runtime.events import Emit, Event, Finished, Outcome, Started
 from runtime.store.durable import remove_tree
-from runtime.store.owners import own_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +85,7 @@ def run_build(ground: Ground, sessions: Sessions, wanted: Wanted, emit: Emit, ca
     """Build, to the end of the last output."""
     with ExitStack() as stack:
         session = sessions.get(wanted.session, cancel)
-        scratch = stack.enter_context(_scratch(ground.root))
+        scratch = stack.enter_context(passing_directory(ground.root))
         sent = Sent(session, ground.root, NODE, emit, cancel, stack)
         sources = sent.all_but_context(wanted.attrs, wanted.inputs)
         tags, outputs = outputs_of(wanted.exporters, scratch)
@@ -154,17 +153,6 @@ def _build(
         return builder.build(request)
     finally:
         collect_contexts(ground.root)
-
-
-@contextmanager
-def _scratch(root: str) -> Iterator[str]:
-    """A directory for outputs on their way, known for garbage if we are killed."""
-    path = os.path.join(root, "drafts", f"{os.urandom(8).hex()}.{own_token()}")
-    os.mkdir(path, 0o700)
-    try:
-        yield path
-    finally:
-        remove_tree(path)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ _DIRECTORY = os.path.join("daemon", "contexts")
 def kept_directory(root: str, key: str, *, lasting: bool = True) -> Iterator[str]:
     """The directory for what a client calls `key`, ours alone within the block. `root` is the store's."""
     if not lasting:
-        with _passing_directory(root) as path:
+        with passing_directory(root) as path:
             yield path
         return
     top = os.path.join(root, _DIRECTORY)
@@ -34,7 +34,7 @@ def kept_directory(root: str, key: str, *, lasting: bool = True) -> Iterator[str
     name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     lock = _locked(os.path.join(top, f"{name}.lock"))
     if lock is None:
-        with _passing_directory(root) as path:
+        with passing_directory(root) as path:
             yield path
         return
     try:
@@ -45,7 +45,8 @@ def kept_directory(root: str, key: str, *, lasting: bool = True) -> Iterator[str
 
 
 @contextmanager
-def _passing_directory(root: str) -> Iterator[str]:
+def passing_directory(root: str) -> Iterator[str]:
+    """For the block only, and known for garbage if we are killed."""
     path = os.path.join(root, "drafts", f"{os.urandom(8).hex()}.{own_token()}")
     os.mkdir(path, 0o700)
     try:

@@ -212,6 +212,8 @@ class Receiver:
             return True
         if modes.S_ISLNK(mode):
             return os.readlink(self._place(stat.path)) == stat.link
+        if modes.S_ISFIFO(mode):
+            return known.st_mtime_ns == stat.modified
         return modes.S_ISREG(mode) and known.st_size == stat.size and known.st_mtime_ns == stat.modified
 
     def _remove(self, path: str, known: os.stat_result | None) -> None:

@@ -142,7 +142,7 @@ def _duration(facts: dict[str, Any]) -> str:
 
 
 def _ago(when: float) -> str:
-    from pipeline.cli.container_text import age
+    from runtime.ages import age
 
     return f"{age(max(0.0, time.time() - when))} ago"
 

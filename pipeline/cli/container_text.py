@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runtime.ages import age
+from runtime.containers.status_text import status_text
 from runtime.errors import InvalidInput, NotFound, PipeError
 
 if TYPE_CHECKING:
@@ -76,32 +78,6 @@ def _record(services: Services, container: Container, no_trunc: bool, size: bool
 
         record["Size"] = size_text(disk_use(container))
     return record
-
-
-def status_text(container: Container) -> str:
-    """`Up 3 minutes (healthy)`, `Exited (1) 2 hours ago`."""
-    state = container.state
-    if state.status == "created":
-        return "Created"
-    if state.status == "restarting":
-        return f"Restarting ({state.code}) {age(time.time() - state.finished)} ago"
-    if state.status == "exited":
-        return f"Exited ({state.code}) {age(time.time() - state.finished)} ago"
-    notes = {"": "", "starting": " (health: starting)"}
-    health = notes.get(container.health, f" ({container.health})")
-    paused = " (Paused)" if state.status == "paused" else health
-    return f"Up {age(time.time() - state.started)}{paused}"
-
-
-def age(seconds: float) -> str:
-    """`3 minutes`, roughly."""
-    if seconds < 1:
-        return "less than a second"
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)):
-        count = int(seconds // length)
-        if count:
-            return f"{count} {unit}{'s' if count != 1 else ''}"
-    return "less than a second"
 
 
 def size_text(count: float) -> str:

@@ -143,7 +143,7 @@ def _show(records: list[dict[str, str]], form: str, digests: bool) -> None:
 def _age(created: str) -> str:
     from datetime import datetime
 
-    from pipeline.ui.text import age
+    from runtime.ages import age
 
     try:
         return age(time.time() - datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp()) + " ago"

@@ -33,21 +33,6 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
-def age(seconds: float) -> str:
-    """How long ago, as docker says it: `5 minutes`, `About an hour`, `3 weeks`."""
-    steps = ((60, 1, "second"), (3600, 60, "minute"), (86400, 3600, "hour"), (14 * 86400, 86400, "day"))
-    if seconds < 1:
-        return "Less than a second"
-    for limit, unit, word in steps:
-        if seconds < limit:
-            count = int(seconds // unit)
-            return f"{count} {word}{'s' if count != 1 else ''}"
-    days = int(seconds // 86400)
-    if days < 60:
-        return f"{days // 7} weeks"
-    return f"{days // 30} months" if days < 730 else f"{days // 365} years"
-
-
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Columns as wide as their widest cell, three spaces apart, the last one open."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runtime.containers.container import Container
 from runtime.containers.spec import ExitStatus
+from runtime.containers.status_text import status_text
 
 Json = dict[str, Any]
 
@@ -49,34 +49,6 @@ def container_inspected(container: Container, inspected: Json) -> Json:
 def waited(ended: ExitStatus | None) -> Json:
     """ContainerWaitResponse. A program that could not be started is an end like any other (126, 127): no `Error`."""
     return {"StatusCode": ended.code if ended else 0}
-
-
-def status_text(container: Container) -> str:
-    """`Up 3 minutes (healthy)`, `Exited (1) 2 hours ago`, as docker says it."""
-    state = container.state
-    if state.status == "created":
-        return "Created"
-    if state.status == "restarting":
-        return f"Restarting ({state.code}) {_age(state.finished)} ago"
-    if state.status == "exited":
-        return f"Exited ({state.code}) {_age(state.finished)} ago"
-    notes = {"": "", "starting": " (health: starting)"}
-    health = notes.get(container.health, f" ({container.health})")
-    return f"Up {_age(state.started)}{' (Paused)' if state.status == 'paused' else health}"
-
-
-def _age(since: float) -> str:
-    seconds = int(time.time() - since)
-    if seconds < 1:
-        return "Less than a second"
-    for unit, length, least in (("day", 86400, 2), ("hour", 3600, 2), ("minute", 60, 1), ("second", 1, 1)):
-        if (count := seconds // length) >= least:
-            return (
-                f"{count} {unit}s"
-                if count != 1
-                else {"minute": "About a minute"}.get(unit, f"{count} {unit}")
-            )
-    return "About an hour"
 
 
 def _ports(bindings: Mapping[str, Sequence[Mapping[str, str]]]) -> list[Json]:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.ui.text import age, duration, plain_text, size, table
+from pipeline.ui.text import duration, plain_text, size, table
+from runtime.ages import age
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,8 @@ def test_durations(seconds: float, text: str) -> None:
     [
         (0, "Less than a second"),
         (1, "1 second"),
-        (119, "1 minute"),
+        (119, "About a minute"),
+        (3700, "About an hour"),
         (7300, "2 hours"),
         (13 * 86400, "13 days"),
         (30 * 86400, "4 weeks"),
